@@ -1,0 +1,114 @@
+//! Apps.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::id::AppName;
+use crate::net::NetworkId;
+
+/// An app as the API shows it (machines-api.md 2.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// A stable id.
+    pub id: String,
+    /// Its name.
+    pub name: AppName,
+    /// The private network's name, `default` unless asked otherwise.
+    pub network: String,
+    /// `pending` before its first Machine, `deployed`, `suspended`.
+    pub status: String,
+    /// Machines that are not destroyed.
+    pub machine_count: u64,
+    /// Volumes.
+    pub volume_count: u64,
+    /// Its organisation.
+    pub organization: Organization,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Names that lead to it, as `host:port` where the port is not the usual (Hangar's own).
+    #[serde(default)]
+    pub hostname: String,
+    /// The URL to open, when it has a public service (Hangar's own).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_url: Option<String>,
+}
+
+/// Who owns an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Organization {
+    /// Display name.
+    pub name: String,
+    /// Slug.
+    pub slug: String,
+}
+
+impl Default for Organization {
+    fn default() -> Self {
+        Self {
+            name: "personal".to_owned(),
+            slug: "personal".to_owned(),
+        }
+    }
+}
+
+/// The app record that the store keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    /// A stable id.
+    pub id: String,
+    /// Its name.
+    pub name: AppName,
+    /// The network's name.
+    pub network_name: String,
+    /// The network.
+    pub network: NetworkId,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Version of its secrets; grows with every change.
+    #[serde(default)]
+    pub secrets_version: u64,
+    /// Number of the last release made.
+    #[serde(default)]
+    pub last_release: u64,
+    /// From the current release, where that names one.
+    #[serde(default)]
+    pub primary_region: Option<crate::id::Region>,
+    /// Being destroyed.
+    #[serde(default)]
+    pub deleting: bool,
+}
+
+/// Body of `POST /v1/apps`; `name` and `app_name` are both accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateApp {
+    /// The name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The name, as the docs spell it.
+    #[serde(default)]
+    pub app_name: Option<String>,
+    /// The organisation; any text is taken for the only one there is.
+    #[serde(default)]
+    pub org_slug: Option<String>,
+    /// A private network of this name.
+    #[serde(default)]
+    pub network: Option<String>,
+}
+
+/// Answer of `POST /v1/apps`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppCreated {
+    /// The app's id.
+    pub id: String,
+    /// Unix milliseconds.
+    pub created_at: i64,
+}
+
+/// Answer of `GET /v1/apps`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppList {
+    /// The apps, by name.
+    pub apps: Vec<App>,
+    /// How many.
+    pub total_apps: usize,
+}

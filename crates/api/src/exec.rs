@@ -1,0 +1,36 @@
+//! Running a command in a Machine (`POST .../exec`).
+
+use serde::{Deserialize, Serialize};
+
+/// Body of `exec`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// The command and its arguments.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// The command as one text, split like a shell would (deprecated form).
+    #[serde(default)]
+    pub cmd: Option<String>,
+    /// Given to its standard input.
+    #[serde(default)]
+    pub stdin: Option<String>,
+    /// Seconds it may take; 0 or absent means the default (60).
+    #[serde(default)]
+    pub timeout: Option<u64>,
+}
+
+/// Answer of `exec`. Each stream is cut at 1 MiB.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecResponse {
+    /// The command's own code, or 128 + signal.
+    pub exit_code: i32,
+    /// The signal that ended it, or 0.
+    #[serde(default)]
+    pub exit_signal: i32,
+    /// What it wrote to standard output.
+    #[serde(default)]
+    pub stdout: String,
+    /// What it wrote to standard error.
+    #[serde(default)]
+    pub stderr: String,
+}

@@ -1,0 +1,32 @@
+//! The vocabulary of Hangar: the types that every other crate speaks in.
+//!
+//! Names, fields and spellings are those of the Fly Machines API wherever it has one, so that the
+//! JSON of these types *is* the wire format. Nothing here does I/O, except [`env::Env`], the one
+//! door to clock, randomness and tasks, and nothing here decides: decisions live in the crates
+//! that own them.
+#![warn(missing_docs)]
+
+pub mod app;
+pub mod catalog;
+pub mod check;
+pub mod deployment;
+pub mod duration;
+pub mod edge;
+pub mod env;
+pub mod error;
+pub mod event;
+pub mod exec;
+pub mod id;
+pub mod image;
+pub mod lease;
+pub mod link;
+pub mod logs;
+pub mod machine;
+pub mod net;
+pub mod region;
+pub mod release;
+pub mod seam;
+pub mod secret;
+
+/// A point in time, written as RFC 3339 on the wire.
+pub use jiff::Timestamp;

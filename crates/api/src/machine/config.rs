@@ -1,0 +1,293 @@
+//! `MachineConfig`: the program, its surroundings and its rules (machines-api.md 4.2).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::guest::Guest;
+use super::service::Service;
+use crate::check::CheckConfig;
+use crate::duration::GoDuration;
+use crate::id::GroupName;
+
+/// Metadata key of the process group.
+pub const PROCESS_GROUP: &str = "fly_process_group";
+/// Metadata key that makes a Machine managed, with value `v2`.
+pub const PLATFORM_VERSION: &str = "fly_platform_version";
+/// Metadata key of the release.
+pub const RELEASE_ID: &str = "fly_release_id";
+/// Metadata key of the release's version.
+pub const RELEASE_VERSION: &str = "fly_release_version";
+/// Metadata key of the client's version.
+pub const CLIENT_VERSION: &str = "fly_flyctl_version";
+/// Group of the release-command Machine.
+pub const GROUP_RELEASE_COMMAND: &str = "fly_app_release_command";
+/// Group of console Machines.
+pub const GROUP_CONSOLE: &str = "fly_app_console";
+
+/// The configuration of a Machine. What Hangar does not act on is kept in `other` and echoed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineConfig {
+    /// The image's name; required to create.
+    #[serde(default, deserialize_with = "nullable")]
+    pub image: String,
+    /// Environment.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub env: BTreeMap<String, String>,
+    /// What to run.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "Init::is_empty"
+    )]
+    pub init: Init,
+    /// Its size. Always present in answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
+    /// A preset's name instead of `guest` (deprecated).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// Text to text; `fly_process_group` and friends.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub metadata: BTreeMap<String, String>,
+    /// What the proxy serves.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub services: Vec<Service>,
+    /// Machine-level checks by name.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub checks: BTreeMap<String, CheckConfig>,
+    /// What happens after an exit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// How it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_config: Option<StopConfig>,
+    /// Destroys itself after an exit that is not restarted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto_destroy: bool,
+    /// DNS options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsConfig>,
+    /// Machines whose loss starts this one.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub standbys: Vec<String>,
+    /// Files written before the start.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub files: Vec<File>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// `init`: overrides of the image's command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// Beats entrypoint and cmd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Vec<String>>,
+    /// Instead of the image's ENTRYPOINT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Instead of the image's CMD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// A terminal on its standard streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<bool>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// `restart` (machines-api.md 7.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// `no`, `on-failure` or `always`; absent means on-failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// For on-failure: restarts within five minutes; absent means 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// `stop_config`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopConfig {
+    /// Default SIGINT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// Default 5 s, at most 300 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<GoDuration>,
+}
+
+/// `dns`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsConfig {
+    /// Keep out of `.internal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_registration: Option<bool>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// A file written into the Machine before it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Absolute path.
+    pub guest_path: String,
+    /// Content, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_value: Option<String>,
+    /// A secret whose value is the base64 content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// Permission bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+}
+
+/// What the restart policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Never again.
+    No,
+    /// After a failure, so many times within five minutes.
+    OnFailure {
+        /// The limit.
+        max_retries: u32,
+    },
+    /// Whatever the code.
+    Always,
+}
+
+// === impl MachineConfig ===
+
+impl MachineConfig {
+    /// Returns the process group: `fly_process_group`, else legacy `process_group`, else "".
+    #[must_use]
+    pub fn process_group(&self) -> &str {
+        let get = |key| {
+            self.metadata
+                .get(key)
+                .map(String::as_str)
+                .filter(|v| !v.is_empty())
+        };
+        get(PROCESS_GROUP)
+            .or_else(|| get("process_group"))
+            .unwrap_or("")
+    }
+
+    /// Returns the process group as a name, `app` where there is none.
+    #[must_use]
+    pub fn group_or_app(&self) -> GroupName {
+        GroupName::new(self.process_group())
+            .ok()
+            .filter(|g| !g.as_str().is_empty())
+            .unwrap_or_else(GroupName::app)
+    }
+
+    /// Returns whether deploy, scale and status look at it (process-groups-and-deploy.md 3.3),
+    /// leaving its state aside.
+    #[must_use]
+    pub fn is_managed(&self) -> bool {
+        self.metadata
+            .get(PLATFORM_VERSION)
+            .is_some_and(|v| v == "v2")
+            && ![GROUP_RELEASE_COMMAND, GROUP_CONSOLE].contains(&self.process_group())
+    }
+
+    /// Returns the restart policy: on-failure with ten retries where none is given.
+    #[must_use]
+    pub fn restart_policy(&self) -> RestartPolicy {
+        let restart = self.restart.clone().unwrap_or_default();
+        match restart.policy.as_deref() {
+            Some("no" | "never") => RestartPolicy::No,
+            Some("always") => RestartPolicy::Always,
+            _ => RestartPolicy::OnFailure {
+                max_retries: restart.max_retries.unwrap_or(10),
+            },
+        }
+    }
+
+    /// Returns all service checks in order, each with its name and service port.
+    #[must_use]
+    pub fn service_checks(&self) -> Vec<(String, u16, &CheckConfig)> {
+        let all = self
+            .services
+            .iter()
+            .flat_map(|s| s.checks.iter().map(move |c| (s, c)));
+        all.enumerate()
+            .map(|(index, (service, check))| {
+                let port = check.port.unwrap_or(service.internal_port);
+                let kind = check.kind.as_deref().unwrap_or("tcp");
+                (
+                    crate::check::service_check_name(index, kind, port),
+                    port,
+                    check,
+                )
+            })
+            .collect()
+    }
+
+    /// Returns whether it has any check, of a service or of its own.
+    #[must_use]
+    pub fn has_checks(&self) -> bool {
+        !self.checks.is_empty() || self.services.iter().any(|s| !s.checks.is_empty())
+    }
+
+    /// Returns whether `.internal` names leave it out.
+    #[must_use]
+    pub fn skips_dns(&self) -> bool {
+        self.dns
+            .as_ref()
+            .and_then(|dns| dns.skip_registration)
+            .unwrap_or(false)
+    }
+}
+
+impl Init {
+    /// Returns whether nothing is overridden.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Reads null as the default: clients send explicit nulls for optional fields.
+pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

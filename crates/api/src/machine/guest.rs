@@ -1,0 +1,140 @@
+//! Sizes (machines-api.md 4.3, process-groups-and-deploy.md 5.4).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A Machine's CPUs and memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// `shared` or `performance`.
+    #[serde(default = "shared")]
+    pub cpu_kind: String,
+    /// Number of CPUs.
+    #[serde(default = "one")]
+    pub cpus: u32,
+    /// Memory in MiB.
+    #[serde(default = "default_memory")]
+    pub memory_mb: u64,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+fn shared() -> String {
+    "shared".to_owned()
+}
+fn one() -> u32 {
+    1
+}
+fn default_memory() -> u64 {
+    256
+}
+
+/// Why a size is refused; the texts are flyctl's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidGuest {
+    /// Neither shared nor performance.
+    #[error("invalid CPU kind {0:?}: use shared or performance")]
+    Kind(String),
+    /// Not a number of CPUs of that kind.
+    #[error("invalid number of CPUs: {0} {1} CPUs are not offered")]
+    Cpus(u32, String),
+    /// Not a multiple.
+    #[error("invalid memory size: {0} MB is not a multiple of {1} MB")]
+    Multiple(u64, u64),
+    /// Too little.
+    #[error("memory size for config is too low: {0} MB, at least {1} MB")]
+    Low(u64, u64),
+    /// Too much.
+    #[error("memory size for config is too high: {0} MB, at most {1} MB")]
+    High(u64, u64),
+    /// Not a preset.
+    #[error(
+        "unknown size {0:?}: use one of shared-cpu-1x, 2x, 4x, 6x, 8x, performance-1x, 2x, 4x, 6x, 8x, 10x, 12x, 14x, 16x"
+    )]
+    Preset(String),
+}
+
+// === impl Guest ===
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            cpu_kind: shared(),
+            cpus: 1,
+            memory_mb: 256,
+            other: Map::new(),
+        }
+    }
+}
+
+impl Guest {
+    /// Returns a preset's size.
+    pub fn preset(name: &str) -> Result<Self, InvalidGuest> {
+        let unknown = || InvalidGuest::Preset(name.to_owned());
+        let (kind, count, per_cpu) = if let Some(n) = name.strip_prefix("shared-cpu-") {
+            ("shared", n, 256)
+        } else if let Some(n) = name.strip_prefix("performance-") {
+            ("performance", n, 2048)
+        } else {
+            return Err(unknown());
+        };
+        let cpus: u32 = count
+            .strip_suffix('x')
+            .and_then(|n| n.parse().ok())
+            .ok_or_else(unknown)?;
+        let offered: &[u32] = if kind == "shared" {
+            &[1, 2, 4, 6, 8]
+        } else {
+            &[1, 2, 4, 6, 8, 10, 12, 14, 16]
+        };
+        if !offered.contains(&cpus) {
+            return Err(unknown());
+        }
+        let memory_mb = u64::from(cpus) * per_cpu;
+        Ok(Self {
+            cpu_kind: kind.to_owned(),
+            cpus,
+            memory_mb,
+            other: Map::new(),
+        })
+    }
+
+    /// Returns the preset's name, such as `shared-cpu-1x`.
+    #[must_use]
+    pub fn size_name(&self) -> String {
+        match self.cpu_kind.as_str() {
+            "shared" => format!("shared-cpu-{}x", self.cpus),
+            "performance" => format!("performance-{}x", self.cpus),
+            _ => "unknown".to_owned(),
+        }
+    }
+
+    /// Checks kind, CPUs and memory against what is offered.
+    pub fn validate(&self) -> Result<(), InvalidGuest> {
+        let (offered, step, low, high): (&[u32], u64, u64, u64) = match self.cpu_kind.as_str() {
+            "shared" => (&[1, 2, 4, 6, 8], 256, 256, 2048),
+            "performance" => (
+                &[1, 2, 4, 6, 8, 10, 12, 14, 16, 32, 64, 128],
+                1024,
+                2048,
+                8192,
+            ),
+            other => return Err(InvalidGuest::Kind(other.to_owned())),
+        };
+        let cpus = u64::from(self.cpus);
+        if !offered.contains(&self.cpus) {
+            return Err(InvalidGuest::Cpus(self.cpus, self.cpu_kind.clone()));
+        }
+        if !self.memory_mb.is_multiple_of(step) {
+            return Err(InvalidGuest::Multiple(self.memory_mb, step));
+        }
+        if self.memory_mb < low * cpus {
+            return Err(InvalidGuest::Low(self.memory_mb, low * cpus));
+        }
+        if self.memory_mb > high * cpus {
+            return Err(InvalidGuest::High(self.memory_mb, high * cpus));
+        }
+        Ok(())
+    }
+}

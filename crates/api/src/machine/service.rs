@@ -1,0 +1,215 @@
+//! `services`: what the proxy serves (machines-api.md 4.4).
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::config::nullable;
+use crate::check::CheckConfig;
+
+/// A port inside the Machine and the external ports that lead to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// `tcp` or `udp`.
+    #[serde(default = "tcp")]
+    pub protocol: String,
+    /// The port that the app listens on.
+    #[serde(default)]
+    pub internal_port: u16,
+    /// The external ports.
+    #[serde(default, deserialize_with = "nullable")]
+    pub ports: Vec<Port>,
+    /// Limits per Machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// Whether the proxy stops idle Machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autostop: Option<Autostop>,
+    /// Whether a request starts a stopped Machine; absent means yes (5.8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autostart: Option<bool>,
+    /// How many stay up in the primary region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_machines_running: Option<u32>,
+    /// Checks that steer the proxy.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub checks: Vec<CheckConfig>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+fn tcp() -> String {
+    "tcp".to_owned()
+}
+
+/// An external port or a range of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// One port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// First of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_port: Option<u16>,
+    /// Last of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_port: Option<u16>,
+    /// `http`, `tls`, `proxy_proto`, `pg_tls`; none passes TCP through.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub handlers: Vec<String>,
+    /// Answer plain HTTP with a redirect to https.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force_https: bool,
+    /// Options of the http handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_options: Option<HttpOptions>,
+    /// Options of the tls handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_options: Option<TlsOptions>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Options of the http handler that Hangar acts on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpOptions {
+    /// Speak HTTP/2 without TLS to the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub h2_backend: Option<bool>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Options of the tls handler that Hangar acts on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsOptions {
+    /// Protocols offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpn: Option<Vec<String>>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Limits of one Machine for one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// `connections` (default) or `requests`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// From here on others are preferred; absent means 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_limit: Option<u32>,
+    /// Never more than this; absent means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard_limit: Option<u32>,
+}
+
+/// Whether idle Machines are stopped. Reads a bool or a text; writes false, true or `"suspend"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Autostop {
+    /// Never.
+    Off,
+    /// Stopped.
+    Stop,
+    /// Suspended.
+    Suspend,
+}
+
+// === impl Port ===
+
+impl Port {
+    /// Returns the external ports it covers; a range with one bound is open at the other.
+    #[must_use]
+    pub fn range(&self) -> std::ops::RangeInclusive<u16> {
+        match (self.port, self.start_port, self.end_port) {
+            (Some(port), _, _) => port..=port,
+            (None, None, None) => std::ops::RangeInclusive::new(1, 0),
+            (None, start, end) => start.unwrap_or(0)..=end.unwrap_or(u16::MAX),
+        }
+    }
+
+    /// Returns whether it has this handler.
+    #[must_use]
+    pub fn has(&self, handler: &str) -> bool {
+        self.handlers.iter().any(|h| h == handler)
+    }
+}
+
+// === impl Concurrency ===
+
+impl Service {
+    /// Returns the soft limit, 20 where none is given.
+    #[must_use]
+    pub fn soft_limit(&self) -> u32 {
+        self.concurrency
+            .as_ref()
+            .and_then(|c| c.soft_limit)
+            .unwrap_or(20)
+    }
+
+    /// Returns the hard limit, or `None` for no limit.
+    #[must_use]
+    pub fn hard_limit(&self) -> Option<u32> {
+        self.concurrency
+            .as_ref()
+            .and_then(|c| c.hard_limit)
+            .filter(|limit| *limit > 0)
+    }
+
+    /// Returns whether requests are counted (and upstream connections pooled), not connections.
+    #[must_use]
+    pub fn counts_requests(&self) -> bool {
+        self.concurrency
+            .as_ref()
+            .is_some_and(|c| c.kind.as_deref() == Some("requests"))
+    }
+
+    /// Returns whether a request may start a stopped Machine.
+    #[must_use]
+    pub fn allows_autostart(&self) -> bool {
+        self.autostart.unwrap_or(true)
+    }
+}
+
+// === impl Autostop ===
+
+impl Serialize for Autostop {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_bool(false),
+            Self::Stop => serializer.serialize_bool(true),
+            Self::Suspend => serializer.serialize_str("suspend"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Autostop {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Bool(false) => Ok(Self::Off),
+            Value::Bool(true) => Ok(Self::Stop),
+            Value::String(text) => match text.as_str() {
+                "off" | "false" => Ok(Self::Off),
+                "stop" | "true" => Ok(Self::Stop),
+                "suspend" => Ok(Self::Suspend),
+                _ => Err(serde::de::Error::custom(
+                    "autostop must be off, stop, suspend, true or false",
+                )),
+            },
+            _ => Err(serde::de::Error::custom(
+                "autostop must be off, stop, suspend, true or false",
+            )),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Releases: immutable snapshots of all groups (D3).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::id::{AppName, DeploymentId, GroupName, ReleaseId};
+use crate::image::ImageRef;
+use crate::machine::MachineConfig;
+
+/// A release. Only `status` ever changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// Its id.
+    pub id: ReleaseId,
+    /// The app.
+    pub app: AppName,
+    /// Its number, from 1.
+    pub version: u64,
+    /// `pending`, `running`, `complete`, `failed`, `interrupted`.
+    pub status: ReleaseStatus,
+    /// What it was made by: "Deploy", "Rollback to v3", "Secrets set".
+    pub description: String,
+    /// Who made it.
+    pub user: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// The deployment that carries it out.
+    #[serde(default)]
+    pub deployment: Option<DeploymentId>,
+    /// The image, with its digest.
+    pub image_ref: ImageRef,
+    /// Version of the secrets it starts with.
+    #[serde(default)]
+    pub secrets_version: u64,
+    /// What each group should be.
+    pub groups: BTreeMap<GroupName, GroupSpec>,
+    /// The app's configuration as JSON of fly.toml's shape, for `config show`.
+    pub definition: serde_json::Value,
+}
+
+/// What a release says of one group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSpec {
+    /// The Machine config made from fly.toml alone: what a new Machine of the group gets.
+    pub config: MachineConfig,
+    /// Whether fly.toml sets a size; where not, existing Machines keep theirs (2.3).
+    #[serde(default)]
+    pub sets_guest: bool,
+}
+
+/// How far a release is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseStatus {
+    /// Made, not begun.
+    Pending,
+    /// Being carried out.
+    Running,
+    /// Carried out.
+    Complete,
+    /// Given up.
+    Failed,
+    /// Its driver went away.
+    Interrupted,
+}
+
+impl std::fmt::Display for ReleaseStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Traits where roles meet without importing each other. The node wires them.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_core::Stream;
+
+use crate::error::Failure;
+use crate::exec::{ExecRequest, ExecResponse};
+use crate::id::MachineId;
+use crate::image::{ImageInfo, ImageRef, Pruned};
+use crate::logs::{LogLine, LogQuery};
+
+/// A boxed future, for object-safe traits.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// A boxed stream, for object-safe traits.
+pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+
+/// What the server asks of a host beside the stream of [`crate::link`]: questions and streams
+/// that leave no trace in the store. Implemented by the host (and its fake).
+pub trait HostCalls: Send + Sync + std::fmt::Debug {
+    /// Runs a command in a started Machine. Dropping the future kills the command.
+    fn exec(
+        &self,
+        machine: MachineId,
+        request: ExecRequest,
+    ) -> BoxFuture<'_, Result<ExecResponse, Failure>>;
+
+    /// Returns log lines, oldest first; ends unless `follow`. Machines are those of the host.
+    fn logs(&self, query: LogQuery) -> BoxFuture<'_, Result<BoxStream<LogLine>, Failure>>;
+
+    /// Returns the TCP sockets that listen in a started Machine.
+    fn listeners(&self, machine: MachineId) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>>;
+}
+
+/// Images of a host, shared by server and host. Implemented by `image`.
+pub trait ImageCalls: Send + Sync + std::fmt::Debug {
+    /// Imports an OCI archive or `docker save` archive from a file under a name, and returns its
+    /// reference. May be repeated.
+    fn import(&self, archive: PathBuf, name: String) -> BoxFuture<'_, Result<ImageRef, Failure>>;
+
+    /// Resolves a name (imported, else registry) to a reference with a digest. Imported names
+    /// win. Fails with the reason when there is no such image, or none for this platform.
+    fn resolve(&self, name: String) -> BoxFuture<'_, Result<ImageRef, Failure>>;
+
+    /// Returns the images that are ready.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<ImageInfo>, Failure>>;
+
+    /// Removes what nobody needs; `keep` are digests of manifests that are needed.
+    fn prune(&self, keep: Vec<String>) -> BoxFuture<'_, Result<Pruned, Failure>>;
+}
+
+/// Brings stopped Machines up on request (autostart). Implemented by the host, called by the
+/// proxy; honours leases and cordons, and many calls share one start.
+pub trait Waker: Send + Sync + std::fmt::Debug {
+    /// Asks for a start and returns once it is accepted or refused; the Catalog tells the rest.
+    fn wake(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>>;
+}
+
+/// Lets what is in flight end before a Machine stops. Implemented by the proxy, called by the
+/// host after it has published the Machine as draining.
+pub trait Drain: Send + Sync + std::fmt::Debug {
+    /// Returns when the proxy gives the start `starts` of the Machine nothing new and nothing is
+    /// in flight to it, or after `limit`.
+    fn drained(&self, machine: MachineId, starts: u64, limit: Duration) -> BoxFuture<'_, ()>;
+}
+
+/// A [`Drain`] for a host without a proxy: returns at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoDrain;
+
+impl Drain for NoDrain {
+    fn drained(&self, _machine: MachineId, _starts: u64, _limit: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}

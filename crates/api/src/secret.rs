@@ -1,0 +1,64 @@
+//! Secrets as the API shows them: never their values.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// A secret without its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// The environment variable it becomes.
+    pub name: String,
+    /// 16 hex digits that change with the value.
+    pub digest: String,
+    /// When it was first set.
+    pub created_at: Timestamp,
+    /// When it was last set.
+    pub updated_at: Timestamp,
+}
+
+/// Answer of `GET .../secrets`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretList {
+    /// The secrets, by name.
+    pub secrets: Vec<Secret>,
+}
+
+/// Body of `POST .../secrets`: a value sets, null removes.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsUpdate {
+    /// Name to value, or null.
+    pub values: BTreeMap<String, Option<String>>,
+}
+
+impl std::fmt::Debug for SecretsUpdate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretsUpdate")
+            .field("names", &self.values.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// Answer of `POST .../secrets`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsUpdated {
+    /// The secrets now.
+    pub secrets: Vec<Secret>,
+    /// The app-wide version that holds them.
+    pub version: u64,
+    /// The same once more, as old clients read it.
+    #[serde(rename = "Version")]
+    pub version_legacy: u64,
+}
+
+/// Secret values on their way to a Machine. Never printed, never stored in the clear.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretValues(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for SecretValues {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretValues({} hidden)", self.0.len())
+    }
+}

@@ -1,0 +1,176 @@
+//! The seam between a machine actor and whatever runs its program.
+//!
+//! A *run* is one start of one Machine. It has a run directory, a lock that `init` holds while it
+//! lives, and an `exit.json` once it is over, so that a host that was killed can find out what
+//! became of it. Every method may be repeated: doing it twice is doing it once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hangar_api::Timestamp;
+use hangar_api::error::Failure;
+use hangar_api::exec::{ExecRequest, ExecResponse};
+use hangar_api::id::MachineId;
+use hangar_api::seam::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+/// One start of one Machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RunKey {
+    /// The Machine.
+    pub machine: MachineId,
+    /// The how-manieth start, from 1.
+    pub start: u64,
+}
+
+/// All that a runtime needs to start a Machine. Holds secrets: never logged, never written to a
+/// file of the run directory.
+#[derive(Clone)]
+pub struct StartPlan {
+    /// Which run.
+    pub key: RunKey,
+    /// Host name inside: the Machine's id.
+    pub hostname: String,
+    /// The program and its arguments: ENTRYPOINT and CMD already put together.
+    pub argv: Vec<String>,
+    /// The whole environment (image, env, secrets, FLY_*).
+    pub env: BTreeMap<String, String>,
+    /// `User` of the image: "", `name`, `uid`, `name:group`, `uid:gid`.
+    pub user: String,
+    /// Working directory inside.
+    pub workdir: PathBuf,
+    /// Unpacked layers, lowest first. The writable layer above is the runtime's.
+    pub layers: Vec<PathBuf>,
+    /// Files to write before the start: absolute path inside, content, mode.
+    pub files: Vec<(PathBuf, Vec<u8>, u32)>,
+    /// Limits.
+    pub limits: Limits,
+    /// Addresses.
+    pub net: RunNet,
+    /// Directory of the Machine's log segments, kept across runs.
+    pub log_dir: PathBuf,
+}
+
+/// Limits of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+/// Addresses of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunNet {
+    /// The 6PN address.
+    pub v6: Ipv6Addr,
+    /// The host-local address.
+    pub v4: Ipv4Addr,
+}
+
+/// How a run ended: what `init` wrote, or what could be found out without it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// The main process's code, or 128 + signal.
+    pub exit_code: i32,
+    /// The signal that ended it, if one did.
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// Whether the kernel killed it for its memory.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// Whether a stop had been asked for.
+    #[serde(default)]
+    pub requested_stop: bool,
+    /// Why the program could not be run at all: "no such file: /bin/x".
+    #[serde(default)]
+    pub spawn_error: Option<String>,
+    /// When.
+    pub exited_at: Timestamp,
+}
+
+/// What is known of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunStatus {
+    /// `init` holds its lock.
+    Running,
+    /// Over; nothing of it runs.
+    Exited(ExitRecord),
+    /// No lock is held and no exit was written: killed from outside, or the host booted.
+    Lost,
+    /// There never was such a run, or it has been removed.
+    Absent,
+}
+
+/// Why a run could not be started, in words that fit after "failed to start: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    /// What we were doing, what went wrong, what to do.
+    pub message: String,
+    /// Whether trying again can help.
+    pub transient: bool,
+}
+
+/// Runs Machines: containers, or the fake.
+///
+/// An implementer promises: a run outlives the process that started it; no method blocks the
+/// calling thread for long; `start` either leaves a run that `status` finds, or nothing.
+pub trait Runtime: Send + Sync + fmt::Debug {
+    /// Starts a run; returns once `init` is up and has tried to execute the program. A program
+    /// that cannot be executed is not an error here but an exit with `spawn_error`.
+    fn start(&self, plan: StartPlan) -> BoxFuture<'_, Result<(), StartError>>;
+
+    /// Returns what is known of a run.
+    fn status(&self, key: RunKey) -> BoxFuture<'_, RunStatus>;
+
+    /// Waits until a run is over. `Lost` runs come back as an exit with code 137.
+    fn wait(&self, key: RunKey) -> BoxFuture<'_, ExitRecord>;
+
+    /// Begins the stop sequence, which `init` carries out alone: `signal`, after `timeout`
+    /// SIGTERM, then SIGKILL. Returns at once; `wait` tells the end.
+    fn stop(
+        &self,
+        key: RunKey,
+        signal: i32,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Sends a signal to the main process.
+    fn signal(&self, key: RunKey, signal: i32) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Kills everything in the run at once.
+    fn kill(&self, key: RunKey) -> BoxFuture<'_, ()>;
+
+    /// Runs a command beside the main process, as root, with its environment.
+    fn exec(
+        &self,
+        key: RunKey,
+        request: ExecRequest,
+    ) -> BoxFuture<'_, Result<ExecResponse, Failure>>;
+
+    /// Returns the TCP sockets that listen inside.
+    fn listeners(&self, key: RunKey) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>>;
+
+    /// Removes all that is left of a run (cgroups, writable layer, run directory), killing what
+    /// still lives. Afterwards its status is `Absent`. Logs stay.
+    fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Returns every run of which anything is left, also half-made ones: for the sweep at start.
+    fn runs(&self) -> BoxFuture<'_, Vec<RunKey>>;
+}
+
+impl fmt::Debug for StartPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartPlan")
+            .field("key", &self.key)
+            .field("argv", &self.argv)
+            .finish_non_exhaustive()
+    }
+}
