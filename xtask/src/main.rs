@@ -1,2 +1,38 @@
-//! (being written)
-fn main() {}
+//! Chores of this repository, run as `cargo xtask TASK`.
+//!
+//! `tidy` checks the house rules that no lint knows. `long` runs the long forms of the tests.
+
+mod long;
+mod tidy;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("tidy") => tidy::run(),
+        Some("long") => long::run(),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask tidy | long")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns the root of the repository.
+fn root() -> std::path::PathBuf {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a chore talks to the person who runs it"
+)]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
