@@ -1,1 +1,20 @@
-//! (being written)
+//! Typed HTTP client of the API, used by the command line and by tests.
+//!
+//! One connection a request: commands make few, and a connection that is never kept is never
+//! stale. Nothing is retried: a caller that may repeat a request knows it.
+#![warn(missing_docs)]
+
+mod apps;
+mod deployments;
+mod error;
+mod images;
+mod logs;
+mod machines;
+mod sse;
+mod transport;
+
+pub use deployments::{Follow, Followed};
+pub use error::ClientError;
+pub use logs::Logs;
+pub use machines::{MachineFilter, WaitFor};
+pub use transport::Client;

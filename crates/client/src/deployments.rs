@@ -1,0 +1,129 @@
+//! Deployments: made by the client, carried out by the server.
+
+use hangar_api::deployment::{CreateDeployment, DeployEvent, DeployPreview, Deployment};
+use hangar_api::id::{AppName, DeploymentId};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::sse::SseParser;
+use crate::{Client, ClientError};
+
+/// What comes while a deployment is followed.
+#[derive(Clone, Debug)]
+pub enum Followed {
+    /// Something worth telling.
+    Event(DeployEvent),
+    /// It is over.
+    Over(Box<Deployment>),
+}
+
+/// A deployment being followed.
+#[derive(Debug)]
+pub struct Follow {
+    body: Incoming,
+    parser: SseParser,
+    last_id: String,
+}
+
+impl Client {
+    /// Starts a deployment. Refused with status 409 while another one runs.
+    pub async fn create_deployment(
+        &self,
+        app: &AppName,
+        body: &CreateDeployment,
+    ) -> Result<Deployment, ClientError> {
+        self.post(&format!("/v1/apps/{app}/deployments"), body)
+            .await
+    }
+
+    /// Returns what a deployment would do; changes nothing.
+    pub async fn preview_deployment(
+        &self,
+        app: &AppName,
+        body: &CreateDeployment,
+    ) -> Result<DeployPreview, ClientError> {
+        let body = CreateDeployment {
+            dry_run: true,
+            ..body.clone()
+        };
+        self.post(&format!("/v1/apps/{app}/deployments"), &body)
+            .await
+    }
+
+    /// Returns a deployment.
+    pub async fn deployment(
+        &self,
+        app: &AppName,
+        id: &DeploymentId,
+    ) -> Result<Deployment, ClientError> {
+        self.get(&format!("/v1/apps/{app}/deployments/{id}")).await
+    }
+
+    /// Returns an app's deployments, newest first.
+    pub async fn deployments(&self, app: &AppName) -> Result<Vec<Deployment>, ClientError> {
+        self.get(&format!("/v1/apps/{app}/deployments")).await
+    }
+
+    /// Follows a deployment from its `from`-th event on.
+    pub async fn follow_deployment(
+        &self,
+        app: &AppName,
+        id: &DeploymentId,
+        from: &str,
+    ) -> Result<Follow, ClientError> {
+        let path = format!(
+            "/v1/apps/{app}/deployments/{id}/events?from={}",
+            crate::transport::encode(from)
+        );
+        let body = self.stream(&path).await?;
+        Ok(Follow {
+            body,
+            parser: SseParser::default(),
+            last_id: from.to_owned(),
+        })
+    }
+}
+
+// === impl Follow ===
+
+impl Follow {
+    /// Returns the id to go on from after the connection broke.
+    #[must_use]
+    pub fn last_id(&self) -> &str {
+        &self.last_id
+    }
+
+    /// Returns what comes next, or `None` when the server went away before the end: follow again
+    /// from [`Follow::last_id`].
+    pub async fn next(&mut self) -> Result<Option<Followed>, ClientError> {
+        loop {
+            while let Some(event) = self.parser.next() {
+                let bad = |error: serde_json::Error| ClientError::BadAnswer(error.to_string());
+                if !event.id.is_empty() {
+                    self.last_id = event.id;
+                }
+                match event.event.as_str() {
+                    "over" => {
+                        return Ok(Some(Followed::Over(
+                            serde_json::from_str(&event.data).map_err(bad)?,
+                        )));
+                    }
+                    "event" | "" if !event.data.is_empty() => {
+                        return Ok(Some(Followed::Event(
+                            serde_json::from_str(&event.data).map_err(bad)?,
+                        )));
+                    }
+                    _ => {}
+                }
+            }
+            let Some(Ok(frame)) = self.body.frame().await else {
+                return Ok(None);
+            };
+            if let Some(chunk) = frame.data_ref()
+                && !self.parser.push(chunk)
+            {
+                return Err(ClientError::BadAnswer("an event is too long".to_owned()));
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Requests and answers over one HTTP/1.1 connection each.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hangar_api::error::ErrorBody;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+
+use crate::ClientError;
+
+/// Time to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time from the request to the answer's head; `wait` may take 60 s by itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+/// Time for an upload to be taken in whole: images are large.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Most bytes of an answer that is read whole.
+const MAX_ANSWER: usize = 256 << 20;
+
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A client of one server, as one token. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    authority: String,
+    base: String,
+    token: String,
+}
+
+// === impl Client ===
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Returns a client for a base URL such as `http://127.0.0.1:4280`. Connects to nothing yet.
+    pub fn new(base: &str, token: &str) -> Result<Self, ClientError> {
+        let bad = |reason: &str| ClientError::BadUrl {
+            url: base.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let uri: Uri = base.parse().map_err(|_| bad("it is not a URL"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(bad("it must begin with http://"));
+        }
+        let host = uri.host().ok_or_else(|| bad("it names no host"))?;
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        if token.contains(['\r', '\n']) {
+            return Err(bad("the token has a line break"));
+        }
+        Ok(Self {
+            authority,
+            base: base.trim_end_matches('/').to_owned(),
+            token: token.to_owned(),
+        })
+    }
+
+    /// Returns the base URL.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, None::<&()>, &[]).await
+    }
+
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        self.call(Method::POST, path, Some(body), &[]).await
+    }
+
+    /// Sends a request and reads the answer's JSON; an empty answer reads as null.
+    pub(crate) async fn call<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        headers: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
+        let content = body
+            .map(serde_json::to_vec)
+            .transpose()
+            .map_err(|e| ClientError::BadAnswer(e.to_string()))?;
+        let has_body = content.is_some();
+        let body = full(content.unwrap_or_default());
+        let mut request = self.request(method, path, body)?;
+        if has_body {
+            request.headers_mut().insert(
+                CONTENT_TYPE,
+                http::HeaderValue::from_static("application/json"),
+            );
+        }
+        for (name, value) in headers {
+            let name: http::HeaderName = name
+                .parse()
+                .map_err(|_| ClientError::BadAnswer((*name).to_owned()))?;
+            let value = value
+                .parse()
+                .map_err(|_| ClientError::BadAnswer(format!("header {name}")))?;
+            request.headers_mut().insert(name, value);
+        }
+        let answer = self.send(request, ANSWER_TIMEOUT).await?;
+        let bytes = read(answer.into_body()).await?;
+        let bytes = if bytes.is_empty() {
+            Bytes::from_static(b"null")
+        } else {
+            bytes
+        };
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::BadAnswer(error.to_string()))
+    }
+
+    /// Sends a body of any length and reads the answer's JSON.
+    pub(crate) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Body,
+    ) -> Result<T, ClientError> {
+        let mut request = self.request(Method::POST, path, body)?;
+        request.headers_mut().insert(
+            CONTENT_TYPE,
+            http::HeaderValue::from_static("application/x-tar"),
+        );
+        let answer = self.send(request, UPLOAD_TIMEOUT).await?;
+        let bytes = read(answer.into_body()).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::BadAnswer(error.to_string()))
+    }
+
+    /// Sends a request whose answer is read as it comes.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Incoming, ClientError> {
+        let request = self.request(Method::GET, path, full(Vec::new()))?;
+        Ok(self.send(request, ANSWER_TIMEOUT).await?.into_body())
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<Request<Body>, ClientError> {
+        let mut builder = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(USER_AGENT, concat!("hangar/", env!("CARGO_PKG_VERSION")));
+        if !self.token.is_empty() {
+            builder = builder.header(AUTHORIZATION, format!("Bearer {}", self.token));
+        }
+        builder
+            .body(body)
+            .map_err(|error| ClientError::BadAnswer(error.to_string()))
+    }
+
+    async fn send(
+        &self,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let unreachable = |reason: String| ClientError::Unreachable {
+            url: self.base.clone(),
+            reason,
+        };
+        let connect = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority));
+        let stream = connect
+            .await
+            .map_err(|_| unreachable("connecting took too long".to_owned()))?;
+        let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+        // A failure to turn off batching only costs time.
+        let _slower = stream.set_nodelay(true);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| ClientError::Broken(error.to_string()))?;
+        tokio::spawn(async move {
+            // Its end reaches the caller through the answer it was reading.
+            let _ended = connection.await;
+        });
+        let answer = tokio::time::timeout(limit, sender.send_request(request)).await;
+        let answer = answer.map_err(|_| ClientError::TimedOut(limit.as_secs()))?;
+        let answer = answer.map_err(|error| ClientError::Broken(error.to_string()))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status().as_u16();
+        Err(refusal(status, &read(answer.into_body()).await?))
+    }
+}
+
+/// Percent-encodes a path segment or query value.
+pub(crate) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Returns `path?name=value&...` of the pairs that have a value.
+pub(crate) fn with_query(path: &str, pairs: &[(&str, Option<String>)]) -> String {
+    let mut out = path.to_owned();
+    let mut mark = '?';
+    for (name, value) in pairs {
+        if let Some(value) = value {
+            out.push(mark);
+            out.push_str(name);
+            out.push('=');
+            out.push_str(&encode(value));
+            mark = '&';
+        }
+    }
+    out
+}
+
+pub(crate) fn full(bytes: Vec<u8>) -> Body {
+    Full::new(Bytes::from(bytes))
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+async fn read(body: Incoming) -> Result<Bytes, ClientError> {
+    let limited = http_body_util::Limited::new(body, MAX_ANSWER);
+    limited
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|error| ClientError::Broken(error.to_string()))
+}
+
+fn refusal(status: u16, body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(parsed) => ClientError::Api {
+            status,
+            message: parsed.error,
+            code: parsed.status,
+        },
+        Err(_) => {
+            let text = String::from_utf8_lossy(body);
+            let text = if text.trim().is_empty() {
+                "no reason given".into()
+            } else {
+                text
+            };
+            ClientError::Api {
+                status,
+                message: format!("the server answered {status}: {}", text.trim()),
+                code: None,
+            }
+        }
+    }
+}
