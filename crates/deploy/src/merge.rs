@@ -1,0 +1,135 @@
+//! A group's configuration laid over a Machine's: what comes from fly.toml, and what a Machine
+//! keeps (process-groups-and-deploy.md 2.3, 4.6, 4.7, 4.14).
+//!
+//! Pure. Used by the planner for each Machine that it creates or updates.
+
+use hangar_api::id::{GroupName, MachineId, ReleaseId};
+use hangar_api::machine::config::{PLATFORM_VERSION, PROCESS_GROUP, RELEASE_ID, RELEASE_VERSION};
+use hangar_api::machine::{Guest, MachineConfig};
+use hangar_api::release::GroupSpec;
+
+/// The variable that tells a standby whose loss it waits for.
+pub const STANDBY_FOR: &str = "FLY_STANDBY_FOR";
+/// Kept in `MachineConfig::other`, and made anew from fly.toml by each deployment.
+const REBUILT: [&str; 3] = ["mounts", "statics", "metrics"];
+/// Kept in `Init::other`, and made anew from fly.toml by each deployment.
+const REBUILT_INIT: [&str; 1] = ["swap_size_mb"];
+/// Set on apps that are database clusters elsewhere; nobody's here.
+const MANAGED_POSTGRES: &str = "fly-managed-postgres";
+
+/// Returns a Machine's configuration after an update to a group's: commands, environment,
+/// services, checks, files, stop and restart settings are made anew; the size is kept where
+/// fly.toml sets none; the user's metadata and all the rest are kept.
+#[must_use]
+pub fn lay_over(existing: &MachineConfig, spec: &GroupSpec, group: &GroupName) -> MachineConfig {
+    let new = &spec.config;
+    let mut config = existing.clone();
+    config.image.clone_from(&new.image);
+    config.env.clone_from(&new.env);
+    config.init.exec.clone_from(&new.init.exec);
+    config.init.entrypoint.clone_from(&new.init.entrypoint);
+    config.init.cmd.clone_from(&new.init.cmd);
+    for key in REBUILT_INIT {
+        replace(&mut config.init.other, &new.init.other, key);
+    }
+    if spec.sets_guest || (existing.guest.is_none() && existing.size.is_none()) {
+        config.guest.clone_from(&new.guest);
+        config.size = None;
+    }
+    config.services.clone_from(&new.services);
+    config.checks.clone_from(&new.checks);
+    config.restart.clone_from(&new.restart);
+    config.stop_config.clone_from(&new.stop_config);
+    config.files.clone_from(&new.files);
+    for key in REBUILT {
+        replace(&mut config.other, &new.other, key);
+    }
+    // A Machine that serves waits for nobody's loss.
+    if !config.services.is_empty() {
+        config.standbys.clear();
+    }
+    config.metadata.remove(MANAGED_POSTGRES);
+    let added = new.metadata.iter().map(|(k, v)| (k.clone(), v.clone()));
+    config.metadata.extend(added);
+    adopt(&mut config, group);
+    config
+}
+
+fn replace(
+    into: &mut serde_json::Map<String, serde_json::Value>,
+    from: &serde_json::Map<String, serde_json::Value>,
+    key: &str,
+) {
+    match from.get(key) {
+        Some(value) => into.insert(key.to_owned(), value.clone()),
+        None => into.remove(key),
+    };
+}
+
+/// Marks a configuration as that of a managed Machine of the group.
+fn adopt(config: &mut MachineConfig, group: &GroupName) {
+    let mut put = |key: &str, value: &str| config.metadata.insert(key.to_owned(), value.to_owned());
+    put(PLATFORM_VERSION, "v2");
+    put(PROCESS_GROUP, group.as_str());
+}
+
+/// The release that a configuration is marked with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark<'a> {
+    pub(crate) release: &'a ReleaseId,
+    pub(crate) version: u64,
+}
+
+impl Mark<'_> {
+    fn put_on(self, config: &mut MachineConfig) {
+        let mut put = |key: &str, value: String| config.metadata.insert(key.to_owned(), value);
+        put(RELEASE_ID, self.release.to_string());
+        put(RELEASE_VERSION, self.version.to_string());
+    }
+}
+
+/// Returns the configuration of a Machine that goes over to the release.
+pub(crate) fn onto(
+    existing: &MachineConfig,
+    spec: &GroupSpec,
+    group: &GroupName,
+    mark: Mark<'_>,
+) -> MachineConfig {
+    let mut config = lay_over(existing, spec, group);
+    mark.put_on(&mut config);
+    config
+}
+
+/// Returns the configuration of a Machine that only starts again: its own, of this release.
+pub(crate) fn restarted(existing: &MachineConfig, mark: Mark<'_>) -> MachineConfig {
+    let mut config = existing.clone();
+    let group = config.group_or_app();
+    config.metadata.remove(MANAGED_POSTGRES);
+    adopt(&mut config, &group);
+    mark.put_on(&mut config);
+    config
+}
+
+/// Returns the configuration of a new Machine of the group, of the size `guest` where fly.toml
+/// sets none.
+pub(crate) fn for_new(
+    spec: &GroupSpec,
+    group: &GroupName,
+    guest: Option<Guest>,
+    mark: Mark<'_>,
+) -> MachineConfig {
+    let mut config = spec.config.clone();
+    if !spec.sets_guest {
+        config.guest = guest.or(config.guest).or_else(|| Some(Guest::default()));
+    }
+    adopt(&mut config, group);
+    mark.put_on(&mut config);
+    config
+}
+
+/// Makes it the configuration of a standby of another Machine.
+pub(crate) fn stand_by(config: &mut MachineConfig, first: &MachineId) {
+    config.standbys = vec![first.to_string()];
+    let name = STANDBY_FOR.to_owned();
+    config.env.insert(name, first.to_string());
+}

@@ -1,0 +1,219 @@
+//! The way back: former versions of all that was updated, and the new Machines gone.
+
+use hangar_api::id::MachineId;
+
+use super::{Level, Planner, Step};
+use crate::fleet::FleetMachine;
+use crate::judge::{Judgement, Watch};
+use crate::plan::forward::pool;
+use crate::progress::{Failure, LaunchPhase, Retire, Stage, Target, TargetPhase};
+
+impl Planner<'_> {
+    /// Puts former versions back and removes what was created.
+    pub(super) fn roll_back(&mut self) {
+        // Groups that were to go stay; what was created goes.
+        self.progress
+            .retiring
+            .retain(|_, phase| *phase != Retire::Planned);
+        let seen = self.fleet.launched(self.desired);
+        for machine in seen.values().filter(|m| m.state.is_active()) {
+            let id = machine.spec.id.clone();
+            self.progress.retiring.entry(id).or_insert(Retire::Planned);
+        }
+        let restored = self.restore();
+        let removed = self.retire_all();
+        if restored && removed {
+            self.progress.stage = self.end_of_rollback();
+        }
+    }
+
+    fn end_of_rollback(&mut self) -> Stage {
+        if self.progress.trouble.is_empty() {
+            self.say(Level::Info, "The fleet is as it was before", None, None);
+            return Stage::RolledBack;
+        }
+        let trouble = self.progress.trouble.join("; ");
+        self.say(Level::Error, trouble.clone(), None, None);
+        if let Some(failure) = &mut self.progress.failure {
+            let reason = &failure.reason;
+            failure.reason = format!("{reason}; while putting things back: {trouble}");
+        }
+        Stage::Failed
+    }
+
+    /// Lets what was begun come to its end, and leaves the rest.
+    pub(super) fn halt(&mut self) {
+        let mut open = false;
+        let targets: Vec<(MachineId, Target)> = self
+            .progress
+            .targets
+            .iter()
+            .filter(|(_, t)| t.phase == TargetPhase::Asked)
+            .map(|(id, t)| (id.clone(), t.clone()))
+            .collect();
+        for (id, target) in targets {
+            let machine = self.fleet.active(&id).copied();
+            let Some(machine) = machine.filter(|m| m.is_at(&self.desired.release)) else {
+                continue;
+            };
+            let watch = watch_of(&target, self.now, true);
+            open |= matches!(self.watch(&machine, &watch), Judgement::Wait(..));
+        }
+        let seen = self.fleet.launched(self.desired);
+        for ((group, ordinal), machine) in seen.iter().filter(|(_, m)| m.state.is_active()) {
+            let launches = self.progress.launches.get(group);
+            let index = usize::try_from(*ordinal).unwrap_or(usize::MAX);
+            let Some(launch) = launches.and_then(|l| l.get(index)).cloned() else {
+                continue;
+            };
+            if launch.phase == LaunchPhase::Passed {
+                continue;
+            }
+            let watch = Watch {
+                since: launch.since.unwrap_or(self.now),
+                run: !launch.standby,
+                starts: 0,
+                start_asked: true,
+                health: true,
+                smoke: true,
+            };
+            // A Machine that was never seen before has no time of its own: it is not waited for.
+            if launch.since.is_some() {
+                open |= matches!(self.watch(machine, &watch), Judgement::Wait(..));
+            }
+        }
+        if !open {
+            self.progress.stage = Stage::Failed;
+        }
+    }
+
+    /// Puts former versions back, a pool of each group at a time; returns whether all are back.
+    fn restore(&mut self) -> bool {
+        let mut waiting: Vec<(bool, MachineId)> = Vec::new();
+        let ids: Vec<MachineId> = self.progress.targets.keys().cloned().collect();
+        for id in ids {
+            let mut target = self.progress.targets[&id].clone();
+            match target.phase {
+                TargetPhase::Pending | TargetPhase::Restored | TargetPhase::Gone => continue,
+                TargetPhase::Asked | TargetPhase::Passed | TargetPhase::Restoring => {}
+            }
+            let Some(machine) = self.fleet.active(&id).copied() else {
+                target.phase = TargetPhase::Gone;
+                self.progress.targets.insert(id, target);
+                continue;
+            };
+            if machine.is_at(&self.desired.release) {
+                // Those that are away in any case go first: nobody misses them. One that was asked
+                // for before, and not carried out, is asked for again.
+                let missed = machine.is_healthy() && target.phase != TargetPhase::Restoring;
+                waiting.push((missed, id));
+                continue;
+            }
+            if target.phase == TargetPhase::Restoring {
+                self.look_at_restored(&machine, &mut target);
+            } else if target.phase == TargetPhase::Asked {
+                // Its update was never carried out.
+                target.phase = TargetPhase::Restored;
+            }
+            self.progress.targets.insert(id, target);
+        }
+        waiting.sort();
+        for (missed, id) in waiting {
+            if !missed || self.has_room(&id) {
+                self.ask_to_restore(&id);
+            }
+        }
+        let targets = self.progress.targets.values();
+        targets.into_iter().all(|t| {
+            matches!(
+                t.phase,
+                TargetPhase::Pending | TargetPhase::Restored | TargetPhase::Gone
+            )
+        })
+    }
+
+    /// Returns whether one more healthy Machine of the group may be taken away.
+    fn has_room(&self, id: &MachineId) -> bool {
+        let target = &self.progress.targets[id];
+        if !target.warm {
+            return true;
+        }
+        let group = || {
+            let of_group = |t: &&Target| t.warm && t.group == target.group;
+            self.progress.targets.values().filter(of_group)
+        };
+        let away = group()
+            .filter(|t| t.phase == TargetPhase::Restoring)
+            .count();
+        away < pool(self.options.max_unavailable, group().count())
+    }
+
+    fn ask_to_restore(&mut self, id: &MachineId) {
+        let Some(machine) = self.fleet.active(id).copied() else {
+            return;
+        };
+        let mut target = self.progress.targets[id].clone();
+        let Some(former) = self.progress.formers.get(target.former).cloned() else {
+            return;
+        };
+        if target.phase != TargetPhase::Restoring {
+            let text = format!("Putting Machine {id} [{}] back", target.group);
+            self.say(Level::Info, text, Some(id), Some(&target.group));
+        }
+        target.phase = TargetPhase::Restoring;
+        target.since = Some(self.now);
+        target.starts = machine.observed.map_or(0, |o| o.starts);
+        target.start_asked = false;
+        self.ready.push(Step::Update {
+            machine: id.clone(),
+            expected: machine.spec.instance_id.clone(),
+            config: Box::new(former.config),
+            image_ref: former.image_ref,
+            secrets_version: former.secrets_version,
+            skip_launch: !target.run,
+        });
+        self.progress.targets.insert(id.clone(), target);
+    }
+
+    fn look_at_restored(&mut self, machine: &FleetMachine<'_>, target: &mut Target) {
+        let id = &machine.spec.id;
+        let watch = watch_of(target, self.now, false);
+        match self.watch(machine, &watch) {
+            Judgement::Wait(..) => {}
+            Judgement::Pass => {
+                target.phase = TargetPhase::Restored;
+                let text = format!("Machine {id} [{}] is as before", target.group);
+                self.say(Level::Info, text, Some(id), Some(&target.group));
+            }
+            Judgement::NeedsStart => {
+                target.start_asked = true;
+                self.ask_to_start(machine, watch.since);
+            }
+            Judgement::Fail(reason) => {
+                target.phase = TargetPhase::Restored;
+                let failure = Failure {
+                    machine: Some(id.clone()),
+                    group: Some(target.group.clone()),
+                    reason,
+                };
+                // A Machine that was broken before may be broken again: that is how it was.
+                if target.was_healthy {
+                    self.progress.trouble.push(failure.to_string());
+                } else {
+                    self.say(Level::Warning, failure.to_string(), Some(id), None);
+                }
+            }
+        }
+    }
+}
+
+fn watch_of(target: &Target, now: hangar_api::Timestamp, forward: bool) -> Watch {
+    Watch {
+        since: target.since.unwrap_or(now),
+        run: target.run,
+        starts: target.starts,
+        start_asked: target.start_asked,
+        health: forward || target.was_healthy,
+        smoke: forward,
+    }
+}

@@ -1,0 +1,234 @@
+//! The deployment's own memory: what cannot be observed again (D4).
+//!
+//! The planner returns a new value with each plan; the server stores it in the Deployment record
+//! *before* it carries out that plan's steps. Bounded: one short entry per Machine, and each
+//! former configuration once.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use hangar_api::Timestamp;
+use hangar_api::id::{GroupName, InstanceId, MachineId};
+use hangar_api::image::ImageRef;
+use hangar_api::machine::MachineConfig;
+
+/// Most troubles kept while putting things back.
+const MAX_TROUBLE: usize = 20;
+
+/// Milestones of a deployment. The default is one that has not begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// How far it is.
+    pub stage: Stage,
+    /// What updated Machines were before, each different one once.
+    pub formers: Vec<Former>,
+    /// The Machines it updates.
+    pub targets: BTreeMap<MachineId, Target>,
+    /// The Machines it creates, by group; the index is the launch key's ordinal.
+    pub launches: BTreeMap<GroupName, Vec<Launch>>,
+    /// The Machines it removes.
+    pub retiring: BTreeMap<MachineId, Retire>,
+    /// What went wrong first.
+    pub failure: Option<Failure>,
+    /// What went wrong while putting things back.
+    pub trouble: Vec<String>,
+}
+
+/// How far a deployment is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Nothing is decided.
+    #[default]
+    Begin,
+    /// Machines of new groups come up; nothing else has changed.
+    Creating,
+    /// Existing Machines go over to the release.
+    Updating,
+    /// Machines of groups that are gone are removed: there is no way back from here.
+    Retiring,
+    /// It failed; what was done is undone.
+    RollingBack,
+    /// It failed and nothing is undone; what was begun comes to its end.
+    Halting,
+    /// Done.
+    Complete,
+    /// Failed; the fleet is as before.
+    RolledBack,
+    /// Failed; the fleet is as it is.
+    Failed,
+}
+
+/// A version that a Machine had before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// Its configuration.
+    pub config: MachineConfig,
+    /// Its image.
+    pub image_ref: ImageRef,
+    /// Its version of the secrets.
+    pub secrets_version: u64,
+}
+
+/// A Machine that is updated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its group in the release.
+    pub group: GroupName,
+    /// Which of [`Progress::formers`] it was.
+    pub former: usize,
+    /// Its version before the update.
+    pub instance: InstanceId,
+    /// How far it is.
+    pub phase: TargetPhase,
+    /// It was started when the deployment began: updated in the group's warm list.
+    pub warm: bool,
+    /// It ran when it was updated, so it is to run afterwards.
+    pub run: bool,
+    /// It passed its checks when it was updated.
+    pub was_healthy: bool,
+    /// Its starts when it was last updated.
+    pub starts: u64,
+    /// When it was last updated.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// It was left stopped by the update and was asked to start, once.
+    #[serde(default)]
+    pub start_asked: bool,
+}
+
+/// How far an updated Machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetPhase {
+    /// Not touched.
+    Pending,
+    /// Its update is asked for or done; its gates are open.
+    Asked,
+    /// It passed its gates once.
+    Passed,
+    /// Its former version is asked for.
+    Restoring,
+    /// Its former version is back.
+    Restored,
+    /// Somebody destroyed it.
+    Gone,
+}
+
+/// A Machine that is created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// How far it is.
+    pub phase: LaunchPhase,
+    /// It waits for the loss of the group's first new Machine.
+    pub standby: bool,
+    /// Its id, once seen: a Machine that was seen is never created again.
+    #[serde(default)]
+    pub machine: Option<MachineId>,
+    /// When it was asked for.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// It was left stopped and was asked to start, once.
+    #[serde(default)]
+    pub start_asked: bool,
+}
+
+/// How far a created Machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchPhase {
+    /// Not asked for.
+    Planned,
+    /// Asked for or there; its gates are open.
+    Asked,
+    /// It passed its gates once.
+    Passed,
+}
+
+/// A Machine that is removed: cordoned and stopped, then destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "phase")]
+pub enum Retire {
+    /// Not touched.
+    Planned,
+    /// Takes nothing new and is being stopped.
+    Draining {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Being destroyed.
+    Destroying {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Gone, or its destruction is only a matter of time.
+    Done,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The Machine it is about.
+    #[serde(default)]
+    pub machine: Option<MachineId>,
+    /// Its group.
+    #[serde(default)]
+    pub group: Option<GroupName>,
+    /// Why, in words.
+    pub reason: String,
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// Returns whether the point of no return is behind: Machines of old groups are being removed.
+    #[must_use]
+    pub fn is_past_return(&self) -> bool {
+        matches!(self.stage, Stage::Retiring | Stage::Complete)
+    }
+
+    /// Notes that a step cannot be carried out (no slot has room, the image is gone) or that the
+    /// deployment is cancelled: the next plan turns back. A step that was refused because the
+    /// world had moved is no failure: plan again.
+    pub fn report(&mut self, failure: Failure) {
+        match self.stage {
+            Stage::Begin | Stage::Creating | Stage::Updating if self.failure.is_none() => {
+                self.failure = Some(failure);
+            }
+            Stage::RollingBack => {
+                let text = failure.to_string();
+                if self.trouble.len() < MAX_TROUBLE && !self.trouble.contains(&text) {
+                    self.trouble.push(text);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the index of a former version, kept once.
+    pub(crate) fn remember(&mut self, former: Former) -> usize {
+        // The newest are the likeliest to be equal; a fleet has few different ones.
+        if let Some(index) = self.formers.iter().rposition(|f| *f == former) {
+            return index;
+        }
+        self.formers.push(former);
+        self.formers.len() - 1
+    }
+}
+
+// === impl Failure ===
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.machine, &self.group) {
+            (Some(machine), Some(group)) => {
+                write!(f, "Machine {machine} of group {group}: {}", self.reason)
+            }
+            (Some(machine), None) => write!(f, "Machine {machine}: {}", self.reason),
+            (None, Some(group)) => write!(f, "group {group}: {}", self.reason),
+            (None, None) => f.write_str(&self.reason),
+        }
+    }
+}
