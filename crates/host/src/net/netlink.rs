@@ -261,6 +261,15 @@ pub(super) enum Autoconf {
     Off,
 }
 
+/// Allows IPv6 on an interface where the host's defaults forbid it. Where even the file is missing
+/// the kernel has no IPv6, and giving it an address fails in words.
+pub(super) fn enable_v6(interface: &str) {
+    let _refused = std::fs::write(
+        format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"),
+        "0",
+    );
+}
+
 /// Returns whether an error says that there is no such interface.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))

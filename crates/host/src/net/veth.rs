@@ -20,7 +20,7 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
 
-use super::netlink::{Autoconf, Netlink, is_absent};
+use super::netlink::{Autoconf, Netlink, enable_v6, is_absent};
 use crate::runtime::{RunKey, RunNet};
 
 /// What every host-side interface of a Machine begins with; the firewall matches it.
@@ -92,6 +92,8 @@ pub fn attach(child_pid: u32, net: &RunNet, ifname: &str) -> Result<(), VethErro
 /// out. Called by the child in its new namespace after [`attach`]. May be repeated.
 pub fn configure_inside(net: &RunNet) -> Result<(), VethError> {
     let mut netlink = open(INSIDE)?;
+    enable_v6("lo");
+    enable_v6(INSIDE);
     let lo = index(&mut netlink, "lo")?;
     netlink.set_up(lo, Autoconf::Usual).at("set up", "lo")?;
     let eth0 = index(&mut netlink, INSIDE)?;
@@ -207,6 +209,7 @@ fn connect_host_end(netlink: &mut Netlink, net: &RunNet, ifname: &str) -> Result
     // A Machine must not be able to advertise itself as the host's router. The firewall drops
     // that too; where the file is missing the kernel has no IPv6 and the next step says so.
     let _refused = std::fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/accept_ra"), "0");
+    enable_v6(ifname);
     netlink
         .set_up(host_end, Autoconf::Off)
         .at("set up", ifname)?;
