@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 use hangar_api::seam::BoxStream;
 use tokio::sync::{broadcast, watch};
 
-use self::table::{AnyRows, Decoded, Rows};
+use self::table::{AnyRow, AnyRows, Rows};
 use crate::backend::{Batch, Change, Revision};
 use crate::error::StoreError;
 use crate::key::KeyPart;
@@ -118,13 +118,7 @@ impl Cache {
     /// Returns the view as it is now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(
-            &self
-                .shared
-                .view
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        self.shared.read()
     }
 
     /// Returns one record as it is now.
@@ -203,26 +197,27 @@ impl std::fmt::Debug for CacheFeed {
 
 impl Shared {
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut keys = Vec::with_capacity(batch.changes.len());
+        // Decoded before the view is locked for writing.
+        let decoded = self.read().decode(&batch.changes)?;
+        let keys: Arc<[Arc<str>]> = decoded.iter().map(|d| Arc::clone(&d.key)).collect();
         {
             let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-            // Decoded first: a value that cannot be read leaves the view as it was.
-            let decoded = view.decode(&batch.changes)?;
             let view = Arc::make_mut(&mut view);
-            for (prefix, key, row) in decoded {
-                if let Some(rows) = view.tables.get_mut(prefix) {
-                    table::make_mut(rows).apply(Arc::clone(&key), row);
-                }
-                keys.push(key);
+            for decoded in decoded {
+                view.apply(decoded);
             }
-            view.revision = view.revision.max(batch.revision);
+            view.revision = batch.revision;
         }
+        let revision = batch.revision;
         if !keys.is_empty() {
-            let (revision, keys) = (batch.revision, keys.into());
             self.tell(Delta::Keys { revision, keys });
         }
-        self.revision.send_replace(batch.revision);
+        self.revision.send_replace(revision);
         Ok(())
+    }
+
+    fn read(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn replace(&self, snapshot: Snapshot) {
@@ -286,11 +281,16 @@ impl Snapshot {
         }
     }
 
-    /// Decodes changes, each with its table's prefix. Keys of no table are left out.
-    fn decode(
-        &self,
-        changes: &[Change],
-    ) -> Result<Vec<(&'static str, Arc<str>, Decoded)>, StoreError> {
+    /// Takes changes over, all or, where one cannot be read, none.
+    fn take(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        for decoded in self.decode(changes)? {
+            self.apply(decoded);
+        }
+        Ok(())
+    }
+
+    /// Decodes changes. Keys of no table are left out.
+    fn decode(&self, changes: &[Change]) -> Result<Vec<Decoded>, StoreError> {
         let mut decoded = Vec::with_capacity(changes.len());
         for change in changes {
             let word = change.key.find('/').map_or(0, |at| at + 1);
@@ -298,10 +298,27 @@ impl Snapshot {
                 tracing::debug!(key = &*change.key, "key of no table left out of the view");
                 continue;
             };
-            decoded.push((*prefix, Arc::clone(&change.key), rows.decode(change)?));
+            decoded.push(Decoded {
+                prefix,
+                key: Arc::clone(&change.key),
+                row: rows.decode(change)?,
+            });
         }
         Ok(decoded)
     }
+
+    fn apply(&mut self, decoded: Decoded) {
+        if let Some(rows) = self.tables.get_mut(decoded.prefix) {
+            table::make_mut(rows).apply(decoded.key, decoded.row);
+        }
+    }
+}
+
+/// A change that can be applied.
+struct Decoded {
+    prefix: &'static str,
+    key: Arc<str>,
+    row: AnyRow,
 }
 
 struct AllTables(BTreeMap<&'static str, Arc<dyn AnyRows>>);
@@ -397,15 +414,4 @@ async fn try_load(
         snapshot.revision = batch.revision;
     }
     Ok((snapshot, batches))
-}
-
-impl Snapshot {
-    fn take(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        for (prefix, key, row) in self.decode(changes)? {
-            if let Some(rows) = self.tables.get_mut(prefix) {
-                table::make_mut(rows).apply(key, row);
-            }
-        }
-        Ok(())
-    }
 }

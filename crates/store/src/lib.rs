@@ -7,7 +7,7 @@
 //! Only current values are kept: no history, no leases of the store's own. A Machine lease, a
 //! claim or a deadline is a record that the caller checks in its transaction.
 //!
-//! ```
+//! ```no_run
 //! use hangar_store::{Store, Txn, tables::Counters};
 //!
 //! # async fn shown() -> Result<(), hangar_store::StoreError> {
@@ -18,7 +18,6 @@
 //! store.commit(Txn::new().update(&record, &2)).await?;
 //! # Ok(())
 //! # }
-//! # futures_util::future::FutureExt::now_or_never(shown()).unwrap().unwrap();
 //! ```
 #![warn(missing_docs)]
 

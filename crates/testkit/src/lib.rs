@@ -1,1 +1,5 @@
-//! (being written)
+//! What tests share: conformance suites for the traits that have several implementations.
+//!
+//! A dev-dependency only; nothing of it is in the product.
+
+pub mod conformance;

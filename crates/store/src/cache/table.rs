@@ -9,13 +9,13 @@ use crate::backend::Change;
 use crate::error::StoreError;
 use crate::record::{self, Record, Table};
 
-/// A decoded change: an `Arc<Record<T>>` of the table, or `None` for a deletion.
-pub(super) type Decoded = Option<Arc<dyn Any + Send + Sync>>;
+/// A decoded value: an `Arc<Record<T>>` of the table, or `None` for a deletion.
+pub(super) type AnyRow = Option<Arc<dyn Any + Send + Sync>>;
 
 /// The records of a table whose type the caller does not know.
 pub(super) trait AnyRows: std::fmt::Debug + Send + Sync {
-    fn decode(&self, change: &Change) -> Result<Decoded, StoreError>;
-    fn apply(&mut self, key: Arc<str>, row: Decoded);
+    fn decode(&self, change: &Change) -> Result<AnyRow, StoreError>;
+    fn apply(&mut self, key: Arc<str>, row: AnyRow);
     fn copy(&self) -> Arc<dyn AnyRows>;
     fn as_any(&self) -> &dyn Any;
 }
@@ -58,14 +58,14 @@ impl<T: Table> Rows<T> {
 }
 
 impl<T: Table> AnyRows for Rows<T> {
-    fn decode(&self, change: &Change) -> Result<Decoded, StoreError> {
+    fn decode(&self, change: &Change) -> Result<AnyRow, StoreError> {
         let Some(entry) = &change.entry else {
             return Ok(None);
         };
         Ok(Some(Arc::new(record::decode::<T>(entry)?)))
     }
 
-    fn apply(&mut self, key: Arc<str>, row: Decoded) {
+    fn apply(&mut self, key: Arc<str>, row: AnyRow) {
         match row.map(|row| row.downcast::<Record<T>>().expect("decoded by this table")) {
             Some(row) => self.0.insert(key, row),
             None => self.0.remove(&key),

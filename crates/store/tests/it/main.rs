@@ -1,0 +1,7 @@
+//! Tests of the store from outside.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod conformance;
+mod durability;
+mod typed;
+mod view;

@@ -1,0 +1,3 @@
+//! Conformance suites: the promises of a trait as a program, run on every implementation of it.
+
+pub mod store;
