@@ -104,6 +104,12 @@ impl<'a> FleetMachine<'a> {
         self.pending.iter().filter(move |op| !is_done(op, observed))
     }
 
+    /// Returns whether its destruction is asked for or under way.
+    pub(crate) fn is_going(&self) -> bool {
+        let asked = |op: &Op| matches!(op.kind, OpKind::Destroy);
+        self.state == MachineState::Destroying || self.undone().any(asked)
+    }
+
     /// Returns whether it runs or is to run (4.7): started, on its way up, or failed to come up.
     pub(crate) fn runs(&self) -> bool {
         match self.state {

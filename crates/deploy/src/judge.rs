@@ -22,8 +22,6 @@ pub(crate) struct Watch {
     pub(crate) since: Timestamp,
     /// It is to run.
     pub(crate) run: bool,
-    /// Its starts before.
-    pub(crate) starts: u64,
     /// It was asked to start beside the update.
     pub(crate) start_asked: bool,
     /// Its checks are to pass.
@@ -102,8 +100,7 @@ pub(crate) fn judge(
 
 /// Judges a Machine that is down and is to run. Returns `None` when it was asked to start.
 fn at_rest(machine: &FleetMachine<'_>, watch: &Watch) -> Option<Judgement> {
-    let launched = machine.observed.is_some_and(|o| o.starts > watch.starts);
-    if launched {
+    if machine.observed.is_some_and(has_started) {
         // Stopped by request, or a job that ended well: crashes were told before.
         return Some(Judgement::Pass);
     }
@@ -144,7 +141,8 @@ fn crash(machine: &FleetMachine<'_>, watch: &Watch) -> Option<String> {
     if !down && !(soon && watch.smoke) {
         return None;
     }
-    Some(describe_exit(&exit, ran_for))
+    let why = reason.map_or_else(String::new, |r| format!(" ({r})"));
+    Some(format!("{}{why}", describe_exit(&exit, ran_for)))
 }
 
 fn describe_exit(exit: &ExitEvent, ran_for: Option<i64>) -> String {
@@ -173,18 +171,19 @@ fn ended_well(machine: &FleetMachine<'_>, exit: &ExitEvent) -> bool {
 }
 
 /// Returns the newest exit since the last update that nobody asked for, and how many
-/// milliseconds that run lasted.
+/// milliseconds that run lasted. An exit between the update and the first start after it is the
+/// former version's own.
 fn unasked_exit(observed: &Observed) -> Option<(ExitEvent, Option<i64>)> {
     let mut found: Option<(ExitEvent, i64)> = None;
     for event in &observed.events {
-        match event.kind.as_str() {
-            "update" | "launch" => break,
-            "start" if event.status == "started" => {
+        match (event.kind.as_str(), event.status.as_str()) {
+            ("update", _) | ("launch", "created") => return None,
+            ("start", "started") => {
                 if let Some((exit, at)) = found {
                     return Some((exit, Some(at.saturating_sub(event.timestamp))));
                 }
             }
-            "exit" => {
+            ("exit", _) => {
                 let exit = event.request.as_ref().and_then(|r| r.exit_event);
                 if let (None, Some(exit)) = (found, exit)
                     && !exit.requested_stop
@@ -195,7 +194,20 @@ fn unasked_exit(observed: &Observed) -> Option<(ExitEvent, Option<i64>)> {
             _ => {}
         }
     }
+    // The list is cut: what is left of it is all of the new version.
     found.map(|(exit, _)| (exit, None))
+}
+
+/// Returns whether it has started since its last update.
+fn has_started(observed: &Observed) -> bool {
+    let events = observed.events.iter();
+    let mut since = events.take_while(|e| {
+        !matches!(
+            (e.kind.as_str(), e.status.as_str()),
+            ("update", _) | ("launch", "created")
+        )
+    });
+    since.any(|e| e.kind == "start" && e.status == "started")
 }
 
 /// Returns when the current run began.

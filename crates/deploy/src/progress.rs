@@ -89,8 +89,6 @@ pub struct Target {
     pub run: bool,
     /// It passed its checks when it was updated.
     pub was_healthy: bool,
-    /// Its starts when it was last updated.
-    pub starts: u64,
     /// When it was last updated.
     #[serde(default)]
     pub since: Option<Timestamp>,

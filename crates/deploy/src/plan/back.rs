@@ -72,7 +72,6 @@ impl Planner<'_> {
             let watch = Watch {
                 since: launch.since.unwrap_or(self.now),
                 run: !launch.standby,
-                starts: 0,
                 start_asked: true,
                 health: true,
                 smoke: true,
@@ -103,9 +102,8 @@ impl Planner<'_> {
                 continue;
             };
             if machine.is_at(&self.desired.release) {
-                // Those that are away in any case go first: nobody misses them. One that was asked
-                // for before, and not carried out, is asked for again.
-                let missed = machine.is_healthy() && target.phase != TargetPhase::Restoring;
+                // Those that have not passed go first: the fleet counts on nobody of them.
+                let missed = target.phase == TargetPhase::Passed && machine.is_healthy();
                 waiting.push((missed, id));
                 continue;
             }
@@ -143,7 +141,7 @@ impl Planner<'_> {
             self.progress.targets.values().filter(of_group)
         };
         let away = group()
-            .filter(|t| t.phase == TargetPhase::Restoring)
+            .filter(|t| matches!(t.phase, TargetPhase::Restoring | TargetPhase::Asked))
             .count();
         away < pool(self.options.max_unavailable, group().count())
     }
@@ -162,7 +160,6 @@ impl Planner<'_> {
         }
         target.phase = TargetPhase::Restoring;
         target.since = Some(self.now);
-        target.starts = machine.observed.map_or(0, |o| o.starts);
         target.start_asked = false;
         self.ready.push(Step::Update {
             machine: id.clone(),
@@ -211,7 +208,6 @@ fn watch_of(target: &Target, now: hangar_api::Timestamp, forward: bool) -> Watch
     Watch {
         since: target.since.unwrap_or(now),
         run: target.run,
-        starts: target.starts,
         start_asked: target.start_asked,
         health: forward || target.was_healthy,
         smoke: forward,

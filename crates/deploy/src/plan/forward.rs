@@ -62,7 +62,6 @@ impl Planner<'_> {
             warm: run && machine.state != MachineState::Failed,
             run,
             was_healthy: machine.is_healthy(),
-            starts: machine.observed.map_or(0, |o| o.starts),
             since: None,
             start_asked: false,
         }
@@ -129,7 +128,6 @@ impl Planner<'_> {
         let watch = Watch {
             since,
             run: !launch.standby,
-            starts: 0,
             start_asked: launch.start_asked,
             health: true,
             smoke: true,
@@ -275,7 +273,6 @@ impl Planner<'_> {
         let watch = Watch {
             since,
             run: target.run,
-            starts: target.starts,
             start_asked: target.start_asked,
             health: true,
             smoke: true,

@@ -65,7 +65,7 @@ impl Planner<'_> {
                     self.say(Level::Warning, text, Some(id), None);
                     return Retire::Done;
                 }
-                if machine.state != MachineState::Destroying {
+                if !machine.is_going() {
                     self.destroy(&machine);
                 }
                 self.wait(id, Condition::Destroyed, deadline);
@@ -109,7 +109,7 @@ impl Planner<'_> {
 
     fn destroy(&mut self, machine: &FleetMachine<'_>) -> Retire {
         let id = &machine.spec.id;
-        if machine.state != MachineState::Destroying {
+        if !machine.is_going() {
             self.ready.push(Step::Destroy {
                 machine: id.clone(),
                 expected: machine.spec.instance_id.clone(),
