@@ -77,6 +77,18 @@ impl Client {
         .await
     }
 
+    /// Returns one release.
+    pub async fn release(&self, app: &AppName, version: u64) -> Result<Release, ClientError> {
+        self.get(&format!("/v1/apps/{app}/releases/{version}"))
+            .await
+    }
+
+    /// Returns once the server answers; needs no token.
+    pub async fn health(&self) -> Result<(), ClientError> {
+        self.get::<serde_json::Value>("/v1/health").await?;
+        Ok(())
+    }
+
     /// Returns the regions there are slots in.
     pub async fn regions(&self) -> Result<Vec<RegionInfo>, ClientError> {
         Ok(self.get::<Regions>("/v1/platform/regions").await?.regions)

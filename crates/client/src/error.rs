@@ -12,6 +12,11 @@ pub enum ClientError {
         /// Why not.
         reason: String,
     },
+    /// The token cannot be sent.
+    #[error(
+        "the access token holds characters that no token has: check HANGAR_ACCESS_TOKEN for line breaks"
+    )]
+    BadToken,
     /// Nobody answers there.
     #[error(
         "no Hangar server answers at {url}: {reason}\nhint: start one with `hangar server` or `hangar dev`, or set HANGAR_API_URL"

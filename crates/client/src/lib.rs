@@ -6,6 +6,7 @@
 
 mod apps;
 mod deployments;
+mod dial;
 mod error;
 mod images;
 mod logs;

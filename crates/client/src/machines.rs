@@ -1,7 +1,9 @@
 //! Machines and their leases.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hangar_api::event::MachineEvent;
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::{AppName, InstanceId, MachineId};
 use hangar_api::lease::{Lease, LeaseRequest};
@@ -165,8 +167,55 @@ impl Client {
         id: &MachineId,
         request: &ExecRequest,
     ) -> Result<ExecResponse, ClientError> {
-        self.post(&format!("/v1/apps/{app}/machines/{id}/exec"), request)
-            .await
+        let path = format!("/v1/apps/{app}/machines/{id}/exec");
+        let timeout = Duration::from_secs(request.timeout.unwrap_or(0));
+        self.with_patience(timeout).post(&path, request).await
+    }
+
+    /// Sends a signal, such as `SIGHUP`, to a Machine's main process.
+    pub async fn signal_machine(
+        &self,
+        app: &AppName,
+        id: &MachineId,
+        signal: &str,
+        nonce: Option<&str>,
+    ) -> Result<Value, ClientError> {
+        let path = format!("/v1/apps/{app}/machines/{id}/signal");
+        let body = json!({ "signal": signal });
+        self.act(Method::POST, &path, Some(&body), nonce).await
+    }
+
+    /// Keeps a Machine out of the proxy until it is uncordoned.
+    pub async fn cordon_machine(
+        &self,
+        app: &AppName,
+        id: &MachineId,
+        nonce: Option<&str>,
+    ) -> Result<Value, ClientError> {
+        let path = format!("/v1/apps/{app}/machines/{id}/cordon");
+        self.act(Method::POST, &path, None::<&()>, nonce).await
+    }
+
+    /// Gives a cordoned Machine back to the proxy.
+    pub async fn uncordon_machine(
+        &self,
+        app: &AppName,
+        id: &MachineId,
+        nonce: Option<&str>,
+    ) -> Result<Value, ClientError> {
+        let path = format!("/v1/apps/{app}/machines/{id}/uncordon");
+        self.act(Method::POST, &path, None::<&()>, nonce).await
+    }
+
+    /// Returns a Machine's last events, newest first.
+    pub async fn machine_events(
+        &self,
+        app: &AppName,
+        id: &MachineId,
+        limit: usize,
+    ) -> Result<Vec<MachineEvent>, ClientError> {
+        let path = format!("/v1/apps/{app}/machines/{id}/events?limit={limit}");
+        self.get(&path).await
     }
 
     /// Waits for a state; fails with status 408 when the time is over.
@@ -201,6 +250,33 @@ impl Client {
     ) -> Result<(), ClientError> {
         let path = format!("/v1/apps/{app}/machines/{id}/metadata/{}", encode(key));
         self.post(&path, &json!({ "value": value })).await
+    }
+
+    /// Returns a Machine's metadata.
+    pub async fn metadata(
+        &self,
+        app: &AppName,
+        id: &MachineId,
+    ) -> Result<BTreeMap<String, String>, ClientError> {
+        self.get(&format!("/v1/apps/{app}/machines/{id}/metadata"))
+            .await
+    }
+
+    /// Removes one metadata key, without a new version.
+    pub async fn delete_metadata(
+        &self,
+        app: &AppName,
+        id: &MachineId,
+        key: &str,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/apps/{app}/machines/{id}/metadata/{}", encode(key));
+        self.call(Method::DELETE, &path, None::<&()>, &[]).await
+    }
+
+    /// Returns who holds a Machine's lease; fails with status 404 when nobody does.
+    pub async fn current_lease(&self, app: &AppName, id: &MachineId) -> Result<Lease, ClientError> {
+        let path = format!("/v1/apps/{app}/machines/{id}/lease");
+        Ok(self.get::<Envelope>(&path).await?.data)
     }
 
     /// Takes a lease, or refreshes the one that `nonce` names.

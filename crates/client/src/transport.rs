@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hangar_api::error::ErrorBody;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Method, Request, Response, Uri};
@@ -11,7 +11,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 
 use crate::ClientError;
 
@@ -21,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time for an upload to be taken in whole: images are large.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Time between two parts of an answer that is read whole.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most bytes of an answer that is read whole.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -29,9 +30,31 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// A client of one server, as one token. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    authority: String,
+    host: String,
+    port: u16,
     base: String,
     token: String,
+    limits: Limits,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    connect: Duration,
+    answer: Duration,
+    upload: Duration,
+    idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: CONNECT_TIMEOUT,
+            answer: ANSWER_TIMEOUT,
+            upload: UPLOAD_TIMEOUT,
+            idle: IDLE_TIMEOUT,
+        }
+    }
 }
 
 // === impl Client ===
@@ -56,14 +79,21 @@ impl Client {
             return Err(bad("it must begin with http://"));
         }
         let host = uri.host().ok_or_else(|| bad("it names no host"))?;
-        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
-        if token.contains(['\r', '\n']) {
-            return Err(bad("the token has a line break"));
+        if uri
+            .path_and_query()
+            .is_some_and(|path| path.as_str() != "/")
+        {
+            return Err(bad("it goes on behind the host and port"));
+        }
+        if http::HeaderValue::from_str(token).is_err() {
+            return Err(ClientError::BadToken);
         }
         Ok(Self {
-            authority,
+            host: host.to_owned(),
+            port: uri.port_u16().unwrap_or(80),
             base: base.trim_end_matches('/').to_owned(),
             token: token.to_owned(),
+            limits: Limits::default(),
         })
     }
 
@@ -83,6 +113,14 @@ impl Client {
         body: &B,
     ) -> Result<T, ClientError> {
         self.call(Method::POST, path, Some(body), &[]).await
+    }
+
+    /// Returns the same client, but an answer may come so much later: for requests that
+    /// themselves say how long they take.
+    pub(crate) fn with_patience(&self, more: Duration) -> Self {
+        let mut patient = self.clone();
+        patient.limits.answer = patient.limits.answer.saturating_add(more);
+        patient
     }
 
     /// Sends a request and reads the answer's JSON; an empty answer reads as null.
@@ -115,8 +153,8 @@ impl Client {
                 .map_err(|_| ClientError::BadAnswer(format!("header {name}")))?;
             request.headers_mut().insert(name, value);
         }
-        let answer = self.send(request, ANSWER_TIMEOUT).await?;
-        let bytes = read(answer.into_body()).await?;
+        let answer = self.send(request, self.limits.answer).await?;
+        let bytes = self.read(answer.into_body()).await?;
         let bytes = if bytes.is_empty() {
             Bytes::from_static(b"null")
         } else {
@@ -136,15 +174,15 @@ impl Client {
             CONTENT_TYPE,
             http::HeaderValue::from_static("application/x-tar"),
         );
-        let answer = self.send(request, UPLOAD_TIMEOUT).await?;
-        let bytes = read(answer.into_body()).await?;
+        let answer = self.send(request, self.limits.upload).await?;
+        let bytes = self.read(answer.into_body()).await?;
         serde_json::from_slice(&bytes).map_err(|error| ClientError::BadAnswer(error.to_string()))
     }
 
     /// Sends a request whose answer is read as it comes.
     pub(crate) async fn stream(&self, path: &str) -> Result<Incoming, ClientError> {
         let request = self.request(Method::GET, path, full(Vec::new()))?;
-        Ok(self.send(request, ANSWER_TIMEOUT).await?.into_body())
+        Ok(self.send(request, self.limits.answer).await?.into_body())
     }
 
     fn request(
@@ -156,7 +194,7 @@ impl Client {
         let mut builder = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, &self.authority)
+            .header(HOST, format!("{}:{}", self.host, self.port))
             .header(USER_AGENT, concat!("hangar/", env!("CARGO_PKG_VERSION")));
         if !self.token.is_empty() {
             builder = builder.header(AUTHORIZATION, format!("Bearer {}", self.token));
@@ -175,13 +213,11 @@ impl Client {
             url: self.base.clone(),
             reason,
         };
-        let connect = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority));
-        let stream = connect
+        let dialled = crate::dial::dial(&self.host, self.port);
+        let stream = tokio::time::timeout(self.limits.connect, dialled)
             .await
-            .map_err(|_| unreachable("connecting took too long".to_owned()))?;
-        let stream = stream.map_err(|error| unreachable(error.to_string()))?;
-        // A failure to turn off batching only costs time.
-        let _slower = stream.set_nodelay(true);
+            .map_err(|_| unreachable("connecting took too long".to_owned()))?
+            .map_err(unreachable)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ClientError::Broken(error.to_string()))?;
@@ -196,7 +232,29 @@ impl Client {
             return Ok(answer);
         }
         let status = answer.status().as_u16();
-        Err(refusal(status, &read(answer.into_body()).await?))
+        Err(refusal(status, &self.read(answer.into_body()).await?))
+    }
+
+    /// Reads an answer whole.
+    async fn read(&self, mut body: Incoming) -> Result<Bytes, ClientError> {
+        let mut whole = BytesMut::new();
+        loop {
+            let next = tokio::time::timeout(self.limits.idle, body.frame()).await;
+            let next = next.map_err(|_| {
+                let idle = self.limits.idle.as_secs();
+                ClientError::Broken(format!("nothing more came for {idle} seconds"))
+            })?;
+            let Some(frame) = next else {
+                return Ok(whole.freeze());
+            };
+            let frame = frame.map_err(|error| ClientError::Broken(error.to_string()))?;
+            if let Some(data) = frame.data_ref() {
+                whole.extend_from_slice(data);
+            }
+            if whole.len() > MAX_ANSWER {
+                return Err(ClientError::BadAnswer("it is too long".to_owned()));
+            }
+        }
     }
 }
 
@@ -235,15 +293,6 @@ pub(crate) fn full(bytes: Vec<u8>) -> Body {
         .boxed_unsync()
 }
 
-async fn read(body: Incoming) -> Result<Bytes, ClientError> {
-    let limited = http_body_util::Limited::new(body, MAX_ANSWER);
-    limited
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .map_err(|error| ClientError::Broken(error.to_string()))
-}
-
 fn refusal(status: u16, body: &[u8]) -> ClientError {
     match serde_json::from_slice::<ErrorBody>(body) {
         Ok(parsed) => ClientError::Api {
@@ -266,3 +315,6 @@ fn refusal(status: u16, body: &[u8]) -> ClientError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
