@@ -1,1 +1,38 @@
-//! (being written)
+//! The proxy: from a client's connection to the right Machine of the right app.
+//!
+//! ```text
+//! accept -> detect, TLS -> route -> policy -> pick -> claim -> dial -> forward
+//! ```
+//!
+//! It reads the Catalog and nothing else, asks a [`Waker`] for Machines that are down, and tells
+//! the host through [`Drain`] when nothing is in flight to a Machine any more. It never writes
+//! the state of a Machine, and never listens on another address than the one it was given.
+//!
+//! [`Waker`]: hangar_api::seam::Waker
+//! [`Drain`]: hangar_api::seam::Drain
+
+mod acquire;
+mod config;
+mod connection;
+mod control;
+mod core;
+mod error;
+mod handle;
+mod http;
+mod index;
+mod listen;
+mod load;
+mod pick;
+mod ports;
+mod queue;
+mod registry;
+mod shared;
+mod tcp;
+mod tls;
+mod unsupported;
+mod wake;
+
+pub use config::{Limits, ProxyConfig};
+pub use error::ProxyError;
+pub use handle::{Proxy, ProxyHandle};
+pub use unsupported::unsupported;

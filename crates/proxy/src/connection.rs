@@ -1,0 +1,204 @@
+//! A client's connection, from accept to the handler: detect, end TLS, choose.
+//!
+//! ```text
+//! only raw services on the port ............... pass through, nothing is looked at
+//! first bytes: TLS ─► SNI names the app ─► http? serve : pass through, decrypted
+//!              HTTP ─► serve; each request names its app
+//!              else ─► the one raw app of the port, or close
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::core::Core;
+use crate::http::serve::{Speaks, serve as serve_http};
+use crate::index::{Group, Spoken};
+use crate::tcp;
+
+/// First byte of a TLS handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// Bytes that tell HTTP/2 (`PRI * HTTP/2.0`) from any method of HTTP/1.
+const ENOUGH: usize = 3;
+/// Pause before looking again at fewer bytes than that.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// What is known of a client, as requests need it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// The external port of the service.
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+    pub(crate) ip: HeaderValue,
+    /// The client's address and the one it reached.
+    pub(crate) forwarded_for: HeaderValue,
+    pub(crate) external: HeaderValue,
+    /// The port that it reached: another one where the external port could not be bound.
+    pub(crate) bound: HeaderValue,
+}
+
+/// The ends of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+/// What the first bytes look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    Tls,
+    Http(Speaks),
+    Other,
+    /// Nothing came in time, or the client went away.
+    Nothing,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(core: Arc<Core>, external: u16, stream: TcpStream, peer: SocketAddr) {
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let ends = Ends { peer, local };
+    let spoken = core.shared.index.load().ports.get(&external).cloned();
+    let Some(spoken) = spoken else {
+        return;
+    };
+    if !spoken.http && !spoken.tls {
+        return pass_raw(core, &spoken, external, stream, ends).await;
+    }
+    let limit = core.shared.config.limits.handshake;
+    let opening = tokio::time::timeout(limit, look(&stream));
+    match opening.await.unwrap_or(Opening::Nothing) {
+        Opening::Tls if spoken.tls => serve_tls(core, &spoken, external, stream, ends).await,
+        Opening::Http(speaks) => {
+            // A port that speaks TLS only says so in words.
+            let client = Client::new(external, false, ends);
+            serve_http(core, client, stream, speaks).await;
+        }
+        Opening::Nothing if spoken.raw.is_empty() => {}
+        Opening::Tls | Opening::Other | Opening::Nothing => {
+            pass_raw(core, &spoken, external, stream, ends).await;
+        }
+    }
+}
+
+/// Looks at the first bytes without taking them.
+async fn look(stream: &TcpStream) -> Opening {
+    let mut bytes = [0; ENOUGH];
+    loop {
+        let seen = match stream.peek(&mut bytes).await {
+            Ok(0) | Err(_) => return Opening::Nothing,
+            Ok(count) => &bytes[..count],
+        };
+        return match seen {
+            [TLS_HANDSHAKE, ..] => Opening::Tls,
+            b"PRI" => Opening::Http(Speaks::Http2),
+            other if !other.iter().all(u8::is_ascii_uppercase) => Opening::Other,
+            other if other.len() < ENOUGH => {
+                // Readiness does not tell of more bytes while some are there.
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            }
+            _ => Opening::Http(Speaks::Http1),
+        };
+    }
+}
+
+async fn serve_tls(core: Arc<Core>, spoken: &Spoken, external: u16, stream: TcpStream, ends: Ends) {
+    let limit = core.shared.config.limits.handshake;
+    let shaking = shake_hands(&core, spoken, external, stream);
+    // Clients that go away or refuse the certificate are no news.
+    let Ok(Some((group, stream))) = tokio::time::timeout(limit, shaking).await else {
+        return;
+    };
+    match group {
+        Some(group) if !group.policy.http => tcp::pass(core, group, stream, ends).await,
+        // Requests name their host; one that is unknown is told so.
+        _ => {
+            let speaks = match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Speaks::Http2,
+                _ => Speaks::Http1,
+            };
+            let client = Client::new(external, true, ends);
+            serve_http(core, client, stream, speaks).await;
+        }
+    }
+}
+
+/// Ends TLS with the protocols of the app that SNI names.
+async fn shake_hands(
+    core: &Core,
+    spoken: &Spoken,
+    external: u16,
+    stream: TcpStream,
+) -> Option<(Option<Arc<Group>>, TlsStream<TcpStream>)> {
+    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+    let start = acceptor.await.ok()?;
+    let group = {
+        let index = core.shared.index.load();
+        let hello = start.client_hello();
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let named = name.and_then(|name| index.host(&name)?.group(external).cloned());
+        named.or_else(|| match &spoken.behind_tls[..] {
+            [only] => index.group(only, external).cloned(),
+            _ => None,
+        })
+    };
+    let tls = &core.shared.tls;
+    let config = match group.as_ref().map(|group| &group.policy) {
+        Some(policy) if policy.alpn.is_some() || !policy.http => {
+            tls.offering(policy.alpn.as_deref().unwrap_or_default())
+        }
+        _ => tls.usual(),
+    };
+    let stream = start.into_stream(config).await.ok()?;
+    Some((group, stream))
+}
+
+/// Passes raw TCP to the one app that takes it on this port.
+async fn pass_raw<S>(core: Arc<Core>, spoken: &Spoken, external: u16, stream: S, ends: Ends)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let [only] = &spoken.raw[..] else {
+        if !spoken.raw.is_empty() {
+            tracing::debug!(port = external, "several apps take raw tcp here, closed");
+        }
+        return;
+    };
+    let group = core.shared.index.load().group(only, external).cloned();
+    if let Some(group) = group {
+        tcp::pass(core, group, stream, ends).await;
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    fn new(external: u16, tls: bool, ends: Ends) -> Self {
+        let ip = plain(ends.peer.ip());
+        let text = |text: String| {
+            HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        };
+        Self {
+            port: external,
+            tls,
+            ip: text(ip.to_string()),
+            forwarded_for: text(format!("{ip}, {}", plain(ends.local.ip()))),
+            external: external.into(),
+            bound: ends.local.port().into(),
+        }
+    }
+}
+
+/// Returns an IPv4 address that came by an IPv6 socket as what it is.
+fn plain(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}

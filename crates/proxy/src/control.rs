@@ -1,0 +1,309 @@
+//! The control task: follows the Catalog, and makes index and listeners follow it.
+//!
+//! It is the only one that builds an index, binds a port or writes the port memory. Running one
+//! round twice does nothing the second time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hangar_api::catalog::{Catalog, Phase};
+use hangar_api::edge::EdgeMap;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::index::{Builder, Index};
+use crate::listen::{self, Door};
+use crate::ports;
+use crate::shared::Shared;
+
+/// Time between two rounds that no change asked for.
+const TICK: Duration = Duration::from_secs(1);
+/// Most ports that are listened on.
+const MAX_LISTENERS: usize = 256;
+/// Most refused ports that are named.
+const MAX_REFUSED: usize = 64;
+/// Most ports that are remembered.
+const MAX_REMEMBERED: usize = 4096;
+/// Time before a port that could not be bound is tried again.
+const BIND_AGAIN: Duration = Duration::from_secs(15);
+
+/// The control task's own state.
+#[derive(Debug)]
+pub(crate) struct Control {
+    shared: Arc<Shared>,
+    cores: Vec<mpsc::Sender<Door>>,
+    open: BTreeMap<u16, OpenPort>,
+    refused: BTreeMap<u16, Refused>,
+    remembered: BTreeMap<u16, u16>,
+}
+
+#[derive(Debug)]
+struct OpenPort {
+    bound: u16,
+    closed: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Refused {
+    why: String,
+    again: Instant,
+}
+
+// === impl Control ===
+
+impl Control {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        cores: Vec<mpsc::Sender<Door>>,
+        remembered: BTreeMap<u16, u16>,
+    ) -> Self {
+        Self {
+            shared,
+            cores,
+            open: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            remembered,
+        }
+    }
+
+    /// Runs until the proxy stops listening.
+    pub(crate) async fn run(mut self, mut catalog: watch::Receiver<Arc<Catalog>>) {
+        let stop = self.shared.stop.clone();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut following = true;
+        let snapshot = catalog.borrow_and_update().clone();
+        self.apply(&snapshot, false);
+        self.follow_ports().await;
+        loop {
+            let changed = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                changed = catalog.changed(), if following => {
+                    // Without a publisher the last snapshot holds.
+                    following = changed.is_ok();
+                    true
+                }
+                _ = tick.tick() => false,
+            };
+            let snapshot = catalog.borrow_and_update().clone();
+            let now = Instant::now();
+            let afresh = !changed && self.tidy(now);
+            if changed || afresh {
+                self.apply(&snapshot, afresh);
+            }
+            self.follow_ports().await;
+        }
+        for port in self.open.values() {
+            port.closed.cancel();
+        }
+    }
+
+    /// Makes the index follow a snapshot and wakes those who wait for a change.
+    fn apply(&self, catalog: &Catalog, afresh: bool) {
+        let shared = &self.shared;
+        let before = shared.index.load_full();
+        let builder = Builder {
+            config: &shared.config,
+            registry: &shared.registry,
+            held: &shared.held,
+            now: Instant::now(),
+        };
+        let index = Arc::new(builder.build(catalog, &before, afresh));
+        shared.index.store(index.clone());
+        self.forget_wakes(catalog);
+        wake_waiters(&before, &index);
+    }
+
+    /// A start that shows in the Catalog need not be remembered.
+    fn forget_wakes(&self, catalog: &Catalog) {
+        if self.shared.wakes.is_empty() {
+            return;
+        }
+        let machines = catalog.apps.values().flat_map(|app| app.machines.iter());
+        for machine in machines.filter(|machine| machine.live.phase != Phase::Down) {
+            self.shared.wakes.seen(&machine.route.id);
+        }
+    }
+
+    /// Drops what is over. Returns whether the snapshot must be taken in again.
+    fn tidy(&self, now: Instant) -> bool {
+        let shared = &self.shared;
+        let max_idle = shared.config.limits.upstream_idle;
+        for load in shared.registry.all() {
+            load.reap(max_idle);
+        }
+        shared.wakes.tidy(now);
+        let drain_ran_out = shared.registry.tidy(now);
+        drain_ran_out || shared.index.load().has_expired(now)
+    }
+
+    /// Opens a listener for each external port of the index, and closes the others.
+    async fn follow_ports(&mut self) {
+        let wanted: BTreeSet<u16> = self.shared.index.load().ports.keys().copied().collect();
+        let now = Instant::now();
+        let before = self.edge();
+        self.open.retain(|port, open| {
+            let stays = wanted.contains(port);
+            if !stays {
+                open.closed.cancel();
+            }
+            stays
+        });
+        self.refused.retain(|port, _| wanted.contains(port));
+        for external in &wanted {
+            let tried = self.refused.get(external);
+            let wait = tried.is_some_and(|refused| now < refused.again);
+            if wait || self.open.contains_key(external) {
+                continue;
+            }
+            self.open_port(*external, &wanted, now).await;
+        }
+        let after = self.edge();
+        if before != after {
+            self.remember(&after);
+        }
+        self.shared
+            .edge
+            .send_if_modified(|edge| std::mem::replace(edge, after.clone()) != after);
+    }
+
+    async fn open_port(&mut self, external: u16, wanted: &BTreeSet<u16>, now: Instant) {
+        match self.bind(external, wanted) {
+            Ok((bound, sockets)) => {
+                if bound != external {
+                    tracing::info!(port = external, bound, "external port bound elsewhere");
+                }
+                self.refused.remove(&external);
+                let closed = CancellationToken::new();
+                let places = self.shared.config.limits.connections_per_port;
+                let places = Arc::new(Semaphore::new(places));
+                for (core, socket) in self.cores.iter().zip(sockets) {
+                    let door = Door {
+                        external,
+                        socket,
+                        places: places.clone(),
+                        closed: closed.clone(),
+                    };
+                    if core.send(door).await.is_err() {
+                        tracing::error!(port = external, "a thread of the proxy is gone");
+                    }
+                }
+                self.open.insert(external, OpenPort { bound, closed });
+            }
+            Err(why) => {
+                if self.refused.len() >= MAX_REFUSED {
+                    return;
+                }
+                let again = now + BIND_AGAIN;
+                let told = self.refused.insert(
+                    external,
+                    Refused {
+                        why: why.clone(),
+                        again,
+                    },
+                );
+                if told.is_none() {
+                    tracing::warn!(port = external, reason = %why, "external port not bound");
+                }
+            }
+        }
+    }
+
+    fn bind(
+        &self,
+        external: u16,
+        wanted: &BTreeSet<u16>,
+    ) -> Result<(u16, Vec<std::net::TcpListener>), String> {
+        if self.open.len() >= MAX_LISTENERS {
+            return Err(format!(
+                "more than {MAX_LISTENERS} external ports are in use"
+            ));
+        }
+        let taken: BTreeSet<u16> = self.open.values().map(|open| open.bound).collect();
+        let reserved = wanted | &taken;
+        let remembered = self.remembered.get(&external).copied();
+        let config = &self.shared.config;
+        let mut first = None;
+        for port in ports::choices(external, remembered, &reserved) {
+            if taken.contains(&port) {
+                continue;
+            }
+            match listen::bind(config.address, port, config.cores) {
+                Ok(sockets) => return Ok((port, sockets)),
+                Err(error) => {
+                    first.get_or_insert_with(|| in_words(port, &error));
+                    if !is_about_the_port(&error) {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(first.unwrap_or_else(|| "all ports that could stand for it are in use".to_owned()))
+    }
+
+    fn edge(&self) -> EdgeMap {
+        let config = &self.shared.config;
+        let bound = self.open.iter().map(|(port, open)| (*port, open.bound));
+        let refused = self.refused.iter();
+        EdgeMap {
+            address: config.address,
+            domain: config.domain.clone(),
+            ports: bound.collect(),
+            refused: refused.map(|(port, r)| (*port, r.why.clone())).collect(),
+        }
+    }
+
+    /// Writes the port memory. Where that fails the ports work, and may move after a restart.
+    fn remember(&mut self, edge: &EdgeMap) {
+        let before = self.remembered.clone();
+        self.remembered.extend(edge.ports.iter());
+        while self.remembered.len() > MAX_REMEMBERED {
+            self.remembered.pop_last();
+        }
+        let path = &self.shared.config.ports_file;
+        if before == self.remembered && path.exists() {
+            return;
+        }
+        let memory = EdgeMap {
+            ports: self.remembered.clone(),
+            ..edge.clone()
+        };
+        let written =
+            serde_json::to_vec_pretty(&memory).map(|text| ports::write(path, &text, 0o644));
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "port memory not written");
+        }
+    }
+}
+
+/// Wakes all that wait for an app that changed.
+fn wake_waiters(before: &Index, now: &Index) {
+    for (name, app) in &before.apps {
+        let same = now.apps.get(name).is_some_and(|new| Arc::ptr_eq(new, app));
+        if !same {
+            app.groups().iter().for_each(|group| group.queue.wake_all());
+        }
+    }
+}
+
+fn is_about_the_port(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    )
+}
+
+fn in_words(port: u16, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("port {port} is taken by another program"),
+        io::ErrorKind::PermissionDenied => format!("port {port} needs the right to bind low ports"),
+        io::ErrorKind::AddrNotAvailable => {
+            "the proxy's address is not one of this machine".to_owned()
+        }
+        _ => format!("port {port} cannot be bound: {error}"),
+    }
+}

@@ -1,0 +1,9 @@
+//! The http handler: requests from a client's connection to Machines and back.
+
+pub(crate) mod answer;
+pub(crate) mod body;
+pub(crate) mod forward;
+pub(crate) mod headers;
+pub(crate) mod serve;
+pub(crate) mod tunnel;
+pub(crate) mod upstream;

@@ -1,0 +1,312 @@
+//! Bodies on their way: requests to a Machine, answers to a client.
+//!
+//! Nothing is collected, except the first part of a request that may be sent again. The body of
+//! an answer carries the claim on its Machine: both end together.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+
+use crate::load::Claim;
+
+/// Most bytes of a request's body that are kept to be sent again.
+const MAX_KEPT: usize = 64 * 1024;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request on its way to a Machine.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// There is none.
+    Empty,
+    /// Sent once.
+    Direct {
+        incoming: Incoming,
+        /// Set when all of it was handed over.
+        sent: Arc<AtomicBool>,
+    },
+    /// May be sent again.
+    Kept(KeptBody),
+}
+
+/// A body of which the first part is remembered.
+#[derive(Debug)]
+pub(crate) struct KeptBody {
+    shared: Arc<Mutex<Kept>>,
+    /// Which sending this is: an earlier one gets nothing more.
+    sending: u32,
+    /// The next remembered piece to send.
+    next: usize,
+    sent: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    incoming: Incoming,
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    /// Grew too large, or has trailers: it cannot be sent again.
+    lost: bool,
+    sending: u32,
+}
+
+/// The body of an answer on its way to a client.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    /// Words of the proxy's own.
+    Words(Option<Bytes>),
+    /// From a Machine.
+    Upstream {
+        incoming: Incoming,
+        flight: Option<Flight>,
+    },
+}
+
+/// What a request holds until its answer is over.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) claim: Claim,
+    /// The core, to which an idle connection returns.
+    pub(crate) core: usize,
+    /// The connection, if the next request may use it.
+    pub(crate) sender: Option<SendRequest<RequestBody>>,
+    /// Whether the request's body was sent to the end; `None` when there was none.
+    pub(crate) sent: Option<Arc<AtomicBool>>,
+}
+
+// === impl RequestBody ===
+
+impl RequestBody {
+    /// Takes over a client's body; `again` when the request may be sent a second time.
+    pub(crate) fn new(incoming: Incoming, again: bool) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        let sent = Arc::default();
+        if !again {
+            return Self::Direct { incoming, sent };
+        }
+        let kept = Kept {
+            incoming,
+            pieces: Vec::new(),
+            bytes: 0,
+            lost: false,
+            sending: 0,
+        };
+        Self::Kept(KeptBody {
+            shared: Arc::new(Mutex::new(kept)),
+            sending: 0,
+            next: 0,
+            sent,
+        })
+    }
+
+    /// Returns the flag that says that all of it was handed over.
+    pub(crate) fn sent(&self) -> Option<Arc<AtomicBool>> {
+        match self {
+            Self::Empty => None,
+            Self::Direct { sent, .. } => Some(sent.clone()),
+            Self::Kept(kept) => Some(kept.sent.clone()),
+        }
+    }
+
+    /// Returns a handle by which the body can be sent again later, if that is possible at all.
+    pub(crate) fn again(&self) -> Option<Again> {
+        match self {
+            Self::Empty => Some(Again(None)),
+            Self::Direct { .. } => None,
+            Self::Kept(kept) => Some(Again(Some(kept.shared.clone()))),
+        }
+    }
+}
+
+/// The right to send a body again.
+#[derive(Debug)]
+pub(crate) struct Again(Option<Arc<Mutex<Kept>>>);
+
+impl Again {
+    /// Returns the body from its start, or `None` when that is no longer there. An earlier
+    /// sending gets nothing more.
+    pub(crate) fn body(self) -> Option<RequestBody> {
+        let Some(shared) = self.0 else {
+            return Some(RequestBody::Empty);
+        };
+        let sending = {
+            let mut kept = lock(&shared);
+            if kept.lost {
+                return None;
+            }
+            kept.sending += 1;
+            kept.sending
+        };
+        Some(RequestBody::Kept(KeptBody {
+            shared,
+            sending,
+            next: 0,
+            sent: Arc::default(),
+        }))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Direct { incoming, sent } => {
+                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                if frame.is_none() || incoming.is_end_stream() {
+                    sent.store(true, Ordering::Relaxed);
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Self::Kept(kept) => kept.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Direct { incoming, .. } => incoming.is_end_stream(),
+            Self::Kept(body) => {
+                let kept = lock(&body.shared);
+                body.next >= kept.pieces.len() && kept.incoming.is_end_stream()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Direct { incoming, .. } => incoming.size_hint(),
+            Self::Kept(body) => {
+                let kept = lock(&body.shared);
+                let waiting = kept.pieces.iter().skip(body.next).map(Bytes::len);
+                let waiting = u64::try_from(waiting.sum::<usize>()).unwrap_or(u64::MAX);
+                match kept.incoming.size_hint().exact() {
+                    Some(rest) => SizeHint::with_exact(rest.saturating_add(waiting)),
+                    None => SizeHint::default(),
+                }
+            }
+        }
+    }
+}
+
+impl KeptBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut kept = lock(&self.shared);
+        if kept.sending != self.sending {
+            return Poll::Ready(Some(Err("the request was sent again".into())));
+        }
+        if let Some(piece) = kept.pieces.get(self.next) {
+            self.next += 1;
+            let piece = piece.clone();
+            if self.next >= kept.pieces.len() && kept.incoming.is_end_stream() {
+                self.sent.store(true, Ordering::Relaxed);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let frame = ready!(Pin::new(&mut kept.incoming).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => match frame.data_ref() {
+                Some(data) if !kept.lost && kept.bytes + data.len() <= MAX_KEPT => {
+                    kept.bytes += data.len();
+                    kept.pieces.push(data.clone());
+                    self.next = kept.pieces.len();
+                }
+                _ => {
+                    kept.lost = true;
+                    kept.pieces.clear();
+                }
+            },
+            Some(Err(_)) => kept.lost = true,
+            None => {}
+        }
+        if frame.is_none() || kept.incoming.is_end_stream() {
+            self.sent.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+// === impl ResponseBody ===
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Words(words) => Poll::Ready(words.take().map(|words| Ok(Frame::data(words)))),
+            Self::Upstream { incoming, flight } => {
+                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                match &frame {
+                    Some(Err(_)) => drop(flight.take()),
+                    Some(Ok(_)) if !incoming.is_end_stream() => {}
+                    Some(Ok(_)) | None => land(flight),
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Words(words) => words.is_none(),
+            Self::Upstream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Words(words) => {
+                let length = words.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+            Self::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl ResponseBody {
+    /// Takes over the body of a Machine's answer.
+    pub(crate) fn upstream(incoming: Incoming, flight: Flight) -> Self {
+        let mut flight = Some(flight);
+        if incoming.is_end_stream() {
+            land(&mut flight);
+        }
+        Self::Upstream { incoming, flight }
+    }
+}
+
+/// Ends a flight whose answer was read to the end: the connection can serve the next request.
+fn land(flight: &mut Option<Flight>) {
+    let Some(flight) = flight.take() else {
+        return;
+    };
+    let complete = flight
+        .sent
+        .as_ref()
+        .is_none_or(|sent| sent.load(Ordering::Relaxed));
+    if let Some(sender) = flight.sender.filter(|_| complete) {
+        flight.claim.load().put_idle(flight.core, sender);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,451 @@
+//! The Catalog as the proxy looks it up: host name and external port to the Machines of a
+//! service.
+//!
+//! Built by the control task when the Catalog changes, read by every core without a lock. Apps
+//! that did not change are taken over from the index before.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use hangar_api::catalog::{Catalog, CatalogApp, CatalogMachine, Phase};
+use hangar_api::id::{AppName, MachineId, Region};
+use hangar_api::machine::Service;
+use hangar_api::machine::service::Port;
+use hyper::header::HeaderValue;
+use tokio::time::Instant;
+
+use crate::config::{Limits, ProxyConfig};
+use crate::load::Load;
+use crate::pick::{Status, View};
+use crate::queue::Queue;
+use crate::registry::Registry;
+
+/// Most external ports of one app; a service with a wider range is named by `unsupported`.
+pub(crate) const MAX_PORTS_PER_APP: usize = 256;
+
+/// A snapshot, ready to be looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// Of the Catalog it was made from.
+    pub(crate) revision: u64,
+    pub(crate) apps: HashMap<AppName, Arc<App>>,
+    /// What is spoken on each external port.
+    pub(crate) ports: BTreeMap<u16, Arc<Spoken>>,
+    hosts: HashMap<Box<str>, Arc<App>>,
+}
+
+/// What the services on one external port speak, to tell what to look for in the first bytes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spoken {
+    /// A service speaks HTTP without TLS.
+    pub(crate) http: bool,
+    /// A service ends TLS here.
+    pub(crate) tls: bool,
+    /// The apps that take raw TCP, at most two: a second one makes the port ambiguous.
+    pub(crate) raw: Vec<AppName>,
+    /// The apps that end TLS and take TCP or HTTP, at most two.
+    pub(crate) behind_tls: Vec<AppName>,
+}
+
+/// An app with services.
+#[derive(Debug)]
+pub(crate) struct App {
+    source: Arc<CatalogApp>,
+    /// By external port.
+    groups: Vec<Arc<Group>>,
+}
+
+/// What serves one external port of an app.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) app: AppName,
+    pub(crate) external: u16,
+    pub(crate) policy: Policy,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) queue: Arc<Queue>,
+    /// The edge's region, as this app sees it.
+    pub(crate) region: HeaderValue,
+    /// Set on a service that has just vanished: until then requests wait for it.
+    pub(crate) vanished_until: Option<Instant>,
+}
+
+/// What is done with connections to a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) http: bool,
+    pub(crate) tls: bool,
+    pub(crate) force_https: bool,
+    pub(crate) proxy_proto: bool,
+    /// Protocols offered in the TLS handshake, instead of the usual ones.
+    pub(crate) alpn: Option<Vec<String>>,
+}
+
+/// A Machine that has the service.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) machine: MachineId,
+    pub(crate) state: State,
+    pub(crate) near: bool,
+    pub(crate) soft: u32,
+    pub(crate) hard: Option<u32>,
+    /// Connections are kept for the next request.
+    pub(crate) pooled: bool,
+    /// HTTP/2 without TLS is spoken to it.
+    pub(crate) http2: bool,
+    /// Present while it is up.
+    pub(crate) load: Option<Arc<Load>>,
+}
+
+/// Where a candidate is. Time decides how some of them count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Ready,
+    /// Up, and its checks have not passed yet: on its way until then, unhealthy afterwards.
+    WarmingUntil(Instant),
+    Unhealthy,
+    Coming,
+    Draining,
+    Down {
+        autostart: bool,
+    },
+}
+
+/// What is needed to build an index.
+#[derive(Debug)]
+pub(crate) struct Builder<'a> {
+    pub(crate) config: &'a ProxyConfig,
+    pub(crate) registry: &'a Registry,
+    pub(crate) held: &'a Arc<AtomicUsize>,
+    pub(crate) now: Instant,
+}
+
+// === impl Index ===
+
+impl Index {
+    /// Returns the app of a host name in lower case, without port.
+    pub(crate) fn host(&self, host: &str) -> Option<&Arc<App>> {
+        self.hosts.get(host)
+    }
+
+    /// Returns the service of an app on an external port.
+    pub(crate) fn group(&self, app: &AppName, external: u16) -> Option<&Arc<Group>> {
+        self.apps.get(app)?.group(external)
+    }
+
+    /// Returns whether a service that vanished has been waited for long enough.
+    pub(crate) fn has_expired(&self, now: Instant) -> bool {
+        self.groups()
+            .any(|group| group.vanished_until.is_some_and(|until| until <= now))
+    }
+
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.apps.values().flat_map(|app| app.groups.iter())
+    }
+}
+
+// === impl App ===
+
+impl App {
+    pub(crate) fn group(&self, external: u16) -> Option<&Arc<Group>> {
+        self.groups.iter().find(|group| group.external == external)
+    }
+
+    /// Returns the external port that speaks https, 443 first.
+    pub(crate) fn https_port(&self) -> Option<u16> {
+        let https = |group: &&Arc<Group>| group.policy.http && group.policy.tls;
+        let mut ports = self.groups.iter().filter(https).map(|group| group.external);
+        let first = ports.next()?;
+        Some(if first == 443 || ports.any(|port| port == 443) {
+            443
+        } else {
+            first
+        })
+    }
+
+    pub(crate) fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    /// Returns how the decision sees it, leaving wakes and earlier attempts aside.
+    pub(crate) fn view(&self, now: impl Fn() -> Instant) -> View {
+        let load = self.load.as_ref();
+        let status = match self.state {
+            // A drain closes the load before the Catalog says so.
+            State::Ready | State::WarmingUntil(_) | State::Unhealthy
+                if load.is_none_or(|load| load.is_closed()) =>
+            {
+                Status::Draining
+            }
+            State::Ready => Status::Ready,
+            State::WarmingUntil(until) if now() < until => Status::Coming,
+            State::WarmingUntil(_) | State::Unhealthy => Status::Unhealthy,
+            State::Coming => Status::Coming,
+            State::Draining => Status::Draining,
+            State::Down { autostart: true } => Status::Startable,
+            State::Down { autostart: false } => Status::Down,
+        };
+        View {
+            status,
+            near: self.near,
+            load: load.map_or(0, |load| load.in_flight()),
+            soft: self.soft,
+            hard: self.hard,
+            avoided: load.is_some_and(|load| load.is_avoided()),
+        }
+    }
+}
+
+// === impl Builder ===
+
+impl Builder<'_> {
+    /// Returns the index of a snapshot. Takes over the apps of `before` that are the same, unless
+    /// `afresh`.
+    pub(crate) fn build(&self, catalog: &Catalog, before: &Index, afresh: bool) -> Index {
+        let mut index = Index {
+            revision: catalog.revision,
+            ..Index::default()
+        };
+        for (name, source) in &catalog.apps {
+            let known = before.apps.get(name);
+            let same = known.filter(|app| !afresh && Arc::ptr_eq(&app.source, source));
+            let app = same
+                .cloned()
+                .unwrap_or_else(|| Arc::new(self.app(source, known.map(Arc::as_ref))));
+            for host in &source.hostnames {
+                let host = host.to_ascii_lowercase().into_boxed_str();
+                index.hosts.entry(host).or_insert_with(|| app.clone());
+            }
+            index.apps.insert(name.clone(), app);
+        }
+        self.forget_lost(before, &index);
+        index.ports = spoken(&index);
+        index
+    }
+
+    fn forget_lost(&self, before: &Index, index: &Index) {
+        for (name, old) in &before.apps {
+            let new = index.apps.get(name);
+            if new.is_some_and(|new| Arc::ptr_eq(&new.source, &old.source)) {
+                continue;
+            }
+            let machines = new.iter().flat_map(|app| app.source.machines.iter());
+            let stay: HashSet<_> = machines.map(|machine| &machine.route.id).collect();
+            let all = old.source.machines.iter().map(|machine| &machine.route.id);
+            for lost in all.filter(|id| !stay.contains(id)) {
+                self.registry.forget(lost);
+            }
+        }
+    }
+
+    fn app(&self, source: &Arc<CatalogApp>, before: Option<&App>) -> App {
+        let mut groups: BTreeMap<u16, Group> = BTreeMap::new();
+        for machine in &source.machines {
+            self.registry.observe(machine, self.now);
+            if !machine.route.cordoned {
+                self.machine(source, machine, before, &mut groups);
+            }
+        }
+        for old in before.iter().flat_map(|app| app.groups.iter()) {
+            let since_now = self.now + self.limits().vanished;
+            let until = old.vanished_until.unwrap_or(since_now);
+            if !groups.contains_key(&old.external) && self.now < until {
+                let mut group = self.group(source, old.external, Some(old));
+                group.policy = old.policy.clone();
+                group.vanished_until = Some(until);
+                groups.insert(old.external, group);
+            }
+        }
+        let groups: Vec<_> = groups.into_values().map(Arc::new).collect();
+        feed_queues(&groups);
+        App {
+            source: source.clone(),
+            groups,
+        }
+    }
+
+    /// Adds a Machine to the services it has. What runs is what counts while it is up; else what
+    /// it is going to run.
+    fn machine(
+        &self,
+        source: &CatalogApp,
+        machine: &CatalogMachine,
+        before: Option<&App>,
+        groups: &mut BTreeMap<u16, Group>,
+    ) {
+        let runs = matches!(machine.live.phase, Phase::Up | Phase::Draining);
+        let live = machine
+            .live
+            .services
+            .iter()
+            .map(|s| (&s.service, s.healthy));
+        let planned = machine.route.services.iter().map(|s| (s, false));
+        let services: Vec<_> = if runs {
+            live.collect()
+        } else {
+            planned.collect()
+        };
+        for (service, healthy) in services {
+            if service.protocol != "tcp" {
+                continue;
+            }
+            for port in &service.ports {
+                for external in port.range().filter(|port| *port != 0) {
+                    if groups.len() >= MAX_PORTS_PER_APP && !groups.contains_key(&external) {
+                        break;
+                    }
+                    let group = groups.entry(external).or_insert_with(|| {
+                        let old = before.and_then(|app| app.group(external));
+                        self.group(source, external, old)
+                    });
+                    // The first of its services with this port counts.
+                    let last = group.candidates.last();
+                    if last.is_some_and(|c| c.machine == machine.route.id) {
+                        continue;
+                    }
+                    let candidate = self.candidate(machine, service, port, healthy);
+                    // Those that run say how the port is spoken to.
+                    if group.candidates.is_empty() || candidate.state == State::Ready {
+                        group.policy = Policy::of(port);
+                    }
+                    group.candidates.push(candidate);
+                }
+            }
+        }
+    }
+
+    fn candidate(
+        &self,
+        machine: &CatalogMachine,
+        service: &Service,
+        port: &Port,
+        healthy: bool,
+    ) -> Candidate {
+        let (route, live) = (&machine.route, &machine.live);
+        let seen = match live.address {
+            Some(address) if live.phase == Phase::Up => {
+                let port = service.internal_port;
+                self.registry.service(&route.id, port, address, self.now)
+            }
+            _ => None,
+        };
+        let autostart = service.allows_autostart() && !route.standby;
+        let state = match (live.phase, &seen) {
+            (Phase::Down, _) => State::Down { autostart },
+            (Phase::Draining, _) => State::Draining,
+            (Phase::Coming, _) | (Phase::Up, None) => State::Coming,
+            (Phase::Up, Some(_)) if healthy => State::Ready,
+            (Phase::Up, Some(seen)) if !seen.was_healthy => {
+                State::WarmingUntil(seen.load.up_since + self.limits().warming)
+            }
+            (Phase::Up, Some(_)) => State::Unhealthy,
+        };
+        let regions = &self.config.regions;
+        Candidate {
+            machine: route.id.clone(),
+            state,
+            near: regions.is_empty() || regions.contains(&route.region),
+            soft: service.soft_limit(),
+            hard: service.hard_limit(),
+            pooled: service.counts_requests(),
+            http2: port.has("http")
+                && port
+                    .http_options
+                    .as_ref()
+                    .and_then(|options| options.h2_backend)
+                    .unwrap_or(false),
+            load: seen.map(|seen| seen.load),
+        }
+    }
+
+    fn group(&self, source: &CatalogApp, external: u16, old: Option<&Arc<Group>>) -> Group {
+        Group {
+            app: source.name.clone(),
+            external,
+            policy: Policy::default(),
+            candidates: Vec::new(),
+            queue: old.map_or_else(
+                || Arc::new(Queue::new(self.held.clone())),
+                |old| old.queue.clone(),
+            ),
+            region: self.region(source),
+            vanished_until: None,
+        }
+    }
+
+    /// Returns the edge's region: the app's primary one where the edge stands for it.
+    fn region(&self, source: &CatalogApp) -> HeaderValue {
+        let own = &self.config.regions;
+        let primary = source.primary_region.as_ref();
+        let region = primary
+            .filter(|region| own.is_empty() || own.contains(region))
+            .or(own.first());
+        region
+            .map(Region::as_str)
+            .and_then(|code| HeaderValue::from_str(code).ok())
+            .unwrap_or_else(|| HeaderValue::from_static("local"))
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+}
+
+// === impl Policy ===
+
+impl Policy {
+    fn of(port: &Port) -> Self {
+        Self {
+            http: port.has("http"),
+            tls: port.has("tls"),
+            force_https: port.force_https,
+            proxy_proto: port.has("proxy_proto"),
+            alpn: port.tls_options.as_ref().and_then(|o| o.alpn.clone()),
+        }
+    }
+}
+
+fn spoken(index: &Index) -> BTreeMap<u16, Arc<Spoken>> {
+    let mut ports: BTreeMap<u16, Spoken> = BTreeMap::new();
+    for group in index.groups() {
+        let spoken = ports.entry(group.external).or_default();
+        let Policy { http, tls, .. } = group.policy;
+        spoken.http |= http && !tls;
+        spoken.tls |= tls;
+        let list = if tls {
+            &mut spoken.behind_tls
+        } else {
+            &mut spoken.raw
+        };
+        if (tls || !http) && list.len() < 2 {
+            list.push(group.app.clone());
+        }
+    }
+    let shared = ports
+        .into_iter()
+        .map(|(port, spoken)| (port, Arc::new(spoken)));
+    shared.collect()
+}
+
+/// Tells every load which queues wait for it: a service may have several external ports.
+fn feed_queues(groups: &[Arc<Group>]) {
+    let mut fed: HashMap<*const Load, (&Arc<Load>, Vec<Arc<Queue>>)> = HashMap::new();
+    for group in groups {
+        for load in group.candidates.iter().filter_map(|c| c.load.as_ref()) {
+            let (_, queues) = fed
+                .entry(Arc::as_ptr(load))
+                .or_insert_with(|| (load, Vec::new()));
+            queues.push(group.queue.clone());
+        }
+    }
+    for (load, queues) in fed.into_values() {
+        load.feed(queues);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Listening sockets: binding them, and accepting from them.
+//!
+//! Every core has a socket of its own on each port (`SO_REUSEPORT`), so that the kernel spreads
+//! connections and no core waits for another. The first one is bound without that option, to
+//! find out whether somebody else has the port.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection;
+use crate::core::Core;
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+/// Pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Accept failures between two log lines.
+const LOG_EVERY: u32 = 100;
+/// Idle time after which the kernel probes whether the other side is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A listening socket on its way to a core.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// The services' port; the one that is bound may be another.
+    pub(crate) external: u16,
+    pub(crate) socket: std::net::TcpListener,
+    /// Places for connections on this port, shared by all cores.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) closed: CancellationToken,
+}
+
+/// Binds one socket a core.
+pub(crate) fn bind(
+    address: IpAddr,
+    port: u16,
+    cores: usize,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    let address = SocketAddr::new(address, port);
+    // With the option, a port of another process of the same user would silently be shared.
+    drop(socket(address, false)?);
+    (0..cores).map(|_| socket(address, true)).collect()
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    // Accepted connections inherit these.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts connections until the door is closed; what the kernel has accepted by then is served.
+pub(crate) async fn accept(core: Arc<Core>, door: Door) {
+    let listener = match TcpListener::from_std(door.socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(port = door.external, %error, "listener not taken over");
+            return;
+        }
+    };
+    let mut failures = 0_u32;
+    loop {
+        let Ok(place) = door.places.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = door.closed.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                failures = 0;
+                let work = connection::serve(core.clone(), door.external, stream, peer);
+                let work = core.shared.connections.track_future(async move {
+                    work.await;
+                    drop(place);
+                });
+                drop(core.shared.env.spawn(work));
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                if failures.is_multiple_of(LOG_EVERY) {
+                    tracing::warn!(port = door.external, %error, "accept failed, trying again");
+                }
+                failures = failures.wrapping_add(1);
+                drop(place);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                if door.closed.is_cancelled() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Sets what connections to Machines have.
+pub(crate) fn prepare_upstream(stream: &tokio::net::TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+}
+
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}

@@ -1,0 +1,100 @@
+use std::time::Duration;
+
+use super::*;
+use hangar_api::catalog::{Liveness, MachineRoute};
+use hangar_api::id::{GroupName, HostId, Region};
+
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+fn id() -> MachineId {
+    MachineId::new("0123456789abcd").unwrap()
+}
+
+fn machine(phase: Phase, starts: u64) -> CatalogMachine {
+    CatalogMachine {
+        route: MachineRoute {
+            id: id(),
+            host: HostId::new("here").unwrap(),
+            group: GroupName::app(),
+            region: Region::new("iad").unwrap(),
+            private_ip: std::net::Ipv6Addr::LOCALHOST,
+            metadata: std::collections::BTreeMap::new(),
+            skip_dns: false,
+            cordoned: false,
+            standby: false,
+            services: Arc::new([]),
+        },
+        live: Liveness {
+            phase,
+            starts,
+            address: Some(ADDRESS),
+            ..Liveness::default()
+        },
+    }
+}
+
+fn registry() -> (Registry, Instant) {
+    (Registry::new(1, Arc::default()), Instant::now())
+}
+
+fn load(registry: &Registry, now: Instant) -> Arc<Load> {
+    registry.service(&id(), 80, ADDRESS, now).unwrap().load
+}
+
+#[tokio::test]
+async fn a_snapshot_from_before_a_drain_does_not_open_it_again() {
+    let (registry, now) = registry();
+    registry.observe(&machine(Phase::Up, 1), now);
+    let first = load(&registry, now);
+    assert_eq!(
+        registry.close(&id(), 1, now + Duration::from_secs(9)).len(),
+        1
+    );
+    registry.observe(&machine(Phase::Up, 1), now);
+    assert!(first.is_closed());
+    // The drain is seen, and taken back: the same start goes on.
+    registry.observe(&machine(Phase::Draining, 1), now);
+    registry.observe(&machine(Phase::Up, 1), now);
+    assert!(!load(&registry, now).is_closed());
+}
+
+#[tokio::test]
+async fn a_drain_that_comes_before_the_snapshot_closes_what_the_snapshot_brings() {
+    let (registry, now) = registry();
+    assert!(
+        registry
+            .close(&id(), 3, now + Duration::from_secs(9))
+            .is_empty()
+    );
+    registry.observe(&machine(Phase::Up, 3), now);
+    assert!(load(&registry, now).is_closed());
+    registry.observe(&machine(Phase::Up, 4), now);
+    assert!(!load(&registry, now).is_closed());
+}
+
+#[tokio::test]
+async fn a_new_start_counts_from_zero_and_the_old_one_stays_until_it_is_empty() {
+    let (registry, now) = registry();
+    registry.observe(&machine(Phase::Up, 1), now);
+    let claim = load(&registry, now).claim(None).unwrap();
+    registry.observe(&machine(Phase::Up, 2), now);
+    assert_eq!(load(&registry, now).in_flight(), 0);
+    assert!(claim.load().is_closed());
+    assert_eq!(registry.close(&id(), 2, now).len(), 2);
+    drop(claim);
+    registry.tidy(now);
+    assert_eq!(registry.all().len(), 1);
+}
+
+#[tokio::test]
+async fn a_drain_that_nobody_followed_runs_out() {
+    let (registry, now) = registry();
+    registry.observe(&machine(Phase::Up, 1), now);
+    let first = load(&registry, now);
+    registry.close(&id(), 1, now + Duration::from_secs(9));
+    assert!(!registry.tidy(now));
+    let later = now + Duration::from_secs(10);
+    assert!(registry.tidy(later));
+    registry.observe(&machine(Phase::Up, 1), later);
+    assert!(!first.is_closed());
+}
