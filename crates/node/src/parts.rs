@@ -1,0 +1,271 @@
+//! Each role, made from what the operator decided; and the small adapters between them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use hangar_api::catalog::Catalog;
+use hangar_api::edge::EdgeMap;
+use hangar_api::env::Env;
+use hangar_api::error::{ErrorKind, Failure};
+use hangar_api::id::{HostId, MachineId};
+use hangar_api::image::ImageRef;
+use hangar_api::link::{FromHost, ToHost};
+use hangar_api::net::{NetworkId, RESOLVER};
+use hangar_api::region::Slot;
+use hangar_api::seam::{BoxFuture, Drain, Waker};
+use hangar_dns::{Dns, DnsConfig, DnsHandle, Upstreams};
+use hangar_host::agent::{self, HostAgent, HostConfig, HostHandle, HostLink, HostParts, NetHooks};
+use hangar_host::checks::NetProber;
+use hangar_host::ledger::DiskFiles;
+use hangar_host::machine::images::{Guard, Images, PreparedImage};
+use hangar_host::net::{NetConfig, Network};
+use hangar_host::runtime::container::{ContainerRuntime, Settings};
+use hangar_image::{ImageStore, RegistryConfig};
+use hangar_proxy::{Proxy, ProxyConfig, ProxyHandle};
+use hangar_server::{Server, ServerConfig, ServerHandle, ServerParts};
+use hangar_store::{SqliteBackend, SqliteOptions, Store};
+use tokio::sync::{mpsc, watch};
+
+use crate::{NodeConfig, NodeError};
+
+const DNS_PORT: u16 = 53;
+
+/// Opens the store. Blocks on the disk, so on a thread for that.
+pub(crate) async fn store(root: &Path) -> Result<Store, NodeError> {
+    let path = root.join("store.db");
+    let open =
+        tokio::task::spawn_blocking(move || SqliteBackend::open(&path, SqliteOptions::default()));
+    let opened = open.await.map_err(NodeError::role("the store"))?;
+    Ok(Store::new(Arc::new(
+        opened.map_err(NodeError::role("the store"))?,
+    )))
+}
+
+/// Opens the image store.
+pub(crate) fn images(
+    root: &Path,
+    config: &NodeConfig,
+    env: &Env,
+) -> Result<Arc<ImageStore>, NodeError> {
+    let registries = RegistryConfig {
+        insecure: config.insecure_registries.iter().cloned().collect(),
+        ..RegistryConfig::default()
+    };
+    ImageStore::open(root.join("images"), env.clone(), registries)
+        .map_err(NodeError::role("the image store"))
+}
+
+/// Makes the private network, with the networks of the Machines that may still run.
+pub(crate) async fn network(root: &Path, env: &Env) -> Result<Network, NodeError> {
+    let known = agent::known_networks(root, Arc::new(DiskFiles), env).await;
+    let networks = known.map_err(NodeError::role("the private network"))?;
+    let network = Network::ensure(NetConfig { networks }, env)
+        .await
+        .map_err(NodeError::role("the private network"))?;
+    for finding in network.findings() {
+        tracing::warn!(problem = %finding.problem, remedy = %finding.remedy, "the private network is not whole");
+    }
+    Ok(network)
+}
+
+/// Starts the proxy.
+pub(crate) fn proxy(
+    root: &Path,
+    config: &NodeConfig,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    waker: Arc<dyn Waker>,
+    env: Env,
+) -> Result<Arc<ProxyHandle>, NodeError> {
+    let config = ProxyConfig {
+        address: config.edge,
+        domain: config.domain.clone(),
+        ..ProxyConfig::new(root.join("edge.json"))
+    };
+    Proxy::start(config, catalog, waker, env).map_err(NodeError::role("the proxy"))
+}
+
+/// What the host is made of.
+pub(crate) struct HostInput {
+    pub(crate) root: PathBuf,
+    pub(crate) host: HostId,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) network: Network,
+    pub(crate) images: Arc<ImageStore>,
+    pub(crate) drain: Arc<dyn Drain>,
+    pub(crate) incoming: mpsc::Receiver<ToHost>,
+    pub(crate) outgoing: mpsc::Sender<FromHost>,
+    pub(crate) env: Env,
+}
+
+/// Starts the host: Machines that were left running are taken over.
+pub(crate) async fn host(input: HostInput) -> Result<HostHandle, NodeError> {
+    let failed = NodeError::role("the host");
+    let executable = std::env::current_exe().map_err(&failed)?;
+    let settings = Settings {
+        data_dir: input.root.clone(),
+        executable,
+        connect: true,
+    };
+    let env = input.env.clone();
+    let runtime = tokio::task::spawn_blocking(move || ContainerRuntime::new(env, &settings));
+    let runtime = runtime
+        .await
+        .map_err(NodeError::role("the host"))?
+        .map_err(&failed)?;
+    let parts = HostParts {
+        runtime: Arc::new(runtime),
+        images: Arc::new(StoreImages(input.images)),
+        net: Arc::new(KeptNetwork(input.network)),
+        drain: input.drain,
+        prober: Arc::new(NetProber::new()),
+        files: Arc::new(DiskFiles),
+        env: input.env,
+    };
+    let config = HostConfig {
+        host: input.host,
+        slots: input.slots,
+        data_dir: input.root,
+    };
+    let link = HostLink {
+        incoming: input.incoming,
+        outgoing: input.outgoing,
+    };
+    HostAgent::start(config, parts, link)
+        .await
+        .map_err(NodeError::role("the host"))
+}
+
+/// What the server is made of.
+pub(crate) struct ServerInput {
+    pub(crate) root: PathBuf,
+    pub(crate) domain: String,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) store: Store,
+    pub(crate) images: Arc<ImageStore>,
+    pub(crate) host: HostHandle,
+    pub(crate) to_host: mpsc::Sender<ToHost>,
+    pub(crate) from_host: mpsc::Receiver<FromHost>,
+    pub(crate) edge: watch::Receiver<EdgeMap>,
+    pub(crate) env: Env,
+}
+
+/// Starts the server.
+pub(crate) async fn server(input: ServerInput) -> Result<Arc<ServerHandle>, NodeError> {
+    let config = ServerConfig {
+        slots: input.slots,
+        domain: input.domain,
+        data_dir: input.root,
+    };
+    let parts = ServerParts {
+        store: input.store,
+        images: input.images,
+        calls: Arc::new(input.host),
+        to_host: input.to_host,
+        from_host: input.from_host,
+        edge: input.edge,
+        env: input.env,
+    };
+    Server::start(config, parts)
+        .await
+        .map_err(NodeError::role("the server"))
+}
+
+/// Starts the resolver at the address that every Machine asks.
+pub(crate) async fn dns(
+    config: &NodeConfig,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    env: Env,
+) -> Result<DnsHandle, NodeError> {
+    let upstreams = match config.dns_upstreams.as_slice() {
+        [] => Upstreams::default(),
+        some => Upstreams::Fixed(
+            some.iter()
+                .map(|ip| SocketAddr::new(*ip, DNS_PORT))
+                .collect(),
+        ),
+    };
+    let listen = vec![SocketAddr::from((RESOLVER, DNS_PORT))];
+    let config = DnsConfig {
+        listen,
+        upstreams,
+        loopback: None,
+    };
+    Dns::start(config, catalog, env)
+        .await
+        .map_err(NodeError::role("the resolver"))
+}
+
+/// A [`Waker`] that is known before the host is: the proxy starts first.
+#[derive(Debug, Default)]
+pub(crate) struct LateWaker(OnceLock<HostHandle>);
+
+/// The image store, as a host's actors see it.
+#[derive(Debug)]
+struct StoreImages(Arc<ImageStore>);
+
+/// The private network, as a host's actors see it.
+#[derive(Debug)]
+struct KeptNetwork(Network);
+
+// === impl LateWaker ===
+
+impl LateWaker {
+    /// Says who wakes Machines. Once.
+    pub(crate) fn set(&self, host: HostHandle) {
+        // A node starts one host; a second would be a fault of ours, and changes nothing.
+        let _first_stays = self.0.set(host);
+    }
+}
+
+impl Waker for LateWaker {
+    fn wake(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {
+        match self.0.get() {
+            Some(host) => host.wake(machine),
+            None => {
+                let starting = Failure::new(ErrorKind::Unavailable, "the host is still starting");
+                Box::pin(std::future::ready(Err(starting)))
+            }
+        }
+    }
+}
+
+// === impl StoreImages ===
+
+impl Images for StoreImages {
+    fn ensure(&self, image: &ImageRef) -> BoxFuture<'_, Result<PreparedImage, Failure>> {
+        let image = image.clone();
+        Box::pin(async move {
+            let ready = self.0.ensure(&image).await.map_err(Failure::from)?;
+            Ok(PreparedImage {
+                layers: ready.layers.clone(),
+                entrypoint: ready.config.entrypoint.clone(),
+                cmd: ready.config.cmd.clone(),
+                env: ready.config.env.clone(),
+                user: ready.config.user.clone(),
+                workdir: ready.config.workdir.clone(),
+                guard: Some(Guard(Arc::new(ready))),
+            })
+        })
+    }
+}
+
+// === impl KeptNetwork ===
+
+impl NetHooks for KeptNetwork {
+    fn ensure_network(&self, network: NetworkId) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let made = self.0.ensure_network(network).await;
+            made.map_err(|error| {
+                Failure::new(
+                    ErrorKind::Internal,
+                    format!("open the private network: {error}"),
+                )
+            })
+        })
+    }
+
+    fn v4(&self, index: u16) -> Option<Ipv4Addr> {
+        self.0.pool().address(index)
+    }
+}

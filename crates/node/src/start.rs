@@ -1,0 +1,221 @@
+//! The order of start and stop.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hangar_api::catalog::Catalog;
+use hangar_api::edge::EdgeMap;
+use hangar_api::env::Env;
+use hangar_api::id::HostId;
+use hangar_api::region::Slot;
+use hangar_dns::DnsHandle;
+use hangar_host::agent::HostHandle;
+use hangar_proxy::ProxyHandle;
+use hangar_server::ServerHandle;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::data_dir::DataDir;
+use crate::parts::{self, LateWaker};
+use crate::{NodeError, catalog, http, link, slots};
+
+/// Time that requests through the proxy have to end when the node stops.
+const PROXY_GRACE: Duration = Duration::from_secs(10);
+/// The one host of a node; more come with more nodes.
+const HOST: &str = "local";
+
+/// What an operator decides.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where state is kept.
+    pub data_dir: PathBuf,
+    /// Address of the API; loopback.
+    pub listen: SocketAddr,
+    /// Address that the proxy serves apps on.
+    pub edge: IpAddr,
+    /// Apps are `APP.DOMAIN`.
+    pub domain: String,
+    /// Slots as `NAME=REGION`; none means two for every region.
+    pub slots: Vec<String>,
+    /// Where names outside `.internal` are asked; none means `/etc/resolv.conf`.
+    pub dns_upstreams: Vec<IpAddr>,
+    /// Registries spoken to over plain HTTP.
+    pub insecure_registries: Vec<String>,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    address: SocketAddr,
+    token_file: PathBuf,
+    edge: watch::Receiver<EdgeMap>,
+    server: Arc<ServerHandle>,
+    host: HostHandle,
+    proxy: Arc<ProxyHandle>,
+    dns: DnsHandle,
+    stop: CancellationToken,
+    http: tokio::task::JoinHandle<()>,
+    tasks: tokio::sync::Mutex<JoinSet<&'static str>>,
+    // Goes last: while anything of ours runs, the directory is ours.
+    _data_dir: DataDir,
+}
+
+/// What must be ours before any role starts.
+struct Ground {
+    data_dir: DataDir,
+    listener: TcpListener,
+    address: SocketAddr,
+    host_id: HostId,
+    slots: Vec<Slot>,
+}
+
+// === impl Ground ===
+
+impl Ground {
+    async fn take(config: &NodeConfig) -> Result<Self, NodeError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(NodeError::NotRoot);
+        }
+        if !config.listen.ip().is_loopback() {
+            return Err(NodeError::NotLoopback(config.listen));
+        }
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let taken = |source| NodeError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(taken)?;
+        let address = listener.local_addr().map_err(taken)?;
+        let host_id = HostId::new(HOST).map_err(NodeError::role("the host"))?;
+        let slots = slots::slots(&data_dir.path().join("slots.json"), &host_id, &config.slots)?;
+        Ok(Self {
+            data_dir,
+            listener,
+            address,
+            host_id,
+            slots,
+        })
+    }
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Starts every role. Machines that were left running are taken over.
+    pub async fn start(config: NodeConfig, env: Env) -> Result<Self, NodeError> {
+        let Ground {
+            data_dir,
+            listener,
+            address,
+            host_id,
+            slots,
+        } = Ground::take(&config).await?;
+        let root = data_dir.path().to_owned();
+
+        let store = parts::store(&root).await?;
+        let images = parts::images(&root, &config, &env)?;
+        let network = parts::network(&root, &env).await?;
+        let mut tasks = JoinSet::new();
+
+        let (catalog_out, catalog) = watch::channel(Arc::new(Catalog::default()));
+        let waker = Arc::new(LateWaker::default());
+        let proxy = parts::proxy(&root, &config, catalog.clone(), waker.clone(), env.clone())?;
+        let (to_host, host_in, carry_down) = link::pipe();
+        let (to_server, server_in, carry_up) = link::pipe();
+        tasks.spawn(async { (carry_down.await, "link").1 });
+        tasks.spawn(async { (carry_up.await, "link").1 });
+        let host = parts::host(parts::HostInput {
+            root: root.clone(),
+            host: host_id,
+            slots: slots.clone(),
+            network,
+            images: Arc::clone(&images),
+            drain: proxy.clone(),
+            incoming: host_in,
+            outgoing: to_server,
+            env: env.clone(),
+        })
+        .await?;
+        waker.set(host.clone());
+        let edge = proxy.edge();
+        let server = parts::server(parts::ServerInput {
+            root: root.clone(),
+            domain: config.domain.clone(),
+            slots,
+            store,
+            images,
+            host: host.clone(),
+            to_host,
+            from_host: server_in,
+            edge: edge.clone(),
+            env: env.clone(),
+        })
+        .await?;
+        let (routes, live) = (server.routes(), host.liveness());
+        tasks.spawn(async move { (catalog::keep(routes, live, catalog_out).await, "catalog").1 });
+        let dns = parts::dns(&config, catalog, env.clone()).await?;
+        let stop = CancellationToken::new();
+        let http = tokio::spawn(http::serve(listener, server.router(), stop.clone()));
+        tracing::info!(%address, "serving");
+        let token_file = root.join("token");
+        let tasks = tokio::sync::Mutex::new(tasks);
+        Ok(Self {
+            address,
+            token_file,
+            edge,
+            server,
+            host,
+            proxy,
+            dns,
+            stop,
+            http,
+            tasks,
+            _data_dir: data_dir,
+        })
+    }
+
+    /// Returns the API's base URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns the file that holds the admin token.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.token_file.clone()
+    }
+
+    /// Returns where the proxy listens now.
+    #[must_use]
+    pub fn edge(&self) -> EdgeMap {
+        self.edge.borrow().clone()
+    }
+
+    /// Returns the name of a part that ended by itself. Waits for ever while all is well.
+    pub async fn failed(&self) -> &'static str {
+        match self.tasks.lock().await.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(_)) => "background",
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops listening, lets requests end, and leaves Machines running.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        if self.http.await.is_err() {
+            tracing::error!("the API's listener ended in a panic");
+        }
+        self.proxy.shutdown(PROXY_GRACE).await;
+        self.server.shutdown().await;
+        self.host.shutdown().await;
+        self.dns.close().await;
+        self.tasks.into_inner().shutdown().await;
+        tracing::info!("stopped");
+    }
+}
