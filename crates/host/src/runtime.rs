@@ -4,6 +4,9 @@
 //! lives, and an `exit.json` once it is over, so that a host that was killed can find out what
 //! became of it. Every method may be repeated: doing it twice is doing it once.
 
+pub mod container;
+pub mod fake;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

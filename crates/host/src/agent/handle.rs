@@ -1,0 +1,137 @@
+//! What the rest of the process may ask of a host.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hangar_api::catalog::Phase;
+use hangar_api::error::{ErrorKind, Failure};
+use hangar_api::exec::{ExecRequest, ExecResponse};
+use hangar_api::id::MachineId;
+use hangar_api::logs::{LogLine, LogQuery, Provider};
+use hangar_api::seam::{BoxFuture, BoxStream, HostCalls, Waker};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::LivenessFeed;
+use super::shared::Shared;
+use crate::machine::actor::Command;
+use crate::runtime::RunKey;
+
+/// A running host. Cheap to clone; dropping the last clone ends its tasks as a crash would, and
+/// Machines go on.
+#[derive(Clone, Debug)]
+pub struct HostHandle {
+    shared: Arc<Shared>,
+    task: Arc<Mutex<Option<AbortOnDropHandle<()>>>>,
+}
+
+// === impl HostHandle ===
+
+impl HostHandle {
+    pub(super) fn new(shared: Arc<Shared>, task: AbortOnDropHandle<()>) -> Self {
+        Self {
+            shared,
+            task: Arc::new(Mutex::new(Some(task))),
+        }
+    }
+
+    /// Follows what every Machine of the host does.
+    #[must_use]
+    pub fn liveness(&self) -> LivenessFeed {
+        self.shared.liveness.subscribe()
+    }
+
+    /// Ends the host's tasks, each after what it is writing. Machines go on.
+    pub async fn shutdown(&self) {
+        self.shared.closing.cancel();
+        let task = self.take_task();
+        if let Some(task) = task {
+            // However it ended, it has.
+            drop(task.await);
+        }
+    }
+
+    /// Ends the host's tasks where they are, as a crash would: for tests of what comes after.
+    pub fn crash(&self) {
+        drop(self.take_task());
+    }
+
+    /// Writes a line about a Machine into its log.
+    pub fn log(&self, machine: &MachineId, provider: Provider, error: bool, text: &str) {
+        let starts = self
+            .shared
+            .liveness
+            .borrow()
+            .get(machine)
+            .map_or(0, |l| l.starts);
+        self.shared
+            .logs
+            .write(machine, provider, error, starts, text);
+    }
+
+    fn take_task(&self) -> Option<AbortOnDropHandle<()>> {
+        self.task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Returns the run of a Machine that is up.
+    fn run_of(&self, machine: MachineId) -> Result<RunKey, Failure> {
+        let liveness = self.shared.liveness.borrow();
+        let Some(live) = liveness.get(&machine) else {
+            return Err(not_found());
+        };
+        match live.phase {
+            Phase::Up | Phase::Draining => Ok(RunKey {
+                machine,
+                start: live.starts,
+            }),
+            Phase::Down | Phase::Coming => Err(Failure::new(
+                ErrorKind::FailedPrecondition,
+                "failed_precondition: machine is not started",
+            )),
+        }
+    }
+}
+
+fn not_found() -> Failure {
+    Failure::new(ErrorKind::NotFound, "machine not found")
+}
+
+impl HostCalls for HostHandle {
+    fn exec(
+        &self,
+        machine: MachineId,
+        request: ExecRequest,
+    ) -> BoxFuture<'_, Result<ExecResponse, Failure>> {
+        Box::pin(async move {
+            let key = self.run_of(machine)?;
+            self.shared.runtime.exec(key, request).await
+        })
+    }
+
+    fn logs(&self, query: LogQuery) -> BoxFuture<'_, Result<BoxStream<LogLine>, Failure>> {
+        Box::pin(async move { self.shared.logs.query(query).await })
+    }
+
+    fn listeners(&self, machine: MachineId) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>> {
+        Box::pin(async move {
+            let key = self.run_of(machine)?;
+            self.shared.runtime.listeners(key).await
+        })
+    }
+}
+
+impl Waker for HostHandle {
+    fn wake(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let mailbox = self.shared.mailbox(&machine).ok_or_else(not_found)?;
+            let (answer, result) = oneshot::channel();
+            let away = || Failure::new(ErrorKind::Unavailable, "the host is shutting down");
+            let sent = mailbox.send(Command::Wake(answer)).await;
+            sent.map_err(|_| away())?;
+            result.await.map_err(|_| away())?
+        })
+    }
+}

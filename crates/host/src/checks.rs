@@ -1,0 +1,52 @@
+//! Health checks: when each is due, what it found, and what that means for the Machine.
+//!
+//! `schedule` decides (pure), [`Prober`] does the I/O, the runner is one task for each running
+//! Machine that has checks, owned by its actor. A failing check never stops or restarts a
+//! Machine: it only takes it out of the proxy's choice (proxy-network-runtime.md 4).
+
+mod prober;
+pub(crate) mod runner;
+pub mod schedule;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hangar_api::seam::BoxFuture;
+
+pub use prober::NetProber;
+
+/// One probe: where to, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The Machine's address and the check's port.
+    pub target: SocketAddr,
+    /// How long it may take in all.
+    pub timeout: Duration,
+    /// What to say.
+    pub kind: ProbeKind,
+}
+
+/// What a probe says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Nothing: connecting is enough.
+    Tcp,
+    /// An HTTP request; only an answer of 2xx passes.
+    Http {
+        /// Its method.
+        method: String,
+        /// Its path.
+        path: String,
+        /// Its headers.
+        headers: Vec<(String, String)>,
+    },
+    /// Something that cannot be probed, with the reason: it never passes.
+    Unsupported(String),
+}
+
+/// Performs probes: over the network, or not at all in a simulation.
+pub trait Prober: Send + Sync + fmt::Debug {
+    /// Returns a short text either way: the answer, or the error. Ends within the timeout.
+    fn probe(&self, probe: Probe) -> BoxFuture<'_, Result<String, String>>;
+}

@@ -1,0 +1,96 @@
+use super::*;
+use hangar_api::duration::GoDuration;
+use hangar_api::machine::Service;
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_000_000_000 + millis).unwrap()
+}
+
+fn config(check: CheckConfig) -> MachineConfig {
+    let service = Service {
+        internal_port: 8080,
+        checks: vec![check],
+        ..Service::default()
+    };
+    MachineConfig {
+        services: vec![service],
+        ..MachineConfig::default()
+    }
+}
+
+fn http() -> CheckConfig {
+    CheckConfig {
+        kind: Some("http".to_owned()),
+        interval: Some(GoDuration::from_secs(10)),
+        ..CheckConfig::default()
+    }
+}
+
+#[test]
+fn until_its_first_pass_a_check_is_probed_every_hundred_milliseconds_then_every_interval() {
+    let mut schedule = Schedule::new(checks_of(&config(http())), at(0));
+    for step in 0..5 {
+        let now = at(step * 100);
+        assert_eq!(schedule.next_due(), Some(now));
+        assert_eq!(schedule.take_due(now).len(), 1);
+        assert!(schedule.take_due(now).is_empty(), "one probe at a time");
+        schedule.finish(0, Err("refused".to_owned()), now);
+    }
+    schedule.take_due(at(500));
+    let (_, status) = schedule.finish(0, Ok("ok".to_owned()), at(510)).unwrap();
+    assert_eq!(status.status, Health::Passing);
+    assert!(schedule.is_healthy(0));
+    assert_eq!(schedule.next_due(), Some(at(10_510)));
+    schedule.take_due(at(10_510));
+    assert!(
+        schedule
+            .finish(0, Ok("ok".to_owned()), at(10_520))
+            .is_none()
+    );
+    assert_eq!(schedule.next_due(), Some(at(20_510)));
+}
+
+#[test]
+fn failures_within_the_grace_period_do_not_count() {
+    let mut check = http();
+    check.grace_period = Some(GoDuration::from_secs(2));
+    let mut schedule = Schedule::new(checks_of(&config(check)), at(0));
+    schedule.take_due(at(0));
+    assert!(schedule.finish(0, Err("x".to_owned()), at(100)).is_none());
+    assert_eq!(schedule.statuses()[0].status, Health::Warning);
+    schedule.take_due(at(2000));
+    let (check, status) = schedule.finish(0, Err("x".to_owned()), at(2100)).unwrap();
+    assert_eq!(status.status, Health::Critical);
+    let (error, line) = log_line(&check, &status);
+    assert!(error && line.contains("'servicecheck-00-http-8080' on port 8080 has failed"));
+}
+
+#[test]
+fn a_readiness_check_of_the_machine_counts_for_every_service_and_an_informational_one_for_none() {
+    let mut config = config(http());
+    let named = |purpose: Option<&str>| CheckConfig {
+        port: Some(9),
+        purpose: purpose.map(str::to_owned),
+        ..http()
+    };
+    config.checks.insert("a".to_owned(), named(None));
+    config
+        .checks
+        .insert("b".to_owned(), named(Some("readiness")));
+    let mut schedule = Schedule::new(checks_of(&config), at(0));
+    assert_eq!(schedule.take_due(at(0)).len(), 3);
+    schedule.finish(0, Ok(String::new()), at(1));
+    assert!(!schedule.is_healthy(0));
+    schedule.finish(2, Ok(String::new()), at(1));
+    assert!(schedule.is_healthy(0));
+    schedule.finish(1, Err(String::new()), at(1));
+    assert!(schedule.is_healthy(0));
+}
+
+#[test]
+fn a_check_over_https_never_passes_and_says_why() {
+    let mut check = http();
+    check.protocol = Some("https".to_owned());
+    let checks = checks_of(&config(check));
+    assert!(matches!(&checks[0].kind, ProbeKind::Unsupported(text) if text.contains("https")));
+}

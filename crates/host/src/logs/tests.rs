@@ -1,0 +1,62 @@
+use super::*;
+use crate::machine::testing::spec;
+use futures_util::StreamExt as _;
+use hangar_api::id::AppName;
+use hangar_api::logs::LogQuery;
+
+fn query(app: &str, tail: usize, follow: bool) -> LogQuery {
+    LogQuery {
+        app: AppName::new(app).unwrap(),
+        group: None,
+        machine: None,
+        region: None,
+        tail,
+        follow,
+        since: None,
+    }
+}
+
+#[tokio::test]
+async fn lines_are_merged_cut_to_the_newest_and_followed_also_for_new_machines() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::open(dir.path(), Env::real());
+    let first = spec("app1", 1);
+    store.label(&first);
+    for text in ["one", "two", "three"] {
+        store.write(&first.id, Provider::Runner, false, 1, text);
+    }
+    let mut lines = store.query(query("app1", 2, true)).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().message, "two");
+    assert_eq!(lines.next().await.unwrap().message, "three");
+    let mut second = spec("app1", 1);
+    second.id = MachineId::new("00000000000002").unwrap();
+    store.label(&second);
+    store.write(&second.id, Provider::Health, true, 1, "bad");
+    let line = lines.next().await.unwrap();
+    assert_eq!(
+        (line.message.as_str(), line.level.as_str()),
+        ("bad", "error")
+    );
+    assert_eq!(line.instance, second.id);
+    let other = store.query(query("app2", 9, false)).await.unwrap();
+    assert_eq!(other.count().await, 0);
+}
+
+#[tokio::test]
+async fn the_log_of_a_destroyed_machine_is_kept_for_a_day_also_across_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    tokio::time::pause();
+    let env = Env::simulated(1);
+    let store = LogStore::open(dir.path(), env.clone());
+    let spec = spec("app1", 1);
+    store.label(&spec);
+    store.write(&spec.id, Provider::Runner, false, 1, "gone");
+    store.mark_destroyed(&spec.id);
+    let store = LogStore::open(dir.path(), env);
+    tokio::time::advance(KEPT - Duration::from_secs(1)).await;
+    store.sweep();
+    assert!(store.dir(&spec.id).exists());
+    tokio::time::advance(Duration::from_secs(2)).await;
+    store.sweep();
+    assert!(!store.dir(&spec.id).exists());
+}

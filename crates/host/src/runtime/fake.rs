@@ -1,0 +1,393 @@
+//! A runtime without processes: run directories, exits and ports in memory, on tokio's clock.
+//!
+//! Clones share one world, which goes on when the host that started its runs is dropped, as real
+//! runs do. Programs are told by their argv (see [`Program`]). It keeps a journal and notices what
+//! must never happen: two live runs of one Machine, or one start that runs twice.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hangar_api::env::Env;
+use hangar_api::error::{ErrorKind, Failure};
+use hangar_api::exec::{ExecRequest, ExecResponse};
+use hangar_api::seam::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{ExitRecord, RunKey, RunStatus, Runtime, StartError, StartPlan};
+use crate::checks::{Probe, Prober};
+
+mod program;
+
+pub use program::Program;
+
+/// How long a fake program takes to end after a signal that it obeys.
+const EXIT_TIME: Duration = Duration::from_millis(5);
+/// Time between SIGTERM and SIGKILL in the stop sequence.
+const KILL_TIME: Duration = Duration::from_secs(1);
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
+/// The fake. Clones share one world.
+#[derive(Clone, Debug)]
+pub struct FakeRuntime {
+    world: Arc<Mutex<World>>,
+    changed: watch::Sender<u64>,
+    env: Env,
+}
+
+/// Answers checks for the programs of a [`FakeRuntime`], without sockets.
+#[derive(Clone, Debug)]
+pub struct FakeProber(FakeRuntime);
+
+#[derive(Debug, Default)]
+struct World {
+    runs: BTreeMap<RunKey, FakeRun>,
+    journal: Vec<RunKey>,
+    violations: Vec<String>,
+    start_failures: VecDeque<StartError>,
+    latency: Duration,
+}
+
+#[derive(Debug)]
+struct FakeRun {
+    plan: StartPlan,
+    program: Program,
+    began: Instant,
+    /// When and how it ends, as far as that is settled.
+    end: Option<(Instant, ExitRecord)>,
+    lost: bool,
+}
+
+// === impl FakeRuntime ===
+
+impl FakeRuntime {
+    /// Returns an empty world.
+    #[must_use]
+    pub fn new(env: Env) -> Self {
+        Self {
+            world: Arc::default(),
+            changed: watch::Sender::new(0),
+            env,
+        }
+    }
+
+    /// Returns what answers the checks of its programs.
+    #[must_use]
+    pub fn prober(&self) -> FakeProber {
+        FakeProber(self.clone())
+    }
+
+    /// Makes every start and removal take this long, before and after the moment that counts.
+    pub fn set_latency(&self, latency: Duration) {
+        self.lock().latency = latency;
+    }
+
+    /// Makes the next start fail.
+    pub fn fail_start(&self, message: &str, transient: bool) {
+        self.lock().start_failures.push_back(StartError {
+            message: message.to_owned(),
+            transient,
+        });
+    }
+
+    /// Ends all runs as a power cut does: no exit is written.
+    pub fn power_cut(&self) {
+        let now = Instant::now();
+        for run in self.lock().runs.values_mut() {
+            run.lost |= run.is_live(now);
+        }
+        self.touch();
+    }
+
+    /// Ends a run's program with a code, as if by itself.
+    pub fn end(&self, key: &RunKey, code: i32) {
+        let record = self.record(code, None, false);
+        if let Some(run) = self.lock().runs.get_mut(key) {
+            run.end_at(Instant::now(), record);
+        }
+        self.touch();
+    }
+
+    /// Returns every start that was made, in order.
+    #[must_use]
+    pub fn journal(&self) -> Vec<RunKey> {
+        self.lock().journal.clone()
+    }
+
+    /// Returns the runs that live, with what they were started with.
+    #[must_use]
+    pub fn live(&self) -> Vec<StartPlan> {
+        let now = Instant::now();
+        let world = self.lock();
+        let live = world.runs.values().filter(|run| run.is_live(now));
+        live.map(|run| run.plan.clone()).collect()
+    }
+
+    /// Returns what must never happen and did.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn touch(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn record(&self, code: i32, signal: Option<i32>, requested_stop: bool) -> ExitRecord {
+        ExitRecord {
+            exit_code: code,
+            signal,
+            oom_killed: false,
+            requested_stop,
+            spawn_error: None,
+            exited_at: self.env.now(),
+        }
+    }
+
+    fn begin(&self, plan: StartPlan) -> Result<(), StartError> {
+        let now = Instant::now();
+        let mut world = self.lock();
+        if let Some(failure) = world.start_failures.pop_front() {
+            return Err(failure);
+        }
+        let key = plan.key.clone();
+        if world.runs.contains_key(&key) {
+            return Ok(());
+        }
+        if world.journal.contains(&key) {
+            world.violations.push(format!("{key:?} ran twice"));
+        }
+        let other = world
+            .runs
+            .iter()
+            .find(|(other, run)| other.machine == key.machine && run.is_live(now));
+        if let Some((other, _)) = other {
+            let text = format!("{key:?} was started while {other:?} lived");
+            world.violations.push(text);
+        }
+        let program = Program::parse(&plan.argv);
+        let end = program.own_end().map(|(after, code, error)| {
+            let mut record = self.record(code, None, false);
+            record.spawn_error = error;
+            (now + after, record)
+        });
+        world.journal.push(key.clone());
+        let run = FakeRun {
+            plan,
+            program,
+            began: now,
+            end,
+            lost: false,
+        };
+        world.runs.insert(key, run);
+        drop(world);
+        self.touch();
+        Ok(())
+    }
+
+    fn send(&self, key: &RunKey, signal: i32, timeout: Option<Duration>) -> Result<(), Failure> {
+        let now = Instant::now();
+        let stopping = timeout.is_some();
+        let mut world = self.lock();
+        let run = world.runs.get_mut(key).filter(|run| run.is_live(now));
+        let Some(run) = run else {
+            // A stop of what is down is met; a signal reaches nobody.
+            let text = "the machine is not running";
+            let nobody = Failure::new(ErrorKind::FailedPrecondition, text);
+            return if stopping { Ok(()) } else { Err(nobody) };
+        };
+        let ended = |signal: i32| (128 + signal, Some(signal));
+        let (after, (code, by)) = match (run.program.obeys(signal), timeout) {
+            (true, _) if signal == SIGKILL => (Duration::ZERO, ended(SIGKILL)),
+            (true, _) => (EXIT_TIME, (0, None)),
+            (false, None) => return Ok(()),
+            (false, Some(timeout)) if run.program.obeys(SIGTERM) => {
+                (timeout + EXIT_TIME, ended(SIGTERM))
+            }
+            (false, Some(timeout)) => (timeout + KILL_TIME, ended(SIGKILL)),
+        };
+        run.end_at(now + after, self.record(code, by, stopping));
+        drop(world);
+        self.touch();
+        Ok(())
+    }
+
+    fn status_now(&self, key: &RunKey) -> RunStatus {
+        let now = Instant::now();
+        match self.lock().runs.get(key) {
+            None => RunStatus::Absent,
+            Some(run) if run.lost => RunStatus::Lost,
+            Some(run) if run.is_live(now) => RunStatus::Running,
+            Some(run) => match &run.end {
+                Some((at, record)) => {
+                    let mut record = record.clone();
+                    let ago = now.saturating_duration_since(*at);
+                    record.exited_at = self
+                        .env
+                        .now()
+                        .saturating_sub(ago)
+                        .unwrap_or(record.exited_at);
+                    RunStatus::Exited(record)
+                }
+                None => RunStatus::Lost,
+            },
+        }
+    }
+
+    fn latency(&self) -> Duration {
+        self.lock().latency
+    }
+}
+
+impl FakeRun {
+    fn is_live(&self, now: Instant) -> bool {
+        !self.lost && self.end.as_ref().is_none_or(|(at, _)| *at > now)
+    }
+
+    /// Settles the end, unless it ends sooner anyway.
+    fn end_at(&mut self, at: Instant, record: ExitRecord) {
+        if self.end.as_ref().is_none_or(|(sooner, _)| *sooner > at) {
+            self.end = Some((at, record));
+        }
+    }
+}
+
+impl Runtime for FakeRuntime {
+    fn start(&self, plan: StartPlan) -> BoxFuture<'_, Result<(), StartError>> {
+        Box::pin(async move {
+            sleep(self.latency()).await;
+            self.begin(plan)?;
+            sleep(self.latency()).await;
+            Ok(())
+        })
+    }
+
+    fn status(&self, key: RunKey) -> BoxFuture<'_, RunStatus> {
+        Box::pin(async move { self.status_now(&key) })
+    }
+
+    fn wait(&self, key: RunKey) -> BoxFuture<'_, ExitRecord> {
+        Box::pin(async move {
+            let mut changed = self.changed.subscribe();
+            loop {
+                match self.status_now(&key) {
+                    RunStatus::Exited(record) => return record,
+                    RunStatus::Lost | RunStatus::Absent => {
+                        return self.record(128 + SIGKILL, Some(SIGKILL), false);
+                    }
+                    RunStatus::Running => {}
+                }
+                let end = self
+                    .lock()
+                    .runs
+                    .get(&key)
+                    .and_then(|run| run.end.as_ref().map(|e| e.0));
+                let far = Instant::now() + Duration::from_secs(3600);
+                tokio::select! {
+                    biased;
+                    _ = changed.changed() => {}
+                    () = sleep_until(end.unwrap_or(far)) => {}
+                }
+            }
+        })
+    }
+
+    fn stop(
+        &self,
+        key: RunKey,
+        signal: i32,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move { self.send(&key, signal, Some(timeout)) })
+    }
+
+    fn signal(&self, key: RunKey, signal: i32) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move { self.send(&key, signal, None) })
+    }
+
+    fn kill(&self, key: RunKey) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // Whether it was there to be killed or not: it does not live now.
+            drop(self.send(&key, SIGKILL, Some(Duration::ZERO)));
+        })
+    }
+
+    fn exec(
+        &self,
+        key: RunKey,
+        request: ExecRequest,
+    ) -> BoxFuture<'_, Result<ExecResponse, Failure>> {
+        Box::pin(async move {
+            if self.status_now(&key) != RunStatus::Running {
+                let text = "the machine is not running";
+                return Err(Failure::new(ErrorKind::FailedPrecondition, text));
+            }
+            let (after, exit_code, _) =
+                Program::parse(&request.command)
+                    .own_end()
+                    .unwrap_or((Duration::ZERO, 0, None));
+            sleep(after).await;
+            Ok(ExecResponse {
+                exit_code,
+                stdout: request.stdin.unwrap_or_default(),
+                ..ExecResponse::default()
+            })
+        })
+    }
+
+    fn listeners(&self, key: RunKey) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>> {
+        Box::pin(async move {
+            let now = Instant::now();
+            let world = self.lock();
+            let run = world.runs.get(&key).filter(|run| run.is_live(now));
+            let ports = run.map_or(Vec::new(), |run| {
+                run.program.ports(now - run.began).to_vec()
+            });
+            let any = std::net::Ipv4Addr::UNSPECIFIED;
+            Ok(ports.iter().map(|port| (any, *port).into()).collect())
+        })
+    }
+
+    fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            sleep(self.latency()).await;
+            self.lock().runs.remove(&key);
+            self.touch();
+            sleep(self.latency()).await;
+            Ok(())
+        })
+    }
+
+    fn runs(&self) -> BoxFuture<'_, Vec<RunKey>> {
+        Box::pin(async move { self.lock().runs.keys().cloned().collect() })
+    }
+}
+
+impl Prober for FakeProber {
+    fn probe(&self, probe: Probe) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async move {
+            let now = Instant::now();
+            let world = self.0.lock();
+            let answered = world.runs.values().any(|run| {
+                run.is_live(now)
+                    && probe.target.ip() == std::net::IpAddr::V4(run.plan.net.v4)
+                    && run
+                        .program
+                        .ports(now - run.began)
+                        .contains(&probe.target.port())
+            });
+            if answered {
+                Ok("fake: ok".to_owned())
+            } else {
+                Err(format!("connect to {}: connection refused", probe.target))
+            }
+        })
+    }
+}

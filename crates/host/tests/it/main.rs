@@ -1,0 +1,6 @@
+//! Tests of a host as its server sees it, on fakes and a paused clock.
+
+mod host;
+mod net;
+mod rig;
+mod simulation;

@@ -1,0 +1,1 @@
+//! The host killed at random moments of random requests, on a seeded clock (D16).
