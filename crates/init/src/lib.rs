@@ -18,7 +18,7 @@ mod listeners;
 mod seccomp;
 mod spawn;
 mod supervise;
-mod sys;
+pub mod sys;
 
 /// The first argument that makes the binary PID 1 of a Machine.
 pub const ROLE: &str = "__init";

@@ -217,7 +217,7 @@ fn prepare_child(
         null.as_fd()
     };
     for (number, fd) in [(0, stdin), (1, stdout.as_fd()), (2, stderr.as_fd())] {
-        let done = sys::become_stream(fd, number);
+        let done = sys::become_fd(fd, number);
         step(
             1,
             done.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)),
@@ -233,7 +233,7 @@ fn prepare_child(
     umask(Mode::WGRP | Mode::WOTH);
     step(3, chdir(program.workdir))?;
     become_user(program.identity)?;
-    sys::close_others_on_exec();
+    sys::close_on_exec_from(3);
     let filter = sys::install_filter(&crate::seccomp::filter());
     step(
         6,

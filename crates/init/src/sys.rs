@@ -1,4 +1,5 @@
-//! The system calls of `init` that Rust cannot check. Nothing else in this crate is unsafe.
+//! The system calls that Rust cannot check, for processes of one thread: `init` and the helper
+//! that makes containers. Nothing else in this crate is unsafe.
 #![expect(
     unsafe_code,
     reason = "fork, exec, signals and seccomp have no safe form"
@@ -9,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
 /// Takes over a descriptor that the process was started with, closed on exec from now on.
-pub(crate) fn take_fd(number: RawFd) -> io::Result<OwnedFd> {
+pub fn take_fd(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_SETFD touches no memory; a number that is not open gives EBADF.
     if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
@@ -19,7 +20,7 @@ pub(crate) fn take_fd(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Forks. Returns the child's id, or `None` in the child.
-pub(crate) fn fork() -> io::Result<Option<i32>> {
+pub fn fork() -> io::Result<Option<i32>> {
     // SAFETY: this process has one thread, so the child may do all that the parent may.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -29,7 +30,7 @@ pub(crate) fn fork() -> io::Result<Option<i32>> {
 }
 
 /// Executes a program; returns only when that fails.
-pub(crate) fn execve(path: &CString, argv: &[CString], env: &[CString]) -> io::Error {
+pub fn execve(path: &CString, argv: &[CString], env: &[CString]) -> io::Error {
     let list = |texts: &[CString]| -> Vec<*const c_char> {
         let pointers = texts.iter().map(|text| text.as_ptr());
         pointers.chain(std::iter::once(std::ptr::null())).collect()
@@ -41,13 +42,13 @@ pub(crate) fn execve(path: &CString, argv: &[CString], env: &[CString]) -> io::E
 }
 
 /// Ends the process at once, without running anything on the way out.
-pub(crate) fn exit_now(code: i32) -> ! {
+pub fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` may be called anywhere.
     unsafe { libc::_exit(code) }
 }
 
 /// Blocks these signals and returns a descriptor from which they are read.
-pub(crate) fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
+pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
     // SAFETY: an all-zero `sigset_t` is a valid value, and the calls only write into it.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `set` is a valid set of our own.
@@ -70,7 +71,7 @@ pub(crate) fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
 }
 
 /// Reads the next pending signal.
-pub(crate) fn next_signal(fd: &OwnedFd) -> Option<i32> {
+pub fn next_signal(fd: &OwnedFd) -> Option<i32> {
     let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
     match rustix::io::read(fd, &mut record) {
         Ok(count) if count == record.len() => {}
@@ -81,7 +82,7 @@ pub(crate) fn next_signal(fd: &OwnedFd) -> Option<i32> {
 }
 
 /// Puts signals back as a fresh program expects them: none blocked, none ignored.
-pub(crate) fn reset_signals() {
+pub fn reset_signals() {
     // SAFETY: an all-zero `sigset_t` is a valid, empty set.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `set` is a valid set of our own, and no old mask is asked for.
@@ -94,7 +95,7 @@ pub(crate) fn reset_signals() {
 }
 
 /// Sends a signal to a process of this namespace, to a group (negative) or to all (-1).
-pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: sending a signal touches no memory of ours.
     if unsafe { libc::kill(pid, signal) } < 0 {
         return Err(io::Error::last_os_error());
@@ -102,22 +103,22 @@ pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `fd` the standard stream of this number.
-pub(crate) fn become_stream(fd: impl AsFd, number: RawFd) -> io::Result<()> {
-    // SAFETY: replaces a standard stream, which nothing in a child before exec relies on.
+/// Makes `fd` the descriptor of this number, open over an exec.
+pub fn become_fd(fd: impl AsFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: only called in a child before exec, where nothing owns the number any more.
     if unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
 }
 
-/// Marks every descriptor above the standard streams to be closed on exec.
-pub(crate) fn close_others_on_exec() {
+/// Marks every descriptor from this number on to be closed on exec.
+pub fn close_on_exec_from(first: u32) {
     // SAFETY: only sets flags. Where the call is missing, every descriptor of ours has the flag.
     unsafe {
         libc::syscall(
             libc::SYS_close_range,
-            3_u32,
+            first,
             u32::MAX,
             libc::CLOSE_RANGE_CLOEXEC,
         )
@@ -125,7 +126,7 @@ pub(crate) fn close_others_on_exec() {
 }
 
 /// Installs a seccomp filter for this process and all that it executes.
-pub(crate) fn install_filter(filter: &[libc::sock_filter]) -> io::Result<()> {
+pub fn install_filter(filter: &[libc::sock_filter]) -> io::Result<()> {
     let len = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog {
         len,

@@ -1,0 +1,80 @@
+//! The first version: one hierarchy per controller or set of controllers.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::{CPU_PERIOD_US, Hierarchy, Version, write_value};
+use crate::runtime::Limits;
+
+/// The devices that a Machine may use: null, zero, full, random, urandom, tty, and terminals.
+const DEVICES: [&str; 8] = [
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
+
+pub(super) struct V1;
+
+impl Version for V1 {
+    fn prepare_parent(&self, hierarchy: &Hierarchy, parent: &Path) -> io::Result<()> {
+        if hierarchy.has("cpuset") {
+            // A set without CPUs takes no process; groups below copy what is here.
+            for name in ["cpuset.cpus", "cpuset.mems"] {
+                let all = fs::read_to_string(hierarchy.mount.join(name))?;
+                write_value(&parent.join(name), all.trim())?;
+            }
+            write_value(&parent.join("cgroup.clone_children"), "1")?;
+        }
+        Ok(())
+    }
+
+    fn limit(&self, hierarchy: &Hierarchy, group: &Path, limits: &Limits) -> io::Result<()> {
+        if hierarchy.has("cpu") {
+            let quota = CPU_PERIOD_US * u64::from(limits.cpus);
+            write_value(&group.join("cpu.cfs_period_us"), &CPU_PERIOD_US.to_string())?;
+            write_value(&group.join("cpu.cfs_quota_us"), &quota.to_string())?;
+        }
+        if hierarchy.has("memory") {
+            let bytes = limits.memory_bytes.to_string();
+            write_value(&group.join("memory.limit_in_bytes"), &bytes)?;
+            // Memory and swap together: no swap. Not every kernel accounts for swap.
+            let with_swap = group.join("memory.memsw.limit_in_bytes");
+            if with_swap.exists() {
+                write_value(&with_swap, &bytes)?;
+            }
+        }
+        if hierarchy.has("pids") {
+            write_value(&group.join("pids.max"), &limits.pids.to_string())?;
+        }
+        if hierarchy.has("devices") {
+            write_value(&group.join("devices.deny"), "a")?;
+            for device in DEVICES {
+                write_value(&group.join("devices.allow"), device)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_kill(&self, group: &Path) {
+        // Where processes are counted, nothing new can be started while the rest is killed.
+        let pids = group.join("pids.max");
+        if pids.exists() {
+            let _refused = write_value(&pids, "0");
+        }
+    }
+
+    fn oom_kills(&self, hierarchy: &Hierarchy, group: &Path) -> Option<u64> {
+        if !hierarchy.has("memory") {
+            return None;
+        }
+        let text = fs::read_to_string(group.join("memory.oom_control")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        line?.trim().parse().ok()
+    }
+}

@@ -1,0 +1,60 @@
+//! The second version: one hierarchy for all controllers.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::{CPU_PERIOD_US, Hierarchy, Version, write_value};
+use crate::runtime::Limits;
+
+/// The controllers that limits need.
+const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
+
+pub(super) struct V2;
+
+impl Version for V2 {
+    fn prepare_parent(&self, hierarchy: &Hierarchy, parent: &Path) -> io::Result<()> {
+        for controller in WANTED.into_iter().filter(|name| hierarchy.has(name)) {
+            for dir in [hierarchy.mount.as_path(), parent] {
+                let control = dir.join("cgroup.subtree_control");
+                write_value(&control, &format!("+{controller}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn limit(&self, hierarchy: &Hierarchy, group: &Path, limits: &Limits) -> io::Result<()> {
+        if hierarchy.has("cpu") {
+            let quota = CPU_PERIOD_US * u64::from(limits.cpus);
+            write_value(&group.join("cpu.max"), &format!("{quota} {CPU_PERIOD_US}"))?;
+        }
+        if hierarchy.has("memory") {
+            write_value(&group.join("memory.max"), &limits.memory_bytes.to_string())?;
+            let swap = group.join("memory.swap.max");
+            if swap.exists() {
+                write_value(&swap, "0")?;
+            }
+        }
+        if hierarchy.has("pids") {
+            write_value(&group.join("pids.max"), &limits.pids.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn begin_kill(&self, group: &Path) {
+        // Older kernels do not have it; then each process is killed by itself.
+        let kill = group.join("cgroup.kill");
+        if kill.exists() {
+            let _refused = write_value(&kill, "1");
+        }
+    }
+
+    fn oom_kills(&self, hierarchy: &Hierarchy, group: &Path) -> Option<u64> {
+        if !hierarchy.has("memory") {
+            return None;
+        }
+        let text = fs::read_to_string(group.join("memory.events")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        line?.trim().parse().ok()
+    }
+}

@@ -1,0 +1,308 @@
+//! One request, in a process of its own.
+//!
+//! The run's lock file is held from the first step of a start on, and passed to `init`: whoever
+//! finds it locked knows that the run is being made or runs. A worker that is killed leaves a
+//! child that either has been told to go on, and becomes a whole run, or ends by itself.
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hangar_init::spec::{READY, file};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::child::{self, Hand};
+use super::{Paths, RemoveRequest, Reply, Request, StartRequest};
+use crate::net::veth;
+use crate::sys::{self, Cloned};
+
+/// A worker that takes longer than this is killed.
+const WORKER_SECONDS: u32 = 60;
+/// How long `remove` waits for a maker that still works on the run.
+const LOCK_TIME: Duration = Duration::from_secs(40);
+/// How long `start` waits for somebody who only looks at the lock.
+const PEEK_TIME: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
+/// Most bytes of an error that a child may report.
+const MAX_REPORT: u64 = 4096;
+
+/// Why a run could not be made.
+#[derive(Debug)]
+pub(super) struct MakeError {
+    pub(super) message: String,
+    pub(super) transient: bool,
+}
+
+/// What a failed step is called.
+pub(super) trait Step<T> {
+    fn step(self, what: impl Display) -> Result<T, MakeError>;
+}
+
+/// Does what the request asks.
+pub(super) fn work(mut body: File, program: &File) -> Reply {
+    sys::die_after(WORKER_SECONDS);
+    let mut json = Vec::new();
+    let read = body.read_to_end(&mut json);
+    let request = read.and_then(|_| Ok(serde_json::from_slice::<Request>(&json)?));
+    drop(json);
+    let done = match request {
+        Ok(Request::Start(request)) => start(&request, program),
+        Ok(Request::Kill(request)) => request.layout.kill(&request.key).step("kill"),
+        Ok(Request::Remove(request)) => remove(&request),
+        Err(error) => Err(error).step("read the request"),
+    };
+    match done {
+        Ok(()) => Reply::done(),
+        Err(error) => Reply::failed(error.message, error.transient),
+    }
+}
+
+fn start(request: &StartRequest, program: &File) -> Result<(), MakeError> {
+    let lock = match open_run(&request.paths)? {
+        Some(lock) => lock,
+        // Asked again: it runs already, or has been made and has ended.
+        None => return Ok(()),
+    };
+    let made = make(request, program, &lock);
+    if made.is_err() {
+        // The first error is the one to tell. What cannot be removed now is found by the sweep.
+        let _removed = clear(&RemoveRequest {
+            key: request.key.clone(),
+            paths: request.paths.clone(),
+            layout: request.layout.clone(),
+            connect: request.connect,
+        });
+    }
+    made
+}
+
+/// Makes the run directory and takes its lock. Returns `None` when the run exists already.
+fn open_run(paths: &Paths) -> Result<Option<File>, MakeError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&paths.run)
+        .step("make the run directory")?;
+    let lock = open_lock(&paths.run).step("open the run's lock")?;
+    if !try_lock(&lock, PEEK_TIME).step("lock the run")? {
+        return Ok(None);
+    }
+    if paths.run.join(file::EXIT).exists() {
+        return Ok(None);
+    }
+    Ok(Some(lock))
+}
+
+fn open_lock(run: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(run.join(file::LOCK))
+}
+
+fn try_lock(lock: &File, limit: Duration) -> io::Result<bool> {
+    let until = Instant::now() + limit;
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn make(request: &StartRequest, program: &File, lock: &File) -> Result<(), MakeError> {
+    for name in ["upper", "work", "empty", "root"] {
+        fs::create_dir_all(request.paths.rootfs.join(name)).step("make the writable layer")?;
+    }
+    fs::create_dir_all(&request.log_dir).step("make the log directory")?;
+    let limited = request.layout.create(&request.key, &request.limits);
+    limited.step("make the control groups")?;
+
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).step("make a pipe");
+    let (go_child, go) = pipe()?;
+    let (report, report_child) = pipe()?;
+    let hand = Hand {
+        program,
+        run: File::open(&request.paths.run).step("open the run directory")?,
+        log: File::open(&request.log_dir).step("open the log directory")?,
+        lock,
+        go: go_child,
+        report: report_child,
+    };
+    let namespaces = libc::CLONE_NEWPID
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC;
+    let group = request.layout.open_v2(&request.key);
+    let cloned =
+        sys::clone_into_namespaces(namespaces, group.as_ref().map(std::os::fd::AsFd::as_fd));
+    let (pid, pidfd) = match cloned.step("make the namespaces")? {
+        Cloned::Parent(pid, pidfd) => (pid, pidfd),
+        Cloned::Child => {
+            drop(go);
+            drop(report);
+            child::run(request, hand)
+        }
+    };
+    drop(hand);
+    let attached = attach(request, pid, group.is_none());
+    let finished = attached.and_then(|()| {
+        File::from(go)
+            .write_all(b"g")
+            .step("tell the child to go on")?;
+        await_ready(File::from(report), &request.paths.run)
+    });
+    if finished.is_err() {
+        // It may have ended by itself; then there is nothing to kill.
+        let _killed = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+    finished
+}
+
+/// What is done to the child from outside, while it makes its root from inside.
+fn attach(request: &StartRequest, pid: u32, move_in_v2: bool) -> Result<(), MakeError> {
+    let moved = request.layout.add(&request.key, pid, move_in_v2);
+    moved.step("move the run into its control groups")?;
+    if request.connect {
+        let interface = veth::interface_name(&request.key);
+        veth::attach(pid, &request.net, &interface).step("connect the network")?;
+    }
+    Ok(())
+}
+
+/// Waits until `init` has tried to execute the program, or somebody says why not.
+fn await_ready(report: File, run: &Path) -> Result<(), MakeError> {
+    let mut said = Vec::new();
+    let read = report.take(MAX_REPORT).read_to_end(&mut said);
+    read.step("hear from the child")?;
+    // A program that could not be executed has ended already, and why is written down.
+    if said == READY || run.join(file::EXIT).exists() {
+        return Ok(());
+    }
+    if said.is_empty() {
+        return Err(MakeError {
+            message: "start init: it was killed before it was up".to_owned(),
+            transient: true,
+        });
+    }
+    Err(serde_json::from_slice(&said)
+        .map(|(message, transient): (String, bool)| MakeError { message, transient })
+        .unwrap_or_else(|_| MakeError {
+            message: String::from_utf8_lossy(&said).into_owned(),
+            transient: false,
+        }))
+}
+
+fn remove(request: &RemoveRequest) -> Result<(), MakeError> {
+    let until = Instant::now() + LOCK_TIME;
+    let lock = match File::open(request.paths.run.join(file::LOCK)) {
+        Ok(lock) => Some(lock),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).step("open the run's lock"),
+    };
+    if let Some(lock) = &lock {
+        loop {
+            request.layout.kill(&request.key).step("kill")?;
+            if try_lock(lock, LOCK_PAUSE).step("lock the run")? {
+                break;
+            }
+            if Instant::now() > until {
+                return Err(MakeError {
+                    message: "remove the run: somebody still works on it".to_owned(),
+                    transient: true,
+                });
+            }
+        }
+    }
+    clear(request)
+}
+
+/// Removes all of a run; the lock is held, or there is none.
+fn clear(request: &RemoveRequest) -> Result<(), MakeError> {
+    request.layout.kill(&request.key).step("kill")?;
+    let removed = request.layout.remove(&request.key);
+    removed.step("remove the control groups")?;
+    if request.connect {
+        veth::detach(&veth::interface_name(&request.key)).step("disconnect the network")?;
+    }
+    remove_tree(&request.paths.rootfs).step("remove the writable layer")?;
+    // Last: as long as it is there, the run is found again.
+    remove_tree(&request.paths.run).step("remove the run directory")
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+// === impl Step ===
+
+impl<T, E: Into<StepCause>> Step<T> for Result<T, E> {
+    fn step(self, what: impl Display) -> Result<T, MakeError> {
+        self.map_err(|error| {
+            let cause = error.into();
+            MakeError {
+                message: format!("{what}: {}", cause.text),
+                transient: cause.transient,
+            }
+        })
+    }
+}
+
+/// A cause of any kind, in words, with a hint where one is known.
+pub(super) struct StepCause {
+    text: String,
+    transient: bool,
+}
+
+impl From<io::Error> for StepCause {
+    fn from(error: io::Error) -> Self {
+        let transient = matches!(
+            error.raw_os_error(),
+            Some(
+                libc::ENOSPC
+                    | libc::ENOMEM
+                    | libc::EAGAIN
+                    | libc::EMFILE
+                    | libc::ENFILE
+                    | libc::EBUSY
+                    | libc::EINTR
+                    | libc::EDQUOT
+            )
+        );
+        Self {
+            text: error.to_string(),
+            transient,
+        }
+    }
+}
+
+impl From<Errno> for StepCause {
+    fn from(error: Errno) -> Self {
+        io::Error::from(error).into()
+    }
+}
+
+impl From<veth::VethError> for StepCause {
+    fn from(error: veth::VethError) -> Self {
+        let transient = Self::from(io::Error::from(error.source.kind())).transient;
+        Self {
+            text: error.to_string(),
+            transient,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What is true of a run, from its directory.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use hangar_api::Timestamp;
+use hangar_init::exit::ExitFile;
+use hangar_init::spec::file;
+use rustix::fs::{FlockOperation, flock};
+
+use super::start_of;
+use crate::runtime::{ExitRecord, RunKey};
+
+/// Most bytes of an `exit.json`: what is longer is not ours.
+const MAX_EXIT: u64 = 16 * 1024;
+/// The code of a run that was killed.
+const KILLED: i32 = 128 + libc::SIGKILL;
+
+/// What a run directory shows.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// There is none.
+    Absent,
+    /// Somebody makes it.
+    Making,
+    /// `init` lives.
+    Running,
+    /// `init` has written down how it ended.
+    Exited(ExitFile),
+    /// Nobody holds the lock and nothing is written down.
+    Dead,
+}
+
+pub(super) fn look(run: &Path) -> Seen {
+    let lock = match File::open(run.join(file::LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !run.exists() => {
+            return Seen::Absent;
+        }
+        Err(_) => return Seen::Dead,
+    };
+    // Shared, so that two who only look do not see each other.
+    if flock(&lock, FlockOperation::NonBlockingLockShared).is_err() {
+        return if run.join(file::SOCKET).exists() {
+            Seen::Running
+        } else {
+            Seen::Making
+        };
+    }
+    drop(lock);
+    read_exit(run).map_or(Seen::Dead, Seen::Exited)
+}
+
+fn read_exit(run: &Path) -> Option<ExitFile> {
+    let mut bytes = Vec::new();
+    let file = File::open(run.join(file::EXIT)).ok()?;
+    file.take(MAX_EXIT).read_to_end(&mut bytes).ok()?;
+    ExitFile::parse(&bytes)
+}
+
+/// Returns the record of an exit. A run killed by SIGKILL, or by a shell that passes that on,
+/// ran out of memory if the kernel counted a kill for that.
+pub(super) fn record(exit: &ExitFile, oom_kills: u64) -> ExitRecord {
+    let killed = exit.signal == Some(libc::SIGKILL) || exit.exit_code == KILLED;
+    ExitRecord {
+        exit_code: exit.exit_code,
+        signal: exit.signal,
+        oom_killed: killed && oom_kills > 0,
+        requested_stop: exit.requested_stop,
+        spawn_error: exit.spawn_error.clone(),
+        exited_at: Timestamp::from_microsecond(exit.exited_at_us).unwrap_or_default(),
+    }
+}
+
+/// Returns the record of a run that nobody wrote one for.
+pub(super) fn lost(now: Timestamp, oom_kills: u64) -> ExitRecord {
+    ExitRecord {
+        exit_code: KILLED,
+        signal: Some(libc::SIGKILL),
+        oom_killed: oom_kills > 0,
+        requested_stop: false,
+        spawn_error: None,
+        exited_at: now,
+    }
+}
+
+/// Returns every run that has a directory of any kind.
+pub(super) fn runs_on_disk(machines: &Path) -> Vec<RunKey> {
+    let mut found = Vec::new();
+    for machine in entries(machines) {
+        let name = machine.file_name().and_then(|name| name.to_str());
+        let Some(id) = name.and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        for kind in ["run", "rootfs"] {
+            let starts = entries(&machine.join(kind));
+            found.extend(starts.iter().filter_map(|path| {
+                Some(RunKey {
+                    machine: Clone::clone(&id),
+                    start: start_of(path)?,
+                })
+            }));
+        }
+    }
+    found
+}
+
+fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    entries.flatten().map(|entry| entry.path()).collect()
+}

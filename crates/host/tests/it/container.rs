@@ -1,0 +1,224 @@
+//! The container runtime with real containers: their roots are made of the static busybox.
+
+mod isolation;
+mod life;
+mod survival;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hangar_api::env::Env;
+use hangar_api::exec::{ExecRequest, ExecResponse};
+use hangar_host::runtime::container::{ContainerRuntime, Settings};
+use hangar_host::runtime::{ExitRecord, Limits, RunKey, RunNet, RunStatus, Runtime, StartPlan};
+
+const BUSYBOX: &str = "/bin/busybox";
+const APPLETS: [&str; 16] = [
+    "sh", "cat", "echo", "id", "sleep", "true", "ls", "env", "kill", "touch", "hostname", "nc",
+    "mount", "dd", "ps", "grep",
+];
+
+/// A data directory with an image and a runtime. Everything in it is removed with it.
+struct World {
+    dir: tempfile::TempDir,
+    runtime: ContainerRuntime,
+}
+
+/// Returns a world, or says why there is none here.
+fn world() -> Option<World> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root");
+        return None;
+    }
+    if !Path::new(BUSYBOX).exists() {
+        eprintln!("skipped: needs {BUSYBOX} (busybox-static)");
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    for name in ["bin", "etc", "srv"] {
+        fs::create_dir_all(image.join(name)).unwrap();
+    }
+    fs::copy(BUSYBOX, image.join("bin/busybox")).unwrap();
+    for applet in APPLETS {
+        symlink("busybox", image.join("bin").join(applet)).unwrap();
+    }
+    let passwd = "root:x:0:0::/root:/bin/sh\nweb:x:1000:1001::/srv:/bin/sh\n";
+    fs::write(image.join("etc/passwd"), passwd).unwrap();
+    fs::write(image.join("etc/group"), "web:x:1001:\nlogs:x:50:web\n").unwrap();
+    fs::write(image.join("etc/plain"), "not a program").unwrap();
+    fs::write(image.join("bin/garbage"), "\x7fELFgarbage").unwrap();
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(image.join("bin/garbage"), mode).unwrap();
+    let runtime = runtime(dir.path());
+    Some(World { dir, runtime })
+}
+
+fn runtime(data_dir: &Path) -> ContainerRuntime {
+    let settings = Settings {
+        data_dir: data_dir.to_owned(),
+        executable: PathBuf::from(env!("CARGO_BIN_EXE_hangar-roles")),
+        connect: true,
+    };
+    ContainerRuntime::new(Env::real(), &settings).unwrap()
+}
+
+/// Returns a key that no other test and no other process of this machine uses now.
+fn new_key() -> RunKey {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let id = format!(
+        "{:06x}{:04x}{number:04x}",
+        0xfe_ed00,
+        std::process::id() & 0xffff
+    );
+    RunKey {
+        machine: id.parse().unwrap(),
+        start: 1,
+    }
+}
+
+impl World {
+    /// Returns the plan of a shell script.
+    fn plan(&self, script: &str) -> StartPlan {
+        self.plan_of(&["/bin/sh", "-c", script])
+    }
+
+    fn plan_of(&self, argv: &[&str]) -> StartPlan {
+        let key = new_key();
+        let low = key.machine.low32();
+        let [_, _, a, b] = low.to_be_bytes();
+        let process = u16::try_from(std::process::id() & 0xffff).unwrap();
+        let number = u16::from_be_bytes([a, b]);
+        let [c, _] = process.to_be_bytes();
+        StartPlan {
+            hostname: key.machine.to_string(),
+            argv: argv.iter().map(|text| (*text).to_owned()).collect(),
+            env: BTreeMap::from([("GREETING".to_owned(), "hello world".to_owned())]),
+            user: String::new(),
+            workdir: PathBuf::from("/"),
+            layers: vec![self.dir.path().join("image")],
+            files: Vec::new(),
+            limits: Limits {
+                cpus: 1,
+                memory_bytes: 64 * 1024 * 1024,
+                pids: 64,
+            },
+            net: RunNet {
+                v6: Ipv6Addr::new(0xfdaa, 0xfeed, 0, 0, 0, 0, process, number),
+                v4: Ipv4Addr::new(10, c, a, b),
+            },
+            log_dir: self.dir.path().join("logs").join(key.machine.as_str()),
+            key,
+        }
+    }
+
+    async fn start(&self, plan: StartPlan) -> RunKey {
+        let key = plan.key.clone();
+        self.runtime.start(plan).await.unwrap();
+        key
+    }
+
+    /// Runs a plan to its end and returns how it ended and what it said.
+    async fn run(&self, plan: StartPlan) -> (ExitRecord, Vec<String>) {
+        let key = self.start(plan).await;
+        let exit = self.runtime.wait(key.clone()).await;
+        let said = self.said(&key);
+        self.runtime.remove(key.clone()).await.unwrap();
+        assert_eq!(self.runtime.status(key).await, RunStatus::Absent);
+        (exit, said)
+    }
+
+    /// Runs a script and returns what it said; it must end well.
+    async fn output(&self, script: &str) -> String {
+        let (exit, said) = self.run(self.plan(script)).await;
+        assert_eq!(exit.exit_code, 0, "{said:?}");
+        said.join("\n")
+    }
+
+    /// Returns the program's lines, without those of `init`.
+    fn said(&self, key: &RunKey) -> Vec<String> {
+        let dir = self.dir.path().join("logs").join(key.machine.as_str());
+        let (lines, _) = hangar_init::logfile::tail(&dir, 10_000).unwrap();
+        let texts = lines.into_iter().map(|line| line.text);
+        texts.filter(|text| !text.starts_with(" INFO ")).collect()
+    }
+
+    async fn exec(&self, key: &RunKey, script: &str) -> ExecResponse {
+        let request = ExecRequest {
+            command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            ..ExecRequest::default()
+        };
+        self.runtime.exec(key.clone(), request).await.unwrap()
+    }
+
+    /// Waits until the program has said this.
+    async fn until_said(&self, key: &RunKey, text: &str) {
+        until(|| self.said(key).iter().any(|line| line == text)).await;
+    }
+
+    /// Returns the host's view of the run's processes.
+    fn pids(&self, key: &RunKey) -> Vec<i32> {
+        let name = format!("{}-{}", key.machine, key.start);
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let group = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+            if group.contains(&name) {
+                found.extend(entry.file_name().to_str().unwrap().parse::<i32>());
+            }
+        }
+        found
+    }
+
+    /// Asserts that nothing of a run is left on this machine.
+    fn assert_nothing_left(&self, key: &RunKey) {
+        assert_eq!(self.pids(key), Vec::<i32>::new());
+        let name = format!("{}-{}", key.machine, key.start);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(key.machine.as_str()), "a mount is left");
+        for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+            let mount = line.split(' ').nth(4).unwrap();
+            for parent in fs::read_dir(mount).unwrap().flatten() {
+                assert!(!parent.path().join(&name).exists(), "{:?}", parent.path());
+            }
+        }
+        let interface = hangar_host::net::veth::interface_name(key);
+        assert!(!Path::new("/sys/class/net").join(interface).exists());
+        let machine = self.dir.path().join("machines").join(key.machine.as_str());
+        let start = key.start.to_string();
+        assert!(!machine.join("run").join(&start).exists());
+        assert!(!machine.join("rootfs").join(&start).exists());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let dir = self.dir.path().to_owned();
+        let cleaned = std::thread::spawn(move || {
+            let tokio = tokio::runtime::Builder::new_current_thread();
+            let tokio = { tokio }.enable_all().build().unwrap();
+            tokio.block_on(async {
+                let runtime = runtime(&dir);
+                for key in runtime.runs().await {
+                    drop(runtime.remove(key).await);
+                }
+            });
+        });
+        drop(cleaned.join());
+    }
+}
+
+/// Waits for a condition, for ten seconds.
+async fn until(mut condition: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("it did not come about within ten seconds");
+}
