@@ -87,6 +87,9 @@ pub struct Deployment {
     pub status: DeploymentStatus,
     /// How.
     pub options: DeployOptions,
+    /// Every Machine keeps its image and configuration and starts again with new secrets (4.14).
+    #[serde(default)]
+    pub restart_only: bool,
     /// What cannot be observed again; the planner's own, opaque to everybody else.
     #[serde(default)]
     pub progress: serde_json::Value,

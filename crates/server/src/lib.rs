@@ -1,1 +1,42 @@
-//! (being written)
+//! The API server: the Machines API over HTTP, what Machines should be, and the reconcilers that
+//! carry out deployments.
+//!
+//! The node starts one [`Server`], serves its [`ServerHandle::router`], merges its
+//! [`ServerHandle::routes`] with the liveness that the host knows, and stops it. The server talks
+//! to hosts by [`hangar_api::link`] messages and the traits of [`hangar_api::seam`] only, and it
+//! never does what a host does: it writes what a Machine should be and what is asked of it.
+//!
+//! ```text
+//! http ─► apps, machines, secrets, deployments ─► store ─► view (Cache)
+//!                                                            │ deltas
+//!            link ◄── routes ◄── tidy ◄── supervise ◄────────┘
+//! ```
+#![warn(missing_docs)]
+
+mod apps;
+mod auth;
+mod core;
+mod deployments;
+mod error;
+mod hex;
+mod http;
+mod images;
+mod keyring;
+mod lease;
+mod link;
+mod machines;
+mod names;
+mod placement;
+mod routes;
+mod secrets;
+mod server;
+mod supervise;
+mod tidy;
+mod unit;
+mod wait;
+
+pub use auth::AuthError;
+pub use http::{Access, endpoints};
+pub use keyring::KeyringError;
+pub use routes::{AppRoutes, PUBLISH_EVERY, Routes};
+pub use server::{Server, ServerConfig, ServerError, ServerHandle, ServerParts};

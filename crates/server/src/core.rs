@@ -1,0 +1,70 @@
+//! What every part of the server works with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hangar_api::app::AppRecord;
+use hangar_api::edge::EdgeMap;
+use hangar_api::env::Env;
+use hangar_api::id::AppName;
+use hangar_api::region::Slot;
+use hangar_api::seam::{HostCalls, ImageCalls};
+use hangar_store::tables::Apps;
+use hangar_store::{Cache, Record, Revision, StoreError, Txn};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Problem;
+use crate::keyring::Keyring;
+
+/// How often a write is tried again when somebody else was first.
+pub(crate) const MAX_TRIES: usize = 16;
+
+/// The server's inside, shared by its handlers and tasks.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) domain: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) cache: Cache,
+    pub(crate) images: Arc<dyn ImageCalls>,
+    pub(crate) calls: Arc<dyn HostCalls>,
+    pub(crate) edge: watch::Receiver<EdgeMap>,
+    pub(crate) env: Env,
+    pub(crate) keyring: Keyring,
+    /// Ends every task and every answer that follows something.
+    pub(crate) stop: CancellationToken,
+}
+
+// === impl Core ===
+
+impl Core {
+    /// Returns the record of an app that exists and is not being destroyed.
+    pub(crate) fn app(&self, name: &AppName) -> Result<Arc<Record<Apps>>, Problem> {
+        self.cache
+            .get::<Apps>(name)
+            .filter(|app| !app.value.deleting)
+            .ok_or_else(|| Problem::AppNotFound(name.to_string()))
+    }
+
+    /// Returns the name under which an app is found from outside.
+    pub(crate) fn hostname(&self, app: &AppRecord) -> String {
+        format!("{}.{}", app.name, self.domain)
+    }
+
+    /// Commits, and says by `None` that somebody else was first: read again and retry.
+    ///
+    /// An outcome that is not known is settled by waiting for the view, then reading again.
+    pub(crate) async fn try_commit(&self, txn: Txn) -> Result<Option<Revision>, StoreError> {
+        match self.cache.commit(txn).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(error) if error.is_conflict() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Returns the refusal for a write that lost every race.
+pub(crate) fn too_contended() -> Problem {
+    Problem::Conflict("it was changed by others again and again; try again".to_owned())
+}

@@ -1,0 +1,390 @@
+//! Deployments: making one (D1 to D3), and its record. [`drive`] carries it out.
+
+pub(crate) mod drive;
+pub(crate) mod fleet;
+mod leases;
+mod listen;
+mod steps;
+
+use std::collections::BTreeMap;
+
+use hangar_api::deployment::{
+    CreateDeployment, DeployEvent, DeployOptions, DeployPreview, Deployment, DeploymentSource,
+    DeploymentStatus,
+};
+use hangar_api::id::{AppName, DeploymentId, GroupName, Region, ReleaseId};
+use hangar_api::image::ImageRef;
+use hangar_api::release::{GroupSpec, Release, ReleaseStatus};
+use hangar_deploy::{Desired, Kind, preview};
+use hangar_store::tables::{
+    Apps, ClaimOwner, DeployClaim, DeployClaims, Deployments, Releases, SecretSets,
+};
+use hangar_store::{Record, Txn};
+use serde_json::Value;
+
+use crate::core::{Core, MAX_TRIES, too_contended};
+use crate::error::Problem;
+use crate::machines::validate;
+use crate::placement;
+use crate::unit::Unit;
+
+/// Most events that a deployment's record keeps.
+const MAX_EVENTS: usize = 200;
+/// Where a release's definition says where new Machines go.
+const PRIMARY_REGION: &str = "primary_region";
+/// Most process groups of a release.
+const MAX_GROUPS: usize = 100;
+
+/// The answer to a request for a deployment.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// It has begun.
+    Begun(Box<Deployment>),
+    /// It would do this.
+    Preview(DeployPreview),
+}
+
+/// What a release is made of.
+#[derive(Debug)]
+struct Content {
+    description: String,
+    image_ref: ImageRef,
+    secrets_version: u64,
+    groups: BTreeMap<GroupName, GroupSpec>,
+    definition: Value,
+    restart_only: bool,
+}
+
+/// Begins a deployment, or says what it would do.
+pub(crate) async fn create(
+    core: &Core,
+    app: &AppName,
+    user: &str,
+    request: CreateDeployment,
+) -> Result<Made, Problem> {
+    check_options(&request.options)?;
+    let record = core.app(app)?;
+    if !request.dry_run {
+        refuse_second(core, app)?;
+    }
+    let content = content(core, &record, request.source).await?;
+    if request.dry_run {
+        return Ok(Made::Preview(dry_run(
+            core,
+            app,
+            user,
+            content,
+            &request.options,
+        )?));
+    }
+    for _ in 0..MAX_TRIES {
+        let record = core.app(app)?;
+        refuse_second(core, app)?;
+        let (release, deployment) = records(core, &record, user, &content, &request.options);
+        let mut app_record = record.value.clone();
+        app_record.last_release = release.version;
+        let claim = DeployClaim {
+            owner: ClaimOwner::Deployment {
+                id: deployment.id.clone(),
+            },
+            user: user.to_owned(),
+            version: Some(release.version),
+            taken_at: deployment.created_at,
+            expires_at: None,
+        };
+        let txn = Txn::new()
+            .update(&record, &app_record)
+            .create::<Releases>(&(app.clone(), release.version), &release)
+            .create::<Deployments>(&(app.clone(), deployment.id.clone()), &deployment)
+            .and(take_claim(core, app, &claim));
+        if core.try_commit(txn).await?.is_some() {
+            tracing::info!(app = %app, release = release.version, "deployment begun");
+            return Ok(Made::Begun(Box::new(deployment)));
+        }
+    }
+    Err(too_contended())
+}
+
+fn check_options(options: &DeployOptions) -> Result<(), Problem> {
+    if options.strategy != "rolling" {
+        return Err(Problem::Unprocessable(format!(
+            "deploy strategy {:?} is not offered by this Hangar; use rolling",
+            options.strategy
+        )));
+    }
+    if !(options.max_unavailable.is_finite() && options.max_unavailable > 0.0) {
+        return Err(Problem::Unprocessable(
+            "max_unavailable must be greater than 0".to_owned(),
+        ));
+    }
+    if let Some(guest) = &options.guest {
+        guest
+            .validate()
+            .map_err(|error| Problem::Unprocessable(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Refuses a deployment while another one holds the claim, and says who does.
+fn refuse_second(core: &Core, app: &AppName) -> Result<(), Problem> {
+    let Some(claim) = core.cache.get::<DeployClaims>(app) else {
+        return Ok(());
+    };
+    let claim = &claim.value;
+    if lapsed(core, claim) {
+        return Ok(());
+    }
+    let version = claim
+        .version
+        .map(|version| format!(" of release v{version}"));
+    let what = match &claim.owner {
+        ClaimOwner::Deployment { id } => format!("deployment {id}"),
+        ClaimOwner::Client { release } => format!("a client's deploy {release}"),
+    };
+    Err(Problem::Conflict(format!(
+        "app {app} is being deployed: {what}{} by {} since {}; wait until it has ended",
+        version.unwrap_or_default(),
+        claim.user,
+        seconds(claim.taken_at),
+    )))
+}
+
+fn seconds(time: hangar_api::Timestamp) -> hangar_api::Timestamp {
+    hangar_api::Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn lapsed(core: &Core, claim: &DeployClaim) -> bool {
+    let now = core.env.now();
+    claim.expires_at.is_some_and(|end| now >= end)
+}
+
+/// Returns the write that takes the claim: none is there, or one that has lapsed.
+fn take_claim(core: &Core, app: &AppName, claim: &DeployClaim) -> Txn {
+    match core.cache.get::<DeployClaims>(app) {
+        Some(old) if lapsed(core, &old.value) => Txn::new().update(&old, claim),
+        _ => Txn::new().create::<DeployClaims>(app, claim),
+    }
+}
+
+async fn content(
+    core: &Core,
+    app: &Record<Apps>,
+    source: DeploymentSource,
+) -> Result<Content, Problem> {
+    match source {
+        DeploymentSource::Config {
+            groups,
+            image,
+            primary_region,
+            definition,
+        } => {
+            let groups = checked(groups, &image)?;
+            let definition = placed(core, definition, primary_region)?;
+            Ok(Content {
+                description: "Deploy".to_owned(),
+                image_ref: core.images.resolve(image).await?,
+                secrets_version: app.value.secrets_version,
+                groups,
+                definition,
+                restart_only: false,
+            })
+        }
+        DeploymentSource::Release { version } => rolled_back(core, app, version),
+        DeploymentSource::Restart { description } => {
+            let newest = newest_release(core, &app.key);
+            Ok(Content {
+                description,
+                image_ref: newest
+                    .as_ref()
+                    .map(|r| r.image_ref.clone())
+                    .unwrap_or_default(),
+                secrets_version: app.value.secrets_version,
+                groups: newest
+                    .as_ref()
+                    .map(|r| r.groups.clone())
+                    .unwrap_or_default(),
+                definition: newest.map_or(Value::Null, |release| release.definition),
+                restart_only: true,
+            })
+        }
+    }
+}
+
+fn checked(
+    groups: BTreeMap<GroupName, GroupSpec>,
+    image: &str,
+) -> Result<BTreeMap<GroupName, GroupSpec>, Problem> {
+    if groups.is_empty() || groups.len() > MAX_GROUPS {
+        return Err(Problem::Unprocessable(format!(
+            "a deployment has 1 to {MAX_GROUPS} process groups, this one has {}",
+            groups.len()
+        )));
+    }
+    let mut out = BTreeMap::new();
+    for (name, mut group) in groups {
+        // Where fly.toml sets no size, existing Machines keep theirs and new ones take the
+        // options' size: none is filled in here.
+        let guest = group.config.guest.clone();
+        if group.config.image.is_empty() {
+            image.clone_into(&mut group.config.image);
+        }
+        let mut config = validate::config(Some(group.config)).map_err(|problem| {
+            Problem::Unprocessable(format!("process group {name}: {problem}"))
+        })?;
+        config.guest = guest;
+        group.config = config;
+        out.insert(name, group);
+    }
+    Ok(out)
+}
+
+/// Writes the region of new Machines into the definition, after making sure that there is one.
+fn placed(core: &Core, mut definition: Value, region: Option<Region>) -> Result<Value, Problem> {
+    let Some(region) = region else {
+        return Ok(definition);
+    };
+    placement::place(Some(region.as_str()), &core.slots, &BTreeMap::new())?;
+    if definition.is_null() {
+        definition = Value::Object(serde_json::Map::new());
+    }
+    if let Some(object) = definition.as_object_mut() {
+        object.insert(PRIMARY_REGION.to_owned(), region.as_str().into());
+    }
+    Ok(definition)
+}
+
+fn newest_release(core: &Core, app: &AppName) -> Option<Release> {
+    let snapshot = core.cache.snapshot();
+    let all: Vec<_> = snapshot.under::<Releases, _>(app).collect();
+    let complete = all
+        .iter()
+        .rev()
+        .find(|release| release.value.status == ReleaseStatus::Complete);
+    complete.or(all.last()).map(|release| release.value.clone())
+}
+
+fn rolled_back(core: &Core, app: &Record<Apps>, version: u64) -> Result<Content, Problem> {
+    let name = &app.key;
+    let Some(old) = core.cache.get::<Releases>(&(name.clone(), version)) else {
+        return Err(Problem::NotFound(format!(
+            "app {name} has no release v{version}"
+        )));
+    };
+    let old = old.value.clone();
+    let secrets = (name.clone(), old.secrets_version);
+    if old.secrets_version > 0 && core.cache.get::<SecretSets>(&secrets).is_none() {
+        return Err(Problem::Precondition(format!(
+            "the secrets of release v{version} are not kept any more; deploy it anew"
+        )));
+    }
+    Ok(Content {
+        description: format!("Rollback to v{version}"),
+        image_ref: old.image_ref,
+        secrets_version: old.secrets_version,
+        groups: old.groups,
+        definition: old.definition,
+        restart_only: false,
+    })
+}
+
+fn records(
+    core: &Core,
+    app: &Record<Apps>,
+    user: &str,
+    content: &Content,
+    options: &DeployOptions,
+) -> (Release, Deployment) {
+    let now = core.env.now();
+    let id = DeploymentId::generate(&core.env);
+    let release = Release {
+        id: ReleaseId::generate(&core.env),
+        app: app.key.clone(),
+        version: app.value.last_release + 1,
+        status: ReleaseStatus::Running,
+        description: content.description.clone(),
+        user: user.to_owned(),
+        created_at: now,
+        deployment: Some(id.clone()),
+        image_ref: content.image_ref.clone(),
+        secrets_version: content.secrets_version,
+        groups: content.groups.clone(),
+        definition: content.definition.clone(),
+    };
+    let mut deployment = Deployment {
+        id,
+        app: app.key.clone(),
+        release: release.id.clone(),
+        version: release.version,
+        status: DeploymentStatus::Running,
+        options: options.clone(),
+        restart_only: content.restart_only,
+        progress: Value::Null,
+        user: user.to_owned(),
+        created_at: now,
+        finished_at: None,
+        error: None,
+        events: Vec::new(),
+        events_from: 0,
+    };
+    let message = format!("Release v{}: {}", release.version, release.description);
+    push_event(
+        &mut deployment,
+        DeployEvent {
+            at: now,
+            message,
+            machine: None,
+            group: None,
+            level: "info".to_owned(),
+        },
+    );
+    (release, deployment)
+}
+
+/// Adds an event; the oldest go when there are too many.
+fn push_event(deployment: &mut Deployment, event: DeployEvent) {
+    deployment.events.push(event);
+    let surplus = deployment.events.len().saturating_sub(MAX_EVENTS);
+    deployment.events.drain(..surplus);
+    deployment.events_from += u64::try_from(surplus).unwrap_or(0);
+}
+
+/// Returns what a deployment of a release wants.
+fn desired(core: &Core, app: &Record<Apps>, release: &Release, deployment: &Deployment) -> Desired {
+    let kind = if deployment.restart_only {
+        Kind::RestartOnly
+    } else {
+        Kind::Full
+    };
+    let region = primary_region(release)
+        .or_else(|| app.value.primary_region.clone())
+        .or_else(|| core.slots.first().map(|slot| slot.region.clone()))
+        .unwrap_or_else(|| Region::new("iad").expect("iad is a region"));
+    Desired::new(release, deployment.id.clone(), region, kind)
+}
+
+/// Returns the region that a release puts new Machines in.
+fn primary_region(release: &Release) -> Option<Region> {
+    let text = release.definition.get(PRIMARY_REGION)?.as_str()?;
+    Region::new(text).ok()
+}
+
+fn dry_run(
+    core: &Core,
+    app: &AppName,
+    user: &str,
+    content: Content,
+    options: &DeployOptions,
+) -> Result<DeployPreview, Problem> {
+    let record = core.app(app)?;
+    let (release, deployment) = records(core, &record, user, &content, options);
+    let desired = desired(core, &record, &release, &deployment);
+    let fleet = fleet::Fleet::observe(core, app, &deployment.id);
+    Ok(DeployPreview {
+        steps: preview(&desired, &fleet.view(), options),
+    })
+}
+
+/// Returns whether a Machine is one that deployments look at.
+fn is_managed(unit: &Unit) -> bool {
+    unit.state().is_active() && unit.spec().config.is_managed()
+}

@@ -1,0 +1,435 @@
+//! The reconciler of deployments: observe, plan, store what the plan remembers, carry out its
+//! wave, wait, again, until the plan says that it is over (D1, D4).
+//!
+//! One task per deployment that is not over. It holds nothing that the store does not: a server
+//! that was killed goes on from the record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use hangar_api::Timestamp;
+use hangar_api::deployment::{DeployEvent, Deployment, DeploymentStatus};
+use hangar_api::id::{AppName, DeploymentId};
+use hangar_api::logs::LogQuery;
+use hangar_api::release::{Release, ReleaseStatus};
+use hangar_deploy::progress::{Failure, Progress};
+use hangar_deploy::{FleetMachine, Gate, Plan, plan};
+use hangar_store::tables::{Apps, ClaimOwner, DeployClaims, Deployments, Releases};
+use hangar_store::{Record, StoreError, Txn};
+
+use super::fleet::Fleet;
+use super::listen::{Listening, When};
+use super::steps::{self, Wave};
+use super::{desired, leases, primary_region, push_event};
+use crate::core::Core;
+use crate::error::Problem;
+use crate::lease::Holder;
+use crate::unit::Unit;
+
+/// A timer makes it true: a plan is made at least this often.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// First pause after a wave that was refused; doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause after a wave that was refused.
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// So many refused waves in a row are a failure: about a minute.
+const MAX_REFUSALS: u32 = 35;
+/// A round that fails for reasons outside of the deployment is tried again after this.
+const RETRY: Duration = Duration::from_secs(1);
+/// Log lines that are shown with a failure.
+const LOG_LINES: usize = 10;
+/// How long they are waited for.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Drives a deployment until it is over or the server stops.
+pub(crate) async fn drive(core: Arc<Core>, app: AppName, id: DeploymentId) {
+    let stop = core.stop.clone();
+    let mut driver = Driver {
+        holder: Holder {
+            user: "deploy".to_owned(),
+            nonce: None,
+            deployment: Some(id.clone()),
+        },
+        core,
+        app,
+        id,
+        listening: Listening::default(),
+        refusals: 0,
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = driver.run() => {}
+    }
+}
+
+struct Driver {
+    core: Arc<Core>,
+    app: AppName,
+    id: DeploymentId,
+    holder: Holder,
+    listening: Listening,
+    refusals: u32,
+}
+
+/// What a round came to.
+enum Next {
+    /// Plan again at once.
+    Again,
+    /// Plan again when one of the gates has an edge, or then.
+    Wait(Vec<Gate>, Option<Timestamp>),
+    /// It is over.
+    Over,
+}
+
+/// The records of a deployment.
+struct Records {
+    app: Arc<Record<Apps>>,
+    deployment: Arc<Record<Deployments>>,
+    release: Arc<Record<Releases>>,
+}
+
+// === impl Driver ===
+
+impl Driver {
+    async fn run(&mut self) {
+        loop {
+            match Box::pin(self.round()).await {
+                Ok(Next::Again) => {}
+                Ok(Next::Wait(gates, until)) => self.wait(&gates, until).await,
+                Ok(Next::Over) => return,
+                Err(problem) => {
+                    tracing::warn!(
+                        app = %self.app,
+                        error = %problem.text(),
+                        "deployment round failed, trying again"
+                    );
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    fn records(&self) -> Option<Records> {
+        let snapshot = self.core.cache.snapshot();
+        let key = (self.app.clone(), self.id.clone());
+        let deployment = snapshot.get::<Deployments>(&key)?;
+        let release = (self.app.clone(), deployment.value.version);
+        Some(Records {
+            app: snapshot.get::<Apps>(&self.app)?.clone(),
+            release: snapshot.get::<Releases>(&release)?.clone(),
+            deployment: deployment.clone(),
+        })
+    }
+
+    async fn round(&mut self) -> Result<Next, Problem> {
+        let Some(records) = self.records() else {
+            return Ok(Next::Over);
+        };
+        if records.deployment.value.status.is_over() || records.app.value.deleting {
+            return Ok(Next::Over);
+        }
+        let fleet = Fleet::observe(&self.core, &self.app, &self.id);
+        let version = records.release.value.version;
+        if let Some(held) =
+            leases::hold(&self.core, &self.id, version, &self.holder, &fleet.units).await?
+        {
+            return self.refused(&records, &held).await;
+        }
+        let record = &records.deployment.value;
+        let progress: Progress = read_progress(record)?;
+        let desired = desired(&self.core, &records.app, &records.release.value, record);
+        let now = self.core.env.now();
+        let mut plan = plan(&desired, &fleet.view(), &progress, now, &record.options);
+        let over = plan.verdict.status().is_over();
+        let when = if over { When::Now } else { When::Patiently };
+        let warnings = self
+            .listening
+            .look(&self.core, &fleet.units, &desired.release, when)
+            .await;
+        // The warning explains what the verdict then says.
+        plan.notes.splice(0..0, warnings);
+        self.remember(&records, &plan).await?;
+        if over {
+            leases::give_back(
+                &self.core,
+                &self.id,
+                &Fleet::observe(&self.core, &self.app, &self.id).units,
+            )
+            .await?;
+            return Ok(Next::Over);
+        }
+        if plan.ready.is_empty() {
+            let until = [plan.wake_at, self.listening.next()]
+                .into_iter()
+                .flatten()
+                .min();
+            return Ok(Next::Wait(plan.gates, until));
+        }
+        let wave = steps::carry_out(&self.core, &self.app, &self.holder, plan.ready).await;
+        self.after(wave).await
+    }
+
+    /// Deals with what became of a wave.
+    async fn after(&mut self, wave: Wave) -> Result<Next, Problem> {
+        for failure in wave.failed {
+            tracing::warn!(app = %self.app, error = %failure, "deployment step failed");
+            self.report(failure).await?;
+        }
+        match wave.refused.into_iter().next() {
+            Some(problem) if wave.done == 0 => match self.records() {
+                Some(records) => self.refused(&records, &problem).await,
+                None => Ok(Next::Over),
+            },
+            _ => {
+                self.refusals = 0;
+                Ok(Next::Again)
+            }
+        }
+    }
+
+    /// Waits a little after a refusal, and gives up when there are too many in a row.
+    async fn refused(&mut self, records: &Records, problem: &Problem) -> Result<Next, Problem> {
+        self.refusals += 1;
+        let text = problem.text();
+        tracing::debug!(app = %self.app, error = %text, "deployment step refused");
+        if self.refusals > MAX_REFUSALS {
+            self.refusals = 0;
+            self.give_up(records, &text).await?;
+            return Ok(Next::Again);
+        }
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.refusals.min(16));
+        tokio::time::sleep(doubled.min(LAST_PAUSE)).await;
+        Ok(Next::Again)
+    }
+
+    /// Makes the deployment fail. One that has not begun, or is being put back already, and still
+    /// cannot go on, ends as it is.
+    async fn give_up(&mut self, records: &Records, reason: &str) -> Result<(), Problem> {
+        let record = &records.deployment.value;
+        let mut progress = read_progress(record)?;
+        let before = progress.clone();
+        let failure = Failure {
+            machine: None,
+            group: None,
+            reason: reason.to_owned(),
+        };
+        progress.report(failure);
+        let mut next = record.clone();
+        let untouched = before.targets.is_empty() && before.launches.is_empty();
+        if progress == before || before.failure.is_some() || untouched {
+            let reason = record.error.clone().unwrap_or_else(|| reason.to_owned());
+            next.status = DeploymentStatus::Failed;
+            next.finished_at = Some(self.core.env.now());
+            push_event(
+                &mut next,
+                event(self.core.env.now(), "error", reason.clone()),
+            );
+            next.error = Some(reason);
+            let txn = self.final_writes(records, &next);
+            self.core
+                .try_commit(Txn::new().update(&records.deployment, &next).and(txn))
+                .await?;
+            return Ok(());
+        }
+        next.progress = to_value(&progress)?;
+        self.core
+            .try_commit(Txn::new().update(&records.deployment, &next))
+            .await?;
+        Ok(())
+    }
+
+    async fn report(&self, failure: Failure) -> Result<(), Problem> {
+        let Some(records) = self.records() else {
+            return Ok(());
+        };
+        let mut progress = read_progress(&records.deployment.value)?;
+        progress.report(failure);
+        let mut next = records.deployment.value.clone();
+        next.progress = to_value(&progress)?;
+        // Nobody else writes the record of a deployment that runs.
+        self.core
+            .try_commit(Txn::new().update(&records.deployment, &next))
+            .await?;
+        Ok(())
+    }
+
+    /// Stores what a plan says is to be remembered, before any of its steps is carried out.
+    async fn remember(&self, records: &Records, plan: &Plan) -> Result<(), Problem> {
+        let old = &records.deployment.value;
+        let status = plan.verdict.status();
+        if !plan.changed && plan.notes.is_empty() && status == old.status {
+            return Ok(());
+        }
+        let mut next = old.clone();
+        next.progress = to_value(&plan.progress)?;
+        next.status = status;
+        for note in &plan.notes {
+            push_event(&mut next, note.clone());
+        }
+        if let (None, Some(failure)) = (&old.error, plan.verdict.failure()) {
+            let lines = self.last_lines(failure).await;
+            if let Some(lines) = &lines {
+                push_event(
+                    &mut next,
+                    event(self.core.env.now(), "error", lines.clone()),
+                );
+            }
+            let lines = lines.map(|lines| format!("\n{lines}")).unwrap_or_default();
+            next.error = Some(format!("{failure}{lines}"));
+        }
+        let mut txn = Txn::new().update(&records.deployment, &next);
+        if status.is_over() {
+            next.finished_at = Some(self.core.env.now());
+            txn = Txn::new()
+                .update(&records.deployment, &next)
+                .and(self.final_writes(records, &next));
+            tracing::info!(app = %self.app, release = old.version, status = ?status, "deployment over");
+        }
+        match self.core.try_commit(txn).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Problem::Conflict(
+                "the deployment's records changed".to_owned(),
+            )),
+            Err(StoreError::Limit { what, .. }) => {
+                let reason = format!(
+                    "the deployment's memory is more than the store takes ({what}); deploy fewer \
+                     machines at once"
+                );
+                let mut small = old.clone();
+                small.status = DeploymentStatus::Failed;
+                small.finished_at = Some(self.core.env.now());
+                small.error = Some(reason.clone());
+                push_event(&mut small, event(self.core.env.now(), "error", reason));
+                let end = self.final_writes(records, &small);
+                self.core
+                    .try_commit(Txn::new().update(&records.deployment, &small).and(end))
+                    .await?;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns what ends with a deployment: its release's status and its claim.
+    fn final_writes(&self, records: &Records, ended: &Deployment) -> Txn {
+        let complete = ended.status == DeploymentStatus::Complete;
+        let release = Release {
+            status: if complete {
+                ReleaseStatus::Complete
+            } else {
+                ReleaseStatus::Failed
+            },
+            ..records.release.value.clone()
+        };
+        let mut txn = Txn::new().update(&records.release, &release);
+        if let Some(claim) = self.core.cache.get::<DeployClaims>(&self.app)
+            && claim.value.owner
+                == (ClaimOwner::Deployment {
+                    id: self.id.clone(),
+                })
+        {
+            txn = txn.remove(&claim);
+        }
+        let region = primary_region(&release);
+        if complete && region.is_some() && region != records.app.value.primary_region {
+            let mut app = records.app.value.clone();
+            app.primary_region = region;
+            txn = txn.update(&records.app, &app);
+        }
+        txn
+    }
+
+    /// Returns the last log lines of the Machine that a failure is about.
+    async fn last_lines(&self, failure: &Failure) -> Option<String> {
+        let machine = failure.machine.clone()?;
+        let query = LogQuery {
+            app: self.app.clone(),
+            group: None,
+            machine: Some(machine.clone()),
+            region: None,
+            tail: LOG_LINES,
+            follow: false,
+            since: None,
+        };
+        let read = async {
+            let lines = self.core.calls.logs(query).await.ok()?;
+            Some(
+                lines
+                    .take(LOG_LINES)
+                    .map(|line| line.message)
+                    .collect::<Vec<_>>()
+                    .await,
+            )
+        };
+        let lines = tokio::time::timeout(LOG_PATIENCE, read).await.ok()??;
+        if lines.is_empty() {
+            return None;
+        }
+        let shown: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+        Some(format!("Last log lines of machine {machine}:{shown}"))
+    }
+
+    /// Waits until planning again may change something.
+    async fn wait(&self, gates: &[Gate], until: Option<Timestamp>) {
+        let mut changes = self.core.cache.changes();
+        let now = self.core.env.now();
+        let rest = until.map_or(LONGEST_WAIT, |until| {
+            Duration::try_from(until.duration_since(now)).unwrap_or_default()
+        });
+        let deadline = tokio::time::Instant::now() + rest.min(LONGEST_WAIT);
+        loop {
+            changes.borrow_and_update();
+            if self.has_edge(gates) {
+                return;
+            }
+            tokio::select! {
+                biased;
+                changed = changes.changed() => if changed.is_err() {
+                    return;
+                },
+                () = tokio::time::sleep_until(deadline) => return,
+            }
+        }
+    }
+
+    fn has_edge(&self, gates: &[Gate]) -> bool {
+        let now = self.core.env.now();
+        let snapshot = self.core.cache.snapshot();
+        gates.iter().any(|gate| {
+            let unit = Unit::of(&snapshot, &(self.app.clone(), gate.machine.clone()));
+            let machine = unit
+                .as_ref()
+                .map(|unit| FleetMachine::new(unit.spec(), unit.observed(), unit.queue(), None));
+            gate.has_edge(machine.as_ref(), now)
+        })
+    }
+}
+
+fn event(at: Timestamp, level: &str, message: String) -> DeployEvent {
+    DeployEvent {
+        at,
+        message,
+        machine: None,
+        group: None,
+        level: level.to_owned(),
+    }
+}
+
+fn read_progress(record: &Deployment) -> Result<Progress, Problem> {
+    if record.progress.is_null() {
+        return Ok(Progress::default());
+    }
+    serde_json::from_value(record.progress.clone()).map_err(|error| {
+        Problem::Internal(format!(
+            "read the memory of deployment {}: {error}",
+            record.id
+        ))
+    })
+}
+
+fn to_value(progress: &Progress) -> Result<serde_json::Value, Problem> {
+    serde_json::to_value(progress)
+        .map_err(|error| Problem::Internal(format!("write the memory of a deployment: {error}")))
+}

@@ -1,0 +1,84 @@
+//! The leases that a deployment holds on the Machines of its app while it runs.
+//!
+//! They are owned by the deployment's id, so a restarted server goes on with them.
+
+use hangar_api::id::DeploymentId;
+use hangar_api::lease::{Lease, LeaseRequest};
+use hangar_store::Txn;
+use hangar_store::tables::{Leases, Specs};
+
+use super::is_managed;
+use crate::core::Core;
+use crate::error::Problem;
+use crate::lease::{Holder, new_lease};
+use crate::unit::Unit;
+
+/// A deployment's lease lasts so many seconds, and is renewed in the second half of them.
+pub(super) const TTL: i64 = 60;
+/// Leases that one transaction writes.
+const BATCH: usize = 60;
+
+/// Takes and renews the leases of all Machines that deployments look at. Returns a lease of
+/// somebody else that is in the way.
+pub(super) async fn hold(
+    core: &Core,
+    id: &DeploymentId,
+    version: u64,
+    holder: &Holder,
+    units: &[Unit],
+) -> Result<Option<Problem>, Problem> {
+    let now = core.env.now();
+    let mut in_the_way = None;
+    let mut due = Vec::new();
+    for unit in units.iter().filter(|unit| is_managed(unit)) {
+        match unit.lease(now) {
+            Some(lease) if lease.owner != id.as_str() => {
+                in_the_way = in_the_way.or(holder.may_write(unit, now).err());
+            }
+            Some(lease) if lease.expires_at > now.as_second() + TTL / 2 => {}
+            _ => due.push(unit),
+        }
+    }
+    for batch in due.chunks(BATCH) {
+        let mut txn = Txn::new();
+        for unit in batch {
+            let request = LeaseRequest {
+                ttl: Some(TTL),
+                description: Some(format!("deployment of release v{version}")),
+            };
+            let lease = Lease {
+                version: Some(unit.spec().instance_id.clone()),
+                ..new_lease(core, holder, &request)?
+            };
+            let key = &unit.spec.key;
+            txn = match &unit.lease {
+                Some(record) => txn.check_same(record),
+                None => txn.check_absent::<Leases>(key),
+            };
+            txn = txn.check_present::<Specs>(key).put::<Leases>(key, &lease);
+        }
+        // Somebody was first with one of them: the next round looks again.
+        core.try_commit(txn).await?;
+    }
+    Ok(in_the_way)
+}
+
+/// Gives back what a deployment holds.
+pub(super) async fn give_back(
+    core: &Core,
+    id: &DeploymentId,
+    units: &[Unit],
+) -> Result<(), Problem> {
+    let ours = |unit: &&Unit| {
+        let lease = unit.lease.as_deref();
+        lease.is_some_and(|record| record.value.owner == id.as_str())
+    };
+    let ours: Vec<_> = units.iter().filter(ours).collect();
+    for batch in ours.chunks(BATCH) {
+        let records = batch.iter().filter_map(|unit| unit.lease.as_deref());
+        let txn = records.fold(Txn::new(), |txn, record| txn.remove(record));
+        // What is left ends by itself.
+        core.try_commit(txn).await?;
+    }
+    Ok(())
+}

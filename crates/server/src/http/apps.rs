@@ -1,0 +1,61 @@
+//! `/v1/apps` (machines-api.md 2.1).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use hangar_api::app::{App, AppCreated, AppList, CreateApp};
+use hangar_store::tables::Apps;
+
+use super::extract::{AppPath, Lenient, Params};
+use crate::apps;
+use crate::core::Core;
+use crate::error::Problem;
+
+/// How long a deletion is waited for before it is answered; it goes on afterwards.
+const DELETION_SHOWN: Duration = Duration::from_secs(10);
+
+pub(super) async fn list(State(core): State<Arc<Core>>) -> Json<AppList> {
+    let snapshot = core.cache.snapshot();
+    let apps: Vec<App> = snapshot
+        .all::<Apps>()
+        .filter(|record| !record.value.deleting)
+        .map(|record| apps::view(&core, &snapshot, record))
+        .collect();
+    Json(AppList {
+        total_apps: apps.len(),
+        apps,
+    })
+}
+
+pub(super) async fn create(
+    State(core): State<Arc<Core>>,
+    Lenient(input): Lenient<CreateApp>,
+) -> Result<(StatusCode, Json<AppCreated>), Problem> {
+    let created = apps::create(&core, input).await?;
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+pub(super) async fn show(
+    State(core): State<Arc<Core>>,
+    AppPath(app): AppPath,
+) -> Result<Json<App>, Problem> {
+    let record = core.app(&app)?;
+    let snapshot = core.cache.snapshot();
+    Ok(Json(apps::view(&core, &snapshot, &record)))
+}
+
+pub(super) async fn destroy(
+    State(core): State<Arc<Core>>,
+    AppPath(app): AppPath,
+    params: Params,
+) -> Result<StatusCode, Problem> {
+    apps::destroy(&core, &app, params.flag("force")).await?;
+    let mut changes = core.cache.changes();
+    let gone = changes.wait_for(|_| core.cache.get::<Apps>(&app).is_none());
+    // Most apps are gone at once, and their name can be used again; what takes longer goes on.
+    let _ = tokio::time::timeout(DELETION_SHOWN, gone).await;
+    Ok(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,104 @@
+//! `/v1/images`: what is ready, bringing more, and letting go of the rest.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use futures_util::StreamExt as _;
+use hangar_api::image::{ImageInfo, ImageRef, Pruned};
+use tokio::io::AsyncWriteExt as _;
+
+use super::extract::Params;
+use crate::core::Core;
+use crate::error::Problem;
+use crate::images;
+
+/// Most bytes of an uploaded archive.
+const MAX_UPLOAD: u64 = 32 * 1024 * 1024 * 1024;
+
+pub(super) async fn list(State(core): State<Arc<Core>>) -> Result<Json<Vec<ImageInfo>>, Problem> {
+    let mut images = core.images.list().await?;
+    let needed = images::needed(&core.cache.snapshot());
+    for image in &mut images {
+        image.in_use = needed.contains(&image.digest);
+    }
+    Ok(Json(images))
+}
+
+pub(super) async fn resolve(
+    State(core): State<Arc<Core>>,
+    params: Params,
+) -> Result<Json<ImageRef>, Problem> {
+    let name = name_of(&params)?;
+    Ok(Json(core.images.resolve(name).await?))
+}
+
+pub(super) async fn prune(State(core): State<Arc<Core>>) -> Result<Json<Pruned>, Problem> {
+    images::prune(&core).await.map(Json)
+}
+
+pub(super) async fn import(
+    State(core): State<Arc<Core>>,
+    params: Params,
+    body: Body,
+) -> Result<(StatusCode, Json<ImageRef>), Problem> {
+    let name = name_of(&params)?;
+    let dir = core.data_dir.join("tmp");
+    let path = dir.join(format!("upload-{}", core.env.ulid()));
+    let upload = Upload(path.clone());
+    let received = receive(&dir, &path, body).await;
+    received?;
+    let image = core.images.import(path, name).await?;
+    drop(upload);
+    Ok((StatusCode::CREATED, Json(image)))
+}
+
+fn name_of(params: &Params) -> Result<String, Problem> {
+    let name = params.get("name").map(str::to_owned);
+    name.ok_or_else(|| Problem::Invalid("invalid_argument: the query needs name=".to_owned()))
+}
+
+/// A file that goes with the request, however that ends.
+struct Upload(std::path::PathBuf);
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // It may never have been made; what is left behind is removed at the next start.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn receive(dir: &Path, path: &Path, body: Body) -> Result<(), Problem> {
+    let failed = |error: std::io::Error| {
+        let full = error.kind() == std::io::ErrorKind::StorageFull;
+        let hint = if full {
+            "; free disk space, then try again"
+        } else {
+            ""
+        };
+        Problem::Internal(format!(
+            "store the upload at {}: {error}{hint}",
+            path.display()
+        ))
+    };
+    tokio::fs::create_dir_all(dir).await.map_err(failed)?;
+    let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
+    let mut chunks = body.into_data_stream();
+    let mut length = 0_u64;
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            Problem::Invalid(format!("the upload ended before its end: {error}"))
+        })?;
+        length += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        if length > MAX_UPLOAD {
+            return Err(Problem::Exhausted(format!(
+                "the upload is longer than {MAX_UPLOAD} bytes"
+            )));
+        }
+        file.write_all(&chunk).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)
+}

@@ -1,0 +1,341 @@
+//! What is asked of a Machine, and waiting for it (machines-api.md 2.2, 5.6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use hangar_api::duration::GoDuration;
+use hangar_api::exec::{ExecRequest, ExecResponse};
+use hangar_api::machine::{MachineState, OpKind};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::extract::{Lenient, MachinePath, Params, Writer};
+use crate::core::Core;
+use crate::error::Problem;
+use crate::lease::Holder;
+use crate::machines::{self, ops};
+use crate::unit::Unit;
+use crate::wait::{Verdict, Wait, Wanted};
+
+/// The signals that may be sent, by their Linux numbers.
+const SIGNALS: [(&str, i32); 14] = [
+    ("SIGHUP", 1),
+    ("SIGINT", 2),
+    ("SIGQUIT", 3),
+    ("SIGILL", 4),
+    ("SIGTRAP", 5),
+    ("SIGABRT", 6),
+    ("SIGFPE", 8),
+    ("SIGKILL", 9),
+    ("SIGUSR1", 10),
+    ("SIGSEGV", 11),
+    ("SIGUSR2", 12),
+    ("SIGPIPE", 13),
+    ("SIGALRM", 14),
+    ("SIGTERM", 15),
+];
+/// Signals that may stop a Machine.
+const STOP_SIGNALS: [&str; 7] = [
+    "SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM",
+];
+/// Longest time between a stop signal and the next harder one.
+const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Body of a stop.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct StopBody {
+    #[serde(default)]
+    signal: Option<Value>,
+    #[serde(default)]
+    timeout: Option<GoDuration>,
+}
+
+/// Body of a signal.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct SignalBody {
+    #[serde(default)]
+    signal: Option<Value>,
+}
+
+pub(super) async fn start(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+    Writer(holder): Writer,
+) -> Result<Json<Value>, Problem> {
+    let asked = ops::ask(&core, (&app, &id), &holder, None, ops::start).await?;
+    Ok(Json(json!({
+        "previous_state": asked.previous,
+        "migrated": false,
+        "new_host": "",
+    })))
+}
+
+pub(super) async fn stop(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+    Writer(holder): Writer,
+    Lenient(body): Lenient<StopBody>,
+) -> Result<Json<Value>, Problem> {
+    let kind = OpKind::Stop {
+        signal: stop_signal(body.signal.as_ref())?,
+        timeout: stop_timeout(body.timeout)?,
+    };
+    ops::ask(&core, (&app, &id), &holder, None, |unit| {
+        ops::stop(unit, &kind)
+    })
+    .await?;
+    Ok(ok())
+}
+
+pub(super) async fn restart(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+    params: Params,
+    Writer(holder): Writer,
+) -> Result<Json<Value>, Problem> {
+    let signal = if params.flag("force_stop") {
+        Some(Value::from("SIGKILL"))
+    } else {
+        params.get("signal").map(Value::from)
+    };
+    let timeout = params.get("timeout").map(|text| match text.parse::<u64>() {
+        Ok(seconds) => Ok(GoDuration::from(Duration::from_secs(seconds))),
+        Err(_) => text
+            .parse::<GoDuration>()
+            .map_err(|_| Problem::Invalid(format!("invalid_argument: timeout cannot be {text:?}"))),
+    });
+    let kind = OpKind::Restart {
+        signal: stop_signal(signal.as_ref())?,
+        timeout: stop_timeout(timeout.transpose()?)?,
+    };
+    ops::ask(&core, (&app, &id), &holder, None, |unit| {
+        ops::restart(unit, &kind)
+    })
+    .await?;
+    Ok(ok())
+}
+
+pub(super) async fn signal(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+    Writer(holder): Writer,
+    Lenient(body): Lenient<SignalBody>,
+) -> Result<Json<Value>, Problem> {
+    let given = body.signal.unwrap_or(Value::Null);
+    let (_, number) = known_signal(&given)?;
+    // A signal is not gated by leases (machines-api.md 10.5).
+    let any = Holder {
+        nonce: lease_nonce(&core, &app, &id),
+        ..holder
+    };
+    ops::ask(&core, (&app, &id), &any, None, |unit| {
+        ops::signal(unit, number)
+    })
+    .await?;
+    Ok(ok())
+}
+
+fn lease_nonce(
+    core: &Core,
+    app: &hangar_api::id::AppName,
+    id: &hangar_api::id::MachineId,
+) -> Option<String> {
+    let unit = Unit::find(core, app, id).ok()?;
+    unit.lease(core.env.now()).map(|lease| lease.nonce.clone())
+}
+
+pub(super) async fn exec(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+    Lenient(request): Lenient<ExecRequest>,
+) -> Result<Json<ExecResponse>, Problem> {
+    let state = Unit::find(&core, &app, &id)?.state();
+    if state != MachineState::Started {
+        return Err(Problem::Precondition(format!(
+            "unable to exec in machine from current state: '{state}'"
+        )));
+    }
+    if request.command.is_empty() && request.cmd.as_deref().unwrap_or_default().is_empty() {
+        return Err(Problem::Invalid(
+            "invalid_argument: command is required".to_owned(),
+        ));
+    }
+    Ok(Json(core.calls.exec(id, request).await?))
+}
+
+pub(super) async fn cordon(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+    Writer(holder): Writer,
+) -> Result<Json<Value>, Problem> {
+    set_cordon(&core, MachinePath { app, id }, &holder, true).await
+}
+
+pub(super) async fn uncordon(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+    Writer(holder): Writer,
+) -> Result<Json<Value>, Problem> {
+    set_cordon(&core, MachinePath { app, id }, &holder, false).await
+}
+
+async fn set_cordon(
+    core: &Core,
+    MachinePath { app, id }: MachinePath,
+    holder: &Holder,
+    to: bool,
+) -> Result<Json<Value>, Problem> {
+    machines::amend(core, &app, &id, Some(holder), |spec| {
+        spec.cordoned = to;
+        Ok(())
+    })
+    .await?;
+    Ok(ok())
+}
+
+pub(super) async fn wait(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    let timeout = wait_timeout(&params)?;
+    let mut changes = core.cache.changes();
+    let mut wait = wait_of(&params)?;
+    wait.baseline = Unit::find(&core, &app, &id)?.newest_event();
+    let deadline = tokio::time::Instant::now() + timeout;
+    loop {
+        changes.borrow_and_update();
+        let unit = Unit::find(&core, &app, &id)?;
+        let current = match wait.judge(unit.state(), unit.spec(), unit.observed()) {
+            Verdict::Met { state, event } => {
+                let event_id = event.or_else(|| unit.newest_event());
+                return Ok(Json(json!({
+                    "ok": true,
+                    "state": state,
+                    "version": unit.spec().instance_id,
+                    "event_id": event_id,
+                })));
+            }
+            Verdict::Replaced => {
+                return Err(Problem::Precondition(format!(
+                    "machine version {} is currently replaced by {}",
+                    wait.instance.as_deref().unwrap_or_default(),
+                    unit.spec().instance_id
+                )));
+            }
+            Verdict::Waiting(current) => current,
+        };
+        let wanted = || params.list("state").join(", ");
+        tokio::select! {
+            biased;
+            () = core.stop.cancelled() => {
+                return Err(Problem::Failed(hangar_api::error::Failure::new(
+                    hangar_api::error::ErrorKind::Unavailable,
+                    "the server is shutting down; try again",
+                )));
+            }
+            changed = changes.changed() => if changed.is_err() {
+                return Err(Problem::Internal("the view of the store has ended".to_owned()));
+            },
+            () = tokio::time::sleep_until(deadline) => {
+                let wanted = Some(wanted()).filter(|text| !text.is_empty());
+                return Err(Problem::WaitElapsed {
+                    wanted: wanted.unwrap_or_else(|| "started".to_owned()),
+                    current,
+                });
+            }
+        }
+    }
+}
+
+fn wait_timeout(params: &Params) -> Result<Duration, Problem> {
+    let text = params.get("timeout").unwrap_or("60");
+    let text = text.strip_suffix('s').unwrap_or(text);
+    match text.parse::<u64>() {
+        Ok(seconds @ 1..=60) => Ok(Duration::from_secs(seconds)),
+        _ => Err(Problem::Invalid(
+            "invalid_argument: invalid WaitMachineRequest.Timeout: value must be inside range \
+             [1s, 1m0s]"
+                .to_owned(),
+        )),
+    }
+}
+
+fn wait_of(params: &Params) -> Result<Wait, Problem> {
+    let mut words = params.list("state");
+    if words.is_empty() {
+        words.push("started");
+    }
+    let mut states = Vec::new();
+    for word in words {
+        match Wanted::parse(word) {
+            Some(wanted) => states.push(wanted),
+            // Never reached here, but it may stand beside others.
+            None if word == "suspended" => {}
+            None => {
+                return Err(Problem::Invalid(format!(
+                    "invalid_argument: unknown machine state {word:?}"
+                )));
+            }
+        }
+    }
+    let instance = params.get("version").or_else(|| params.get("instance_id"));
+    Ok(Wait {
+        states,
+        instance: instance.map(str::to_owned),
+        from_event: params.get("from_event_id").map(str::to_owned),
+        baseline: None,
+    })
+}
+
+fn ok() -> Json<Value> {
+    Json(json!({"ok": true}))
+}
+
+/// Reads a signal: its name, with or without `SIG`, or its number.
+fn known_signal(given: &Value) -> Result<(&'static str, i32), Problem> {
+    let found = match given {
+        Value::Number(number) => SIGNALS
+            .into_iter()
+            .find(|(_, known)| number.as_i64() == Some(i64::from(*known))),
+        Value::String(text) => {
+            let text = text.to_ascii_uppercase();
+            let bare = text.strip_prefix("SIG").unwrap_or(&text).to_owned();
+            SIGNALS
+                .into_iter()
+                .find(|(name, number)| name[3..] == bare || number.to_string() == bare)
+        }
+        _ => None,
+    };
+    found.ok_or_else(|| {
+        Problem::Invalid(format!(
+            "invalid_argument: signal {given} is not one of {}",
+            SIGNALS.map(|(name, _)| name).join(", ")
+        ))
+    })
+}
+
+fn stop_signal(given: Option<&Value>) -> Result<Option<String>, Problem> {
+    let Some(given) = given.filter(|value| !value.is_null() && value.as_str() != Some("")) else {
+        return Ok(None);
+    };
+    let (name, _) = known_signal(given)?;
+    if !STOP_SIGNALS.contains(&name) {
+        return Err(Problem::Invalid(format!(
+            "invalid_argument: a machine is stopped by one of {}",
+            STOP_SIGNALS.join(", ")
+        )));
+    }
+    Ok(Some(name.to_owned()))
+}
+
+fn stop_timeout(given: Option<GoDuration>) -> Result<Option<GoDuration>, Problem> {
+    match given {
+        Some(timeout) if timeout.to_std() > MAX_STOP_TIMEOUT => Err(Problem::Invalid(
+            "invalid_argument: a stop timeout is at most 300 seconds".to_owned(),
+        )),
+        other => Ok(other),
+    }
+}

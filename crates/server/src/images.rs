@@ -1,0 +1,52 @@
+//! Which images are needed: by a Machine, or by one of an app's last releases.
+
+use std::collections::BTreeSet;
+
+use hangar_api::id::AppName;
+use hangar_api::image::Pruned;
+use hangar_api::machine::MachineState;
+use hangar_store::Snapshot;
+use hangar_store::tables::{Apps, Releases, Specs};
+
+use crate::core::Core;
+use crate::error::Problem;
+use crate::unit::Unit;
+
+/// So many of an app's newest releases keep their images.
+const RELEASES_KEPT: usize = 5;
+
+/// Returns the digests of all manifests that are needed.
+pub(crate) fn needed(snapshot: &Snapshot) -> BTreeSet<String> {
+    let machines = snapshot
+        .all::<Specs>()
+        .filter(|record| Unit::around(snapshot, record).state() != MachineState::Destroyed)
+        .map(|record| record.value.image_ref.digest.clone());
+    let mut digests: BTreeSet<String> = machines.collect();
+    for app in snapshot.all::<Apps>() {
+        digests.extend(of_releases(snapshot, &app.key));
+    }
+    digests.remove("");
+    digests
+}
+
+fn of_releases(snapshot: &Snapshot, app: &AppName) -> Vec<String> {
+    let mut newest: Vec<_> = snapshot.under::<Releases, _>(app).collect();
+    newest.reverse();
+    newest
+        .into_iter()
+        .take(RELEASES_KEPT)
+        .map(|release| release.value.image_ref.digest.clone())
+        .collect()
+}
+
+/// Removes what is not needed.
+pub(crate) async fn prune(core: &Core) -> Result<Pruned, Problem> {
+    let keep = needed(&core.cache.snapshot()).into_iter().collect();
+    let pruned = core.images.prune(keep).await?;
+    tracing::info!(
+        images = pruned.images.len(),
+        bytes = pruned.bytes,
+        "images pruned"
+    );
+    Ok(pruned)
+}

@@ -1,0 +1,238 @@
+//! Making a Machine: placement, an id, a name, spec and first op in one transaction.
+
+use std::collections::BTreeMap;
+
+use hangar_api::id::{AppName, InstanceId, MachineId};
+use hangar_api::image::ImageRef;
+use hangar_api::lease::{Lease, LeaseRequest};
+use hangar_api::machine::{LaunchInput, MachineConfig, MachineSpec, Op, OpKind};
+use hangar_api::region::Slot;
+use hangar_deploy::LaunchKey;
+use hangar_store::tables::{
+    Apps, Claim, ClaimRecord, Claims, Leases, MachineHome, MachineHomes, Ops, Specs,
+};
+use hangar_store::{Record, Snapshot, Txn};
+
+use super::{app_stays, ops, validate};
+use crate::core::{Core, MAX_TRIES, too_contended};
+use crate::error::Problem;
+use crate::lease::{self, Holder};
+use crate::names;
+use crate::placement::{self, Load};
+use crate::unit::Unit;
+
+/// Most Machines of one app that are not destroyed.
+const MAX_MACHINES: usize = 10_000;
+
+/// A Machine to be made.
+#[derive(Debug)]
+pub(crate) struct NewMachine {
+    /// Its configuration, checked.
+    pub(crate) config: MachineConfig,
+    /// Its image.
+    pub(crate) image_ref: ImageRef,
+    /// The version of the secrets.
+    pub(crate) secrets_version: u64,
+    /// Where, as clients write it.
+    pub(crate) region: Option<String>,
+    /// Its name; made up when absent.
+    pub(crate) name: Option<String>,
+    /// Prepare it only.
+    pub(crate) skip_launch: bool,
+    /// Born cordoned.
+    pub(crate) cordoned: bool,
+    /// A lease to take with it, in seconds.
+    pub(crate) lease_ttl: Option<i64>,
+    /// What makes it unique among those of a deployment.
+    pub(crate) launch_key: Option<LaunchKey>,
+}
+
+/// Makes a Machine as a client asks for it. Returns it with the nonce of the lease that was
+/// taken with it.
+pub(crate) async fn create_from_input(
+    core: &Core,
+    app: &AppName,
+    holder: &Holder,
+    input: LaunchInput,
+) -> Result<(Unit, Option<String>), Problem> {
+    let record = core.app(app)?;
+    let config = validate::config(input.config)?;
+    let name = input.name.filter(|name| !name.is_empty());
+    if let Some(rule) = name.as_deref().and_then(names::refuse) {
+        return Err(Problem::Unprocessable(format!(
+            "invalid machine name: {rule}"
+        )));
+    }
+    let secrets_version =
+        validate::secrets_version(record.value.secrets_version, input.min_secrets_version)?;
+    // Refused before the image is looked up, which may take long.
+    placement::place(input.region.as_deref(), &core.slots, &BTreeMap::new())?;
+    let image_ref = core.images.resolve(config.image.clone()).await?;
+    let new = NewMachine {
+        config,
+        image_ref,
+        secrets_version,
+        region: input.region,
+        name,
+        skip_launch: input.skip_launch,
+        cordoned: input.skip_service_registration,
+        lease_ttl: input.lease_ttl,
+        launch_key: None,
+    };
+    create(core, app, holder, &new).await
+}
+
+/// Makes a Machine; one with a launch key that is taken is there already, and is returned.
+pub(crate) async fn create(
+    core: &Core,
+    app: &AppName,
+    holder: &Holder,
+    new: &NewMachine,
+) -> Result<(Unit, Option<String>), Problem> {
+    for _ in 0..MAX_TRIES {
+        let record = core.app(app)?;
+        let snapshot = core.cache.snapshot();
+        if let Some(unit) = already_made(&snapshot, new) {
+            return Ok((unit, None));
+        }
+        let active = Unit::all(&snapshot, app)
+            .iter()
+            .filter(|unit| unit.state().is_active())
+            .count();
+        if active >= MAX_MACHINES {
+            return Err(Problem::Exhausted(format!(
+                "app {app} has {active} machines, the most there may be"
+            )));
+        }
+        let slot = place(core, &snapshot, app, new)?;
+        let spec = spec_of(core, &record, new, slot);
+        if let Some(name) = &new.name {
+            let claim = Claim::MachineName(app.clone(), name.clone());
+            if snapshot.get::<Claims>(&claim).is_some() {
+                return Err(Problem::MachineNameTaken(name.clone()));
+            }
+        }
+        drop(snapshot);
+        let lease = match new.lease_ttl.filter(|ttl| *ttl > 0) {
+            Some(ttl) => {
+                let request = LeaseRequest {
+                    ttl: Some(ttl),
+                    description: None,
+                };
+                Some(lease::new_lease(core, holder, &request)?)
+            }
+            None => None,
+        };
+        let txn = app_stays(&record).and(written(core, holder, new, &spec, lease.as_ref()));
+        if core.try_commit(txn).await?.is_some() {
+            let unit = Unit::find(core, app, &spec.id)?;
+            tracing::info!(app = %app, machine = %spec.id, region = %spec.region, "machine created");
+            return Ok((unit, lease.map(|lease| lease.nonce)));
+        }
+    }
+    Err(too_contended())
+}
+
+fn already_made(snapshot: &Snapshot, new: &NewMachine) -> Option<Unit> {
+    let claim = snapshot.get::<Claims>(&launch_claim(new.launch_key.as_ref()?))?;
+    let key = (claim.value.app.clone(), claim.value.machine.clone());
+    Unit::of(snapshot, &key)
+}
+
+fn launch_claim(key: &LaunchKey) -> Claim {
+    Claim::Launch(key.deployment.clone(), key.group.clone(), key.ordinal)
+}
+
+fn place<'a>(
+    core: &'a Core,
+    snapshot: &Snapshot,
+    app: &AppName,
+    new: &NewMachine,
+) -> Result<&'a Slot, Problem> {
+    let mut loads = BTreeMap::new();
+    for record in snapshot.all::<Specs>() {
+        let spec = &record.value;
+        if !Unit::around(snapshot, record).state().is_active() {
+            continue;
+        }
+        let load: &mut Load = loads.entry(spec.slot.clone()).or_default();
+        load.all += 1;
+        let same = spec.app == *app && spec.config.process_group() == new.config.process_group();
+        load.group += usize::from(same);
+    }
+    Ok(placement::place(
+        new.region.as_deref(),
+        &core.slots,
+        &loads,
+    )?)
+}
+
+fn spec_of(core: &Core, app: &Record<Apps>, new: &NewMachine, slot: &Slot) -> MachineSpec {
+    let now = core.env.now();
+    MachineSpec {
+        id: MachineId::generate(&core.env),
+        name: new
+            .name
+            .clone()
+            .unwrap_or_else(|| names::generate(&core.env)),
+        app: app.key.clone(),
+        network: app.value.network,
+        slot: slot.id.clone(),
+        host: slot.host.clone(),
+        host_part: slot.host_part,
+        region: slot.region.clone(),
+        generation: 1,
+        instance_id: InstanceId::generate(&core.env),
+        config: new.config.clone(),
+        image_ref: new.image_ref.clone(),
+        secrets_version: new.secrets_version,
+        cordoned: new.cordoned,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// Returns all that a new Machine leaves in the store.
+fn written(
+    core: &Core,
+    holder: &Holder,
+    new: &NewMachine,
+    spec: &MachineSpec,
+    lease: Option<&Lease>,
+) -> Txn {
+    let key = (spec.app.clone(), spec.id.clone());
+    let op = Op {
+        id: ops::next_id(&core.env, None),
+        kind: OpKind::Create {
+            skip_launch: new.skip_launch,
+        },
+        by: holder.by().to_owned(),
+    };
+    let home = MachineHome {
+        app: spec.app.clone(),
+        host: spec.host.clone(),
+    };
+    let owner = ClaimRecord {
+        app: spec.app.clone(),
+        machine: spec.id.clone(),
+    };
+    let name = Claim::MachineName(spec.app.clone(), spec.name.clone());
+    let low = Claim::Low32(spec.host.clone(), spec.id.low32());
+    let mut txn = Txn::new()
+        .create::<Specs>(&key, spec)
+        .create::<Ops>(&key, &vec![op])
+        .create::<MachineHomes>(&spec.id, &home)
+        .create::<Claims>(&name, &owner)
+        .create::<Claims>(&low, &owner);
+    if let Some(launch) = &new.launch_key {
+        txn = txn.create::<Claims>(&launch_claim(launch), &owner);
+    }
+    if let Some(lease) = lease {
+        let lease = Lease {
+            version: Some(spec.instance_id.clone()),
+            ..lease.clone()
+        };
+        txn = txn.put::<Leases>(&key, &lease);
+    }
+    txn
+}

@@ -1,0 +1,190 @@
+//! Starting and stopping the server.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hangar_api::edge::EdgeMap;
+use hangar_api::env::Env;
+use hangar_api::link::{FromHost, ToHost};
+use hangar_api::region::Slot;
+use hangar_api::seam::{HostCalls, ImageCalls};
+use hangar_store::{Cache, Store, StoreError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{self, AuthError};
+use crate::core::Core;
+use crate::keyring::{Keyring, KeyringError};
+use crate::routes::{self, Routes};
+use crate::{http, link, supervise, tidy};
+
+/// How long a task may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What an operator decides.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The slots that Machines are placed on; the first one's region is the default region.
+    pub slots: Vec<Slot>,
+    /// Apps are `APP.DOMAIN`.
+    pub domain: String,
+    /// Holds `token` (the admin token, mode 0600), `keyring/` and `tmp/` for uploads.
+    pub data_dir: PathBuf,
+}
+
+/// What the server works with.
+#[derive(Debug)]
+pub struct ServerParts {
+    /// The store.
+    pub store: Store,
+    /// Images.
+    pub images: Arc<dyn ImageCalls>,
+    /// Questions to the host.
+    pub calls: Arc<dyn HostCalls>,
+    /// To the host.
+    pub to_host: mpsc::Sender<ToHost>,
+    /// From the host.
+    pub from_host: mpsc::Receiver<FromHost>,
+    /// Where the proxy listens.
+    pub edge: watch::Receiver<EdgeMap>,
+    /// Clock, randomness, tasks.
+    pub env: Env,
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// There is nowhere to put Machines.
+    #[error("there is no slot to place machines on; name at least one")]
+    NoSlots,
+    /// The data directory cannot be used.
+    #[error("use the data directory {path}")]
+    DataDir {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// There is no admin token.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The store cannot be read.
+    #[error("read the store")]
+    Store(#[from] StoreError),
+}
+
+/// The API server.
+#[derive(Debug)]
+pub struct Server;
+
+/// A running server.
+#[derive(Debug)]
+pub struct ServerHandle {
+    core: Arc<Core>,
+    routes: watch::Receiver<Arc<Routes>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    feed: JoinHandle<()>,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Reads the store, makes sure that there are keys and an admin token, and begins the
+    /// reconcilers. Deployments that a former server left go on.
+    pub async fn start(
+        config: ServerConfig,
+        parts: ServerParts,
+    ) -> Result<Arc<ServerHandle>, ServerError> {
+        if config.slots.is_empty() {
+            return Err(ServerError::NoSlots);
+        }
+        let ServerParts { env, .. } = &parts;
+        let env = env.clone();
+        sweep_uploads(&config.data_dir)?;
+        let keyring = Keyring::ensure(&config.data_dir.join("keyring"), &env)?;
+        let (cache, feed) = Cache::open(&parts.store).await?;
+        let feed = env.spawn(async move {
+            if let Err(error) = feed.run().await {
+                tracing::error!(error = %error, "view of the store stands still");
+            }
+        });
+        auth::ensure_admin(&config.data_dir.join("token"), &cache, &env).await?;
+        let core = Arc::new(Core {
+            slots: config.slots,
+            domain: config.domain,
+            data_dir: config.data_dir,
+            cache,
+            images: parts.images,
+            calls: parts.calls,
+            edge: parts.edge,
+            env,
+            keyring,
+            stop: CancellationToken::new(),
+        });
+        let (routes_in, routes) = watch::channel(Arc::default());
+        let env = &core.env;
+        let tasks = vec![
+            env.spawn(link::tell_host(core.clone(), parts.to_host.clone())),
+            env.spawn(link::hear_host(
+                core.clone(),
+                parts.from_host,
+                parts.to_host,
+            )),
+            env.spawn(routes::publish(core.clone(), routes_in)),
+            env.spawn(tidy::run(core.clone())),
+            env.spawn(tidy::prune_images(core.clone())),
+            env.spawn(supervise::run(core.clone())),
+        ];
+        Ok(Arc::new(ServerHandle {
+            routes,
+            tasks: Mutex::new(tasks),
+            feed,
+            core,
+        }))
+    }
+}
+
+/// Removes uploads that a former server left behind.
+fn sweep_uploads(data_dir: &Path) -> Result<(), ServerError> {
+    let dir = data_dir.join("tmp");
+    match std::fs::remove_dir_all(&dir) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(ServerError::DataDir { path: dir, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+// === impl ServerHandle ===
+
+impl ServerHandle {
+    /// Returns the API, to be served by the node.
+    pub fn router(&self) -> axum::Router {
+        http::router(self.core.clone())
+    }
+
+    /// Returns the server's part of the Catalog.
+    #[must_use]
+    pub fn routes(&self) -> watch::Receiver<Arc<Routes>> {
+        self.routes.clone()
+    }
+
+    /// Ends all tasks and every answer that follows something. What is in the store stays as it
+    /// is; the next server goes on from there. May be repeated.
+    pub async fn shutdown(&self) {
+        self.core.stop.cancel();
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut task in tasks {
+            if tokio::time::timeout(LAST_WORDS, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        self.feed.abort();
+    }
+}

@@ -1,0 +1,241 @@
+//! Letting go of what is over: destroyed Machines, apps that are being destroyed, claims and
+//! versions that nobody needs.
+//!
+//! A sweep looks at everything and may be repeated; changes wake it, a timer makes it true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hangar_api::id::AppName;
+use hangar_api::machine::{MachineState, OpKind};
+use hangar_store::tables::{
+    Apps, Claim, Claims, DeployClaims, Deployments, Leases, MachineHomes, Observations, Ops,
+    Releases, SecretSets, Specs,
+};
+use hangar_store::{Delta, Record, Snapshot, StoreError, Table, Txn};
+use jiff::SignedDuration;
+
+use crate::core::Core;
+use crate::images;
+use crate::machines::ops;
+use crate::unit::Unit;
+
+/// A sweep comes at least this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Changes that come within this are looked at together.
+const GATHER: Duration = Duration::from_millis(5);
+/// The records of a destroyed Machine are kept this long, for `include_deleted` and waits.
+const DESTROYED_KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// And at most so many of an app, the newest.
+const MAX_DESTROYED: usize = 200;
+/// Releases of an app that are kept.
+const MAX_RELEASES: usize = 100;
+/// Deployments of an app that are kept.
+const MAX_DEPLOYMENTS: usize = 50;
+/// Deletions that one transaction holds; the store takes 128 writes.
+const BATCH: usize = 100;
+/// Images that nobody needs are removed this often.
+const PRUNE_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Sweeps until the server stops.
+pub(crate) async fn run(core: Arc<Core>) {
+    let mut deltas = core.cache.deltas();
+    loop {
+        if let Err(error) = sweep(&core).await {
+            tracing::warn!(error = %error, "sweep failed, trying again");
+        }
+        let next_sweep = tokio::time::Instant::now() + SWEEP_EVERY;
+        let mut due = false;
+        while !due {
+            tokio::select! {
+                biased;
+                () = core.stop.cancelled() => return,
+                delta = deltas.next() => match delta {
+                    Some(delta) => due = matters(&core, &delta),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(next_sweep) => due = true,
+            }
+        }
+        let gathered = tokio::time::Instant::now() + GATHER;
+        while let Ok(Some(_)) = tokio::time::timeout_at(gathered, deltas.next()).await {}
+    }
+}
+
+/// Removes unneeded images daily, until the server stops.
+pub(crate) async fn prune_images(core: Arc<Core>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = core.stop.cancelled() => return,
+            () = tokio::time::sleep(PRUNE_EVERY) => {}
+        }
+        if let Err(problem) = images::prune(&core).await {
+            tracing::warn!(error = %problem.text(), "images not pruned");
+        }
+    }
+}
+
+/// Returns whether a change may leave something to let go of.
+fn matters(core: &Core, delta: &Delta) -> bool {
+    let (Some(apps), Some(seen)) = (delta.keys::<Apps>(), delta.keys::<Observations>()) else {
+        return true;
+    };
+    let deleting = |app: &AppName| {
+        core.cache
+            .get::<Apps>(app)
+            .is_some_and(|r| r.value.deleting)
+    };
+    let gone = |key| {
+        let record = core.cache.get::<Observations>(key);
+        record.is_some_and(|record| record.value.state == MachineState::Destroyed)
+    };
+    apps.iter().any(deleting) || seen.iter().any(gone)
+}
+
+async fn sweep(core: &Core) -> Result<(), StoreError> {
+    let mut txns = Vec::new();
+    {
+        let snapshot = core.cache.snapshot();
+        for app in snapshot.all::<Apps>() {
+            if app.value.deleting {
+                txns.extend(end_of_app(core, &snapshot, app));
+            } else {
+                txns.extend(ends_of_machines(core, &snapshot, &app.key));
+                txns.extend(old_versions(&snapshot, app));
+            }
+        }
+        txns.extend(old_launch_claims(&snapshot));
+    }
+    for txn in txns {
+        // Somebody was first with something of it: the next sweep looks again.
+        core.try_commit(txn).await?;
+    }
+    Ok(())
+}
+
+/// Frees names and leases of destroyed Machines at once, and forgets them after a while.
+fn ends_of_machines(core: &Core, snapshot: &Snapshot, app: &AppName) -> Vec<Txn> {
+    let mut gone: Vec<Unit> = Unit::all(snapshot, app)
+        .into_iter()
+        .filter(|unit| unit.state() == MachineState::Destroyed)
+        .collect();
+    gone.sort_by_key(|unit| std::cmp::Reverse(unit.observed().map(|o| o.updated_at)));
+    let mut txns = Vec::new();
+    let now = core.env.now();
+    for (index, unit) in gone.iter().enumerate() {
+        let since = unit.observed().map_or(now, |observed| observed.updated_at);
+        if index >= MAX_DESTROYED || now.duration_since(since) > DESTROYED_KEPT {
+            txns.push(forgotten(snapshot, unit));
+            continue;
+        }
+        let mut txn = name_freed(snapshot, unit);
+        if let Some(lease) = &unit.lease {
+            txn = txn.remove::<Leases>(lease);
+        }
+        if !txn.is_empty() {
+            txns.push(txn);
+        }
+    }
+    txns
+}
+
+fn name_freed(snapshot: &Snapshot, unit: &Unit) -> Txn {
+    let spec = unit.spec();
+    let claim = Claim::MachineName(spec.app.clone(), spec.name.clone());
+    match snapshot.get::<Claims>(&claim) {
+        Some(record) if record.value.machine == spec.id => Txn::new().remove::<Claims>(record),
+        _ => Txn::new(),
+    }
+}
+
+/// Returns the removal of all that a Machine has in the store.
+fn forgotten(snapshot: &Snapshot, unit: &Unit) -> Txn {
+    let spec = unit.spec();
+    let key = &unit.spec.key;
+    name_freed(snapshot, unit)
+        .remove::<Specs>(&unit.spec)
+        .delete::<Ops>(key)
+        .delete::<Observations>(key)
+        .delete::<Leases>(key)
+        .delete::<MachineHomes>(&spec.id)
+        .delete::<Claims>(&Claim::Low32(spec.host.clone(), spec.id.low32()))
+}
+
+/// Destroys the Machines of an app, then removes its records, the app's own last.
+fn end_of_app(core: &Core, snapshot: &Snapshot, app: &Record<Apps>) -> Vec<Txn> {
+    let units = Unit::all(snapshot, &app.key);
+    let left: Vec<&Unit> = units
+        .iter()
+        .filter(|unit| unit.state() != MachineState::Destroyed)
+        .collect();
+    if !left.is_empty() {
+        let going = left.iter().filter(|unit| unit.state().is_active());
+        return going
+            .filter_map(|unit| ops::appended(core, unit, OpKind::Destroy, "user").ok())
+            .collect();
+    }
+    let mut txns: Vec<Txn> = units.iter().map(|unit| forgotten(snapshot, unit)).collect();
+    let name = &app.key;
+    txns.extend(removed(snapshot.under::<Releases, _>(name)));
+    txns.extend(removed(snapshot.under::<Deployments, _>(name)));
+    txns.extend(removed(snapshot.under::<SecretSets, _>(name)));
+    let last = Txn::new().remove::<Apps>(app).delete::<DeployClaims>(name);
+    txns.push(last);
+    tracing::info!(app = %name, "app destroyed");
+    txns
+}
+
+fn removed<'a, T: Table>(records: impl Iterator<Item = &'a Arc<Record<T>>>) -> Vec<Txn> {
+    let records: Vec<_> = records.collect();
+    let batch = |batch: &[&Arc<Record<T>>]| {
+        batch
+            .iter()
+            .fold(Txn::new(), |txn, record| txn.delete::<T>(&record.key))
+    };
+    records.chunks(BATCH).map(batch).collect()
+}
+
+/// Removes releases and deployments beyond what is kept, and versions of the secrets that no
+/// release and no Machine starts with.
+fn old_versions(snapshot: &Snapshot, app: &Record<Apps>) -> Vec<Txn> {
+    let name = &app.key;
+    let releases: Vec<_> = snapshot.under::<Releases, _>(name).collect();
+    let deployments: Vec<_> = snapshot
+        .under::<Deployments, _>(name)
+        .filter(|record| record.value.status.is_over())
+        .collect();
+    let old_releases = &releases[..releases.len().saturating_sub(MAX_RELEASES)];
+    let old_deployments = &deployments[..deployments.len().saturating_sub(MAX_DEPLOYMENTS)];
+    let kept = &releases[old_releases.len()..];
+    let mut needed: BTreeSet<u64> = kept.iter().map(|r| r.value.secrets_version).collect();
+    needed.insert(app.value.secrets_version);
+    for unit in Unit::all(snapshot, name) {
+        needed.insert(unit.spec().secrets_version);
+    }
+    let newest = needed.last().copied().unwrap_or_default();
+    let old_sets = snapshot
+        .under::<SecretSets, _>(name)
+        // One that is newer than this view of the app is needed by what is being written.
+        .filter(|record| !needed.contains(&record.key.1) && record.key.1 < newest);
+    let mut txns = removed(old_releases.iter().copied());
+    txns.extend(removed(old_deployments.iter().copied()));
+    // A Machine or release that begins to need one of them changes the app's record or is refused.
+    txns.extend(removed(old_sets));
+    txns
+}
+
+/// Removes the launch claims of deployments that are over: they only tell whether a step of the
+/// deployment was done.
+fn old_launch_claims(snapshot: &Snapshot) -> Vec<Txn> {
+    let mut over: BTreeMap<String, bool> = BTreeMap::new();
+    for record in snapshot.all::<Deployments>() {
+        over.insert(record.key.1.to_string(), record.value.status.is_over());
+    }
+    let old = snapshot.all::<Claims>().filter(|record| match &record.key {
+        Claim::Launch(id, _, _) => over.get(id.as_str()).copied().unwrap_or(true),
+        _ => false,
+    });
+    removed(old)
+}

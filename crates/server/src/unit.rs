@@ -1,0 +1,150 @@
+//! A Machine's records as of one view, and what clients see of them.
+
+use std::sync::Arc;
+
+use hangar_api::Timestamp;
+use hangar_api::event::MachineEvent;
+use hangar_api::id::{AppName, EventId, MachineId};
+use hangar_api::lease::Lease;
+use hangar_api::machine::state::{api_state, is_done};
+use hangar_api::machine::{Machine, MachineSpec, MachineState, Observed, Op};
+use hangar_store::tables::{Leases, Observations, Ops, Specs};
+use hangar_store::{Record, Snapshot};
+
+use crate::core::Core;
+use crate::error::Problem;
+
+/// A Machine: spec, ops, what its host says, lease.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    pub(crate) spec: Arc<Record<Specs>>,
+    pub(crate) ops: Option<Arc<Record<Ops>>>,
+    pub(crate) seen: Option<Arc<Record<Observations>>>,
+    pub(crate) lease: Option<Arc<Record<Leases>>>,
+}
+
+// === impl Unit ===
+
+impl Unit {
+    /// Returns a Machine of an app, a destroyed one included.
+    pub(crate) fn find(core: &Core, app: &AppName, id: &MachineId) -> Result<Self, Problem> {
+        core.app(app)?;
+        let key = (app.clone(), id.clone());
+        Self::of(&core.cache.snapshot(), &key).ok_or(Problem::MachineNotFound)
+    }
+
+    /// Returns a Machine as of a view.
+    pub(crate) fn of(snapshot: &Snapshot, key: &(AppName, MachineId)) -> Option<Self> {
+        let spec = snapshot.get::<Specs>(key)?;
+        Some(Self::around(snapshot, spec))
+    }
+
+    /// Returns all Machines of an app by id, destroyed ones included.
+    pub(crate) fn all(snapshot: &Snapshot, app: &AppName) -> Vec<Self> {
+        snapshot
+            .under::<Specs, _>(app)
+            .map(|spec| Self::around(snapshot, spec))
+            .collect()
+    }
+
+    /// Returns the Machine that a spec is of.
+    pub(crate) fn around(snapshot: &Snapshot, spec: &Arc<Record<Specs>>) -> Self {
+        Self {
+            spec: Arc::clone(spec),
+            ops: snapshot.get::<Ops>(&spec.key).cloned(),
+            seen: snapshot.get::<Observations>(&spec.key).cloned(),
+            lease: snapshot.get::<Leases>(&spec.key).cloned(),
+        }
+    }
+
+    pub(crate) fn spec(&self) -> &MachineSpec {
+        &self.spec.value
+    }
+
+    pub(crate) fn id(&self) -> &MachineId {
+        &self.spec.value.id
+    }
+
+    pub(crate) fn observed(&self) -> Option<&Observed> {
+        self.seen.as_deref().map(|record| &record.value)
+    }
+
+    /// Returns the queue as it is stored: done ones are dropped by the next write.
+    pub(crate) fn queue(&self) -> &[Op] {
+        self.ops.as_deref().map_or(&[], |record| &record.value)
+    }
+
+    /// Returns what its host has not done.
+    pub(crate) fn undone(&self) -> impl Iterator<Item = &Op> {
+        self.queue()
+            .iter()
+            .filter(|op| !is_done(op, self.observed()))
+    }
+
+    pub(crate) fn state(&self) -> MachineState {
+        api_state(self.spec(), self.queue(), self.observed())
+    }
+
+    /// Returns the lease, unless it has expired.
+    pub(crate) fn lease(&self, now: Timestamp) -> Option<&Lease> {
+        self.lease
+            .as_deref()
+            .map(|record| &record.value)
+            .filter(|lease| lease.holds(now))
+    }
+
+    pub(crate) fn newest_event(&self) -> Option<EventId> {
+        self.events().first().map(|event| event.id.clone())
+    }
+
+    pub(crate) fn events(&self) -> Vec<MachineEvent> {
+        match self.observed() {
+            Some(observed) if !observed.events.is_empty() => observed.events.clone(),
+            _ => vec![self.created_event()],
+        }
+    }
+
+    /// Returns the event that stands for its creation until its host has told of any.
+    fn created_event(&self) -> MachineEvent {
+        let spec = self.spec();
+        MachineEvent {
+            // The version is a ULID of the same moment, and no host makes that one again.
+            id: EventId::new(spec.instance_id.as_str()).unwrap_or_else(|_| zero_event()),
+            kind: "launch".to_owned(),
+            status: "created".to_owned(),
+            source: "user".to_owned(),
+            timestamp: spec.created_at.as_millisecond(),
+            request: None,
+        }
+    }
+
+    /// Returns what clients see.
+    pub(crate) fn view(&self) -> Machine {
+        let spec = self.spec();
+        let observed = self.observed();
+        Machine {
+            id: spec.id.clone(),
+            name: spec.name.clone(),
+            state: self.state(),
+            region: spec.region.clone(),
+            instance_id: spec.instance_id.clone(),
+            version: Some(spec.instance_id.clone()),
+            private_ip: spec.private_ip().to_string(),
+            created_at: spec.created_at,
+            updated_at: observed.map_or(spec.updated_at, |o| o.updated_at.max(spec.updated_at)),
+            config: spec.config.clone(),
+            image_ref: spec.image_ref.clone(),
+            events: self.events(),
+            checks: observed.map(|o| o.checks.clone()).unwrap_or_default(),
+            host_status: "ok".to_owned(),
+            cordoned: spec.cordoned,
+            nonce: None,
+            slot: Some(spec.slot.clone()),
+            reason: observed.and_then(|o| o.reason.clone()),
+        }
+    }
+}
+
+fn zero_event() -> EventId {
+    EventId::new("0".repeat(26)).expect("26 digits are an event ID")
+}
