@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use hangar_store::tables::Counters;
-use hangar_store::{SqliteBackend, SqliteOptions, Store, Txn};
+use hangar_store::{SqliteBackend, SqliteOptions, Store, StoreError, Txn};
 
 /// Tells the child that it is one, and where the store is.
 const CHILD: &str = "HANGAR_TEST_STORE_CHILD";
+/// The same for the child on a small disk.
+const SMALL: &str = "HANGAR_TEST_STORE_SMALL";
 
 fn open(path: &Path) -> Store {
     let backend = SqliteBackend::open(path, SqliteOptions::default()).unwrap();
@@ -45,10 +47,7 @@ async fn a_store_that_is_opened_again_holds_what_it_held() {
     assert_eq!(next, 22);
     // Changes from before are not kept: who resumes is told to list.
     let resumed = store.watch::<Counters>(5).await;
-    assert!(matches!(
-        resumed,
-        Err(hangar_store::StoreError::Compacted { oldest: 22 })
-    ));
+    assert!(matches!(resumed, Err(StoreError::Compacted { oldest: 22 })));
 }
 
 /// Not a test of its own: what the next one starts and kills.
@@ -146,5 +145,68 @@ async fn what_was_answered_survives_a_kill() {
                 "{kept} after {answered}"
             );
         }
+    }
+}
+
+/// Not a test of its own: what the next one runs on a disk of 2 MiB.
+#[tokio::test]
+async fn child_that_fills_the_disk() {
+    let Some(dir) = std::env::var_os(SMALL) else {
+        return;
+    };
+    let dir = Path::new(&dir);
+    let ballast = dir.join("ballast");
+    std::fs::write(&ballast, vec![0; 1024 * 1024]).unwrap();
+    let store = open(&dir.join("store.db"));
+    let mut written = 0;
+    let error = loop {
+        match store
+            .commit(Txn::new().put::<Counters>(&format!("n-{written}"), &written))
+            .await
+        {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 100_000, "a disk of 2 MiB holds less");
+    };
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    let listed = store.list::<Counters>().await.unwrap();
+    assert_eq!(u64::try_from(listed.records.len()).unwrap(), written);
+    assert!(
+        store
+            .commit(Txn::new().put::<Counters>(&"again".to_owned(), &1))
+            .await
+            .is_err()
+    );
+
+    std::fs::remove_file(ballast).unwrap();
+    let revision = store
+        .commit(Txn::new().put::<Counters>(&"later".to_owned(), &1))
+        .await
+        .unwrap();
+    assert_eq!(revision, written + 1);
+    drop(store);
+    let store = open(&dir.join("store.db"));
+    let listed = store.list::<Counters>().await.unwrap();
+    assert_eq!(u64::try_from(listed.records.len()).unwrap(), written + 1);
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_is_mended_by_room() {
+    let dir = tempfile::tempdir().unwrap();
+    // A mount of the child's own: nothing of it is left behind.
+    let script = "mount -t tmpfs -o size=2m none \"$1\" || exit 77; shift; exec \"$@\"";
+    let status = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "durability::child_that_fills_the_disk"])
+        .env(SMALL, dir.path())
+        .status();
+    match status.map(|status| status.code()) {
+        Ok(Some(0)) => {}
+        Ok(Some(1 | 77)) => eprintln!("skipped: needs root, to mount a small disk"),
+        Err(error) => eprintln!("skipped: needs unshare ({error})"),
+        Ok(code) => panic!("the child ended with {code:?}"),
     }
 }

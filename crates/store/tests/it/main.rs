@@ -3,5 +3,6 @@
 
 mod conformance;
 mod durability;
+mod faulty;
 mod typed;
 mod view;

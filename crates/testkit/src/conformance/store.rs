@@ -144,14 +144,18 @@ async fn text(backend: &Arc<dyn Backend>, key: &str) -> Option<String> {
 }
 
 async fn list(backend: &Arc<dyn Backend>, prefix: &str, limit: usize) -> Vec<Entry> {
-    let mut all = Vec::new();
+    let mut all: Vec<Entry> = Vec::new();
     let mut after = None;
     loop {
         let page = backend.list(prefix.into(), after, limit).await;
         let page = page.expect("a list succeeds");
         assert!(page.entries.len() <= limit, "a page keeps its limit");
         after = page.next;
-        all.extend(page.entries);
+        for entry in page.entries {
+            let before = all.last().is_none_or(|last| last.key < entry.key);
+            assert!(before, "keys come in order, and once");
+            all.push(entry);
+        }
         if after.is_none() {
             return all;
         }
