@@ -1,12 +1,18 @@
 //! Deployments: made by the client, carried out by the server.
 
+use std::time::Duration;
+
 use hangar_api::deployment::{CreateDeployment, DeployEvent, DeployPreview, Deployment};
 use hangar_api::id::{AppName, DeploymentId};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::sse::SseParser;
+use crate::transport::with_query;
 use crate::{Client, ClientError};
+
+/// Longest silence while following: the server shows every 15 s that it is alive.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What comes while a deployment is followed.
 #[derive(Clone, Debug)]
@@ -64,16 +70,17 @@ impl Client {
         self.get(&format!("/v1/apps/{app}/deployments")).await
     }
 
-    /// Follows a deployment from its `from`-th event on.
+    /// Follows a deployment from behind the event whose id is `from`, or from its beginning when
+    /// that is empty.
     pub async fn follow_deployment(
         &self,
         app: &AppName,
         id: &DeploymentId,
         from: &str,
     ) -> Result<Follow, ClientError> {
-        let path = format!(
-            "/v1/apps/{app}/deployments/{id}/events?from={}",
-            crate::transport::encode(from)
+        let path = with_query(
+            &format!("/v1/apps/{app}/deployments/{id}/events"),
+            &[("from", Some(from.to_owned()).filter(|id| !id.is_empty()))],
         );
         let body = self.stream(&path).await?;
         Ok(Follow {
@@ -116,7 +123,8 @@ impl Follow {
                     _ => {}
                 }
             }
-            let Some(Ok(frame)) = self.body.frame().await else {
+            // A server that is silent for so long is gone, whatever the connection says.
+            let Ok(Some(Ok(frame))) = tokio::time::timeout(SILENCE, self.body.frame()).await else {
                 return Ok(None);
             };
             if let Some(chunk) = frame.data_ref()

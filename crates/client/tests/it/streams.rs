@@ -107,6 +107,7 @@ async fn a_deployment_is_followed_to_its_end_and_resumed_in_between() {
     let (first, sender) = fed().await;
     let client = first.client();
     let mut follow = client.follow_deployment(&app(), &id, "").await.unwrap();
+    assert!(first.last().line.ends_with("/events"));
     let sent = format!(": hello\n\nid: 7\nevent: event\ndata: {event}\n\n");
     sender.send(Ok(sent)).await.unwrap();
     let Some(Followed::Event(told)) = follow.next().await.unwrap() else {

@@ -84,9 +84,8 @@ impl Backend for Faulty {
                 let Ok(mut batch) = item else {
                     return Some(item);
                 };
-                match fault {
-                    Fault::ForgetsDeletionsInWatches => batch.changes.retain(|c| c.entry.is_some()),
-                    _ => {}
+                if fault == Fault::ForgetsDeletionsInWatches {
+                    batch.changes.retain(|change| change.entry.is_some());
                 }
                 Some(Ok(batch))
             });
