@@ -1,0 +1,539 @@
+//! The command line, as close to what was typed as possible. Filling these types only checks
+//! what the user gave; commands resolve it. Names and flags are flyctl's where it has them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hangar_api::id::{AppName, GroupName, MachineId, Region};
+
+/// Run apps from fly.toml on your own machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hangar",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 not allowed, \
+5 deploy failed and former versions are back, 6 deploy failed and the fleet was left as it is, 7 no server."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server: API, host, proxy and DNS in one process
+    Server(ServerArgs),
+    /// Run a server here, deploy the app in DIR and follow its logs
+    Dev(DevArgs),
+    /// Deploy the app in a folder with a fly.toml
+    Deploy(DeployArgs),
+    /// Show an app and its Machines, by process group
+    Status(AppArgs),
+    /// List, create, destroy and restart apps
+    #[command(subcommand)]
+    Apps(AppsCommand),
+    /// Show or change how many Machines each process group has
+    #[command(subcommand)]
+    Scale(ScaleCommand),
+    /// Work with single Machines
+    #[command(subcommand, visible_aliases = ["machines", "m"])]
+    Machine(MachineCommand),
+    /// List releases, or go back to one
+    Releases(ReleasesArgs),
+    /// Show an app's logs and follow them
+    Logs(LogsArgs),
+    /// Health checks
+    #[command(subcommand)]
+    Checks(ListCommand),
+    /// Services and their ports
+    #[command(subcommand)]
+    Services(ListCommand),
+    /// Show or check an app's configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Set, list and remove secrets
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
+    /// Import, list and remove images
+    #[command(subcommand, visible_alias = "images")]
+    Image(ImageCommand),
+    /// What the platform offers
+    #[command(subcommand)]
+    Platform(PlatformCommand),
+    /// Say what this machine lacks, and how to mend it
+    Doctor(JsonArgs),
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonArgs {
+    /// Print JSON
+    #[arg(short, long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AppArgs {
+    /// The app; else FLY_APP, the fly.toml here, or the only app there is
+    #[arg(short, long)]
+    pub(crate) app: Option<AppName>,
+    /// The fly.toml, or a folder that has one
+    #[arg(short, long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(short, long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Where state is kept
+    #[arg(long, env = "HANGAR_DATA_DIR", default_value = "/var/lib/hangar")]
+    pub(crate) data_dir: PathBuf,
+    /// Address of the API
+    #[arg(long, default_value = "127.0.0.1:4280")]
+    pub(crate) listen: SocketAddr,
+    /// Address that the proxy serves apps on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) edge: IpAddr,
+    /// Apps are found at APP.DOMAIN
+    #[arg(long, default_value = "localhost")]
+    pub(crate) domain: String,
+    /// A slot that Machines are placed on; may be repeated. Without it two stand for every region
+    #[arg(long = "host", value_name = "NAME=REGION")]
+    pub(crate) hosts: Vec<String>,
+    /// Where names outside .internal are asked, instead of /etc/resolv.conf; may be repeated
+    #[arg(long = "dns-upstream", value_name = "ADDRESS")]
+    pub(crate) dns_upstreams: Vec<IpAddr>,
+    /// A registry spoken to over plain HTTP, as HOST[:PORT]; may be repeated. Loopback always is
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    pub(crate) insecure_registries: Vec<String>,
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// Least level of log lines: error, warn, info, debug or trace
+    #[arg(long, default_value = "info")]
+    pub(crate) log_level: tracing::Level,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// A folder with a fly.toml
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Deploy this image instead of building one
+    #[arg(short, long)]
+    pub(crate) image: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    /// Change to this folder first
+    pub(crate) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// The image: an imported name, a registry reference, or an archive file
+    #[arg(short, long)]
+    pub(crate) image: Option<String>,
+    /// Two Machines for a new group with services, a standby for one without
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) ha: bool,
+    /// How Machines are replaced; rolling is the one there is
+    #[arg(long)]
+    pub(crate) strategy: Option<String>,
+    /// Of each group at once: a share below 1, or a number of Machines
+    #[arg(long)]
+    pub(crate) max_unavailable: Option<f64>,
+    /// Time that one Machine may take to start and pass its checks, such as 5m; a bare number is seconds
+    #[arg(long)]
+    pub(crate) wait_timeout: Option<String>,
+    /// Leave Machines as they are when the deploy fails
+    #[arg(long)]
+    pub(crate) no_rollback: bool,
+    /// Print the plan and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Return as soon as the deployment is accepted
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Watch each Machine for an exit right after its start
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) smoke_checks: bool,
+    /// Region of new Machines
+    #[arg(long)]
+    pub(crate) primary_region: Option<Region>,
+    /// An environment variable for this deploy, NAME=VALUE; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    #[command(flatten)]
+    pub(crate) vm: VmArgs,
+    /// Ask nothing; deploy never does, so this changes nothing and is taken for scripts' sake
+    #[arg(short, long, hide = true)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct VmArgs {
+    /// Size preset, such as shared-cpu-1x
+    #[arg(long)]
+    pub(crate) vm_size: Option<String>,
+    /// Number of CPUs
+    #[arg(long)]
+    pub(crate) vm_cpus: Option<u32>,
+    /// Kind of CPU: shared or performance
+    #[arg(long)]
+    pub(crate) vm_cpu_kind: Option<String>,
+    /// Memory in MB, or with a unit: 512, 1gb
+    #[arg(long)]
+    pub(crate) vm_memory: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AppsCommand {
+    /// List all apps
+    #[command(visible_alias = "ls")]
+    List(JsonArgs),
+    /// Create an app without deploying anything
+    Create {
+        /// Its name
+        name: AppName,
+        /// Put it on a private network of this name
+        #[arg(long)]
+        network: Option<String>,
+    },
+    /// Destroy apps with all their Machines
+    Destroy {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<AppName>,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Restart the started Machines of an app, one after another
+    Restart {
+        /// The app
+        name: Option<AppName>,
+        /// Kill instead of asking to stop
+        #[arg(long)]
+        force_stop: bool,
+        /// Go on without waiting for health checks
+        #[arg(long)]
+        skip_health_checks: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScaleCommand {
+    /// Set how many Machines groups have: `3`, `+1`, or `web=3 worker=2`
+    Count {
+        /// A number for one group, or GROUP=NUMBER; a sign makes it relative
+        #[arg(required = true, allow_hyphen_values = true)]
+        counts: Vec<String>,
+        #[command(flatten)]
+        app: AppArgs,
+        /// The group that a bare number is for
+        #[arg(short = 'g', long, alias = "group")]
+        process_group: Option<GroupName>,
+        /// Regions to spread over
+        #[arg(short, long, value_delimiter = ',')]
+        region: Vec<Region>,
+        /// At most so many in one region
+        #[arg(long)]
+        max_per_region: Option<usize>,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Show count, size and regions of each group
+    Show(AppArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MachineCommand {
+    /// List all Machines of an app
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        app: AppArgs,
+        /// Only ids
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Show one Machine with its checks and events
+    Status {
+        id: MachineId,
+        #[command(flatten)]
+        app: AppArgs,
+        /// With its configuration
+        #[arg(short, long)]
+        display_config: bool,
+    },
+    /// Make another Machine like this one
+    Clone {
+        id: MachineId,
+        #[command(flatten)]
+        app: AppArgs,
+        /// Its region, instead of the same
+        #[arg(short, long)]
+        region: Option<Region>,
+        /// Its name
+        #[arg(long)]
+        name: Option<String>,
+        /// Do not wait until it is up and healthy
+        #[arg(long)]
+        detach: bool,
+        #[command(flatten)]
+        vm: VmArgs,
+    },
+    /// Change a Machine's configuration
+    Update(MachineUpdateArgs),
+    /// Start Machines
+    Start(MachineIds),
+    /// Stop Machines
+    Stop {
+        #[command(flatten)]
+        ids: MachineIds,
+        /// Instead of the configured signal
+        #[arg(short, long)]
+        signal: Option<String>,
+        /// Seconds before it is stopped by force
+        #[arg(long)]
+        timeout: Option<u32>,
+    },
+    /// Restart Machines
+    Restart {
+        #[command(flatten)]
+        ids: MachineIds,
+        /// Instead of the configured signal
+        #[arg(short, long)]
+        signal: Option<String>,
+        /// Seconds before it is stopped by force
+        #[arg(long)]
+        time: Option<u32>,
+        /// Kill instead of asking to stop
+        #[arg(long)]
+        force: bool,
+        /// Do not wait for health checks
+        #[arg(long)]
+        skip_health_checks: bool,
+    },
+    /// Destroy Machines
+    #[command(visible_aliases = ["rm", "remove"])]
+    Destroy {
+        #[command(flatten)]
+        ids: MachineIds,
+        /// Even while started
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Run a command in a started Machine; exits with the command's own code
+    Exec {
+        id: MachineId,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+        #[command(flatten)]
+        app: AppArgs,
+        /// Seconds it may take
+        #[arg(long)]
+        timeout: Option<u64>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MachineIds {
+    /// The Machines
+    #[arg(required = true)]
+    pub(crate) ids: Vec<MachineId>,
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MachineUpdateArgs {
+    pub(crate) id: MachineId,
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// The image
+    #[arg(short, long)]
+    pub(crate) image: Option<String>,
+    /// NAME=VALUE merged into its metadata; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) metadata: Vec<String>,
+    /// NAME=VALUE merged into its environment; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Its command, split like a shell would; "" goes back to the image's
+    #[arg(short = 'C', long)]
+    pub(crate) command: Option<String>,
+    /// Its restart policy: no, always or on-failure
+    #[arg(long)]
+    pub(crate) restart: Option<String>,
+    /// Change the configuration but do not start it
+    #[arg(long)]
+    pub(crate) skip_start: bool,
+    /// Do not wait for health checks
+    #[arg(long)]
+    pub(crate) skip_health_checks: bool,
+    #[command(flatten)]
+    pub(crate) vm: VmArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleasesArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ReleasesCommand>,
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// With each release's image
+    #[arg(long)]
+    pub(crate) image: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReleasesCommand {
+    /// Make a new release from an old one and deploy it
+    Rollback {
+        /// The release to go back to, such as v3; without it the one before the current
+        version: Option<String>,
+        #[command(flatten)]
+        app: AppArgs,
+        /// Return as soon as the deployment is accepted
+        #[arg(long)]
+        detach: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Show what there is and return
+    #[arg(short, long)]
+    pub(crate) no_tail: bool,
+    /// Only this process group
+    #[arg(short, long, alias = "process-group")]
+    pub(crate) group: Option<GroupName>,
+    /// Only this Machine
+    #[arg(short, long, visible_alias = "instance")]
+    pub(crate) machine: Option<MachineId>,
+    /// Only this region
+    #[arg(short, long)]
+    pub(crate) region: Option<Region>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ListCommand {
+    /// List them
+    #[command(visible_alias = "ls")]
+    List(AppArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the configuration of the current release
+    Show {
+        #[command(flatten)]
+        app: AppArgs,
+        /// Print the local fly.toml instead
+        #[arg(long)]
+        local: bool,
+    },
+    /// Check the local fly.toml
+    Validate {
+        #[command(flatten)]
+        app: AppArgs,
+        /// Unknown keys are errors
+        #[arg(short, long)]
+        strict: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// Set secrets, NAME=VALUE, and restart the app's Machines with them
+    Set {
+        #[arg(required = true, value_name = "NAME=VALUE")]
+        secrets: Vec<String>,
+        #[command(flatten)]
+        how: SecretsArgs,
+    },
+    /// Remove secrets
+    Unset {
+        #[arg(required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        how: SecretsArgs,
+    },
+    /// List names and digests; values are never shown
+    #[command(visible_alias = "ls")]
+    List(AppArgs),
+    /// Set secrets from NAME=VALUE lines on standard input
+    Import {
+        #[command(flatten)]
+        how: SecretsArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretsArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Only store them: Machines see them when they are next started or updated
+    #[arg(long)]
+    pub(crate) stage: bool,
+    /// Return as soon as the deployment is accepted
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Import an OCI layout, an OCI archive or a `docker save` archive
+    Import {
+        path: PathBuf,
+        /// The name it gets, which can stand in fly.toml and in --image
+        #[arg(long)]
+        name: String,
+    },
+    /// List the images that are ready
+    #[command(visible_alias = "ls")]
+    List(JsonArgs),
+    /// Remove what no Machine and no recent release needs
+    Prune(JsonArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlatformCommand {
+    /// List regions
+    Regions(JsonArgs),
+}

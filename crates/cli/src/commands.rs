@@ -1,0 +1,91 @@
+//! One file a command. Each asks the API and prints; none decides what the server decides.
+
+mod apps;
+mod checks;
+pub(crate) mod config;
+mod deploy;
+mod dev;
+mod doctor;
+mod follow;
+mod image;
+mod logs;
+mod machine;
+mod releases;
+mod scale;
+mod secrets;
+mod server;
+mod services;
+mod status;
+
+use anyhow::{Context as _, Result};
+use clap::CommandFactory;
+
+use crate::args::{Cli, Command, PlatformCommand};
+use crate::context::Context;
+use crate::error::Exit;
+use crate::output;
+
+/// Carries out a command line.
+pub(crate) fn run(cli: Cli) -> Result<Exit> {
+    match cli.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "hangar", &mut script);
+            output::data(String::from_utf8_lossy(&script).trim_end())?;
+            Ok(Exit::Done)
+        }
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Server(args) => server::run(&args),
+        Command::Dev(args) => dev::run(&args),
+        Command::Config(command) => block_on(config::run(command)),
+        Command::Deploy(args) => block_on(deploy::run(args)),
+        command => block_on(client(command)),
+    }
+}
+
+async fn client(command: Command) -> Result<Exit> {
+    let context = Context::find()?;
+    match command {
+        Command::Status(args) => status::run(&context, &args).await,
+        Command::Apps(command) => apps::run(&context, command).await,
+        Command::Scale(command) => scale::run(&context, command).await,
+        Command::Machine(command) => machine::run(&context, command).await,
+        Command::Releases(args) => releases::run(&context, args).await,
+        Command::Logs(args) => logs::run(&context, &args).await,
+        Command::Checks(command) => checks::run(&context, command).await,
+        Command::Services(command) => services::run(&context, command).await,
+        Command::Secrets(command) => secrets::run(&context, command).await,
+        Command::Image(command) => image::run(&context, command).await,
+        Command::Platform(PlatformCommand::Regions(args)) => regions(&context, args.json).await,
+        // Taken care of above, without a server.
+        Command::Completions { .. }
+        | Command::Doctor(_)
+        | Command::Server(_)
+        | Command::Dev(_)
+        | Command::Config(_)
+        | Command::Deploy(_) => Ok(Exit::Done),
+    }
+}
+
+/// Runs a client's future: one thread is enough.
+fn block_on(future: impl Future<Output = Result<Exit>>) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(future)
+}
+
+async fn regions(context: &Context, json: bool) -> Result<Exit> {
+    let regions = context.client.regions().await?;
+    if json {
+        output::json(&regions)?;
+    } else {
+        let rows: Vec<Vec<String>> = regions
+            .iter()
+            .map(|r| vec![r.name.clone(), r.code.to_string()])
+            .collect();
+        output::table(None, &["Name", "Code"], &rows)?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,113 @@
+//! `hangar apps`.
+
+use anyhow::Result;
+use hangar_api::id::AppName;
+use hangar_client::MachineFilter;
+
+use super::machine::wait::{self, Settle};
+use crate::args::{AppArgs, AppsCommand};
+use crate::context::Context;
+use crate::error::Exit;
+use crate::output;
+
+pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit> {
+    match command {
+        AppsCommand::List(args) => list(context, args.json).await,
+        AppsCommand::Create { name, network } => {
+            context.client.create_app(&name, network.as_deref()).await?;
+            output::data(&format!("New app created: {name}"))?;
+            Ok(Exit::Done)
+        }
+        AppsCommand::Destroy { names, yes } => destroy(context, &names, yes).await,
+        AppsCommand::Restart {
+            name,
+            force_stop,
+            skip_health_checks,
+        } => {
+            let app = context
+                .app(&AppArgs {
+                    app: name,
+                    config: None,
+                    json: false,
+                })
+                .await?
+                .name;
+            restart(context, &app, force_stop, skip_health_checks).await
+        }
+    }
+}
+
+async fn list(context: &Context, json: bool) -> Result<Exit> {
+    let apps = context.client.apps().await?.apps;
+    if json {
+        output::json(&apps)?;
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<Vec<String>> = apps
+        .iter()
+        .map(|app| {
+            vec![
+                app.name.to_string(),
+                app.organization.slug.clone(),
+                app.status.clone(),
+                app.machine_count.to_string(),
+            ]
+        })
+        .collect();
+    output::table(None, &["Name", "Owner", "Status", "Machines"], &rows)?;
+    Ok(Exit::Done)
+}
+
+async fn destroy(context: &Context, names: &[AppName], yes: bool) -> Result<Exit> {
+    for name in names {
+        let machines = context
+            .client
+            .machines(name, &MachineFilter::default())
+            .await?
+            .len();
+        if !yes
+            && !output::confirm(&format!(
+                "Destroy app {name} with its {machines} Machines, secrets and releases?"
+            ))?
+        {
+            return Err(Exit::Failed.with(format!("{name} was not destroyed")));
+        }
+        context.client.delete_app(name).await?;
+        output::data(&format!("Destroyed app {name}"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Restarts the managed and started Machines, one after another.
+async fn restart(
+    context: &Context,
+    app: &AppName,
+    force_stop: bool,
+    skip_health_checks: bool,
+) -> Result<Exit> {
+    let machines = context
+        .client
+        .machines(app, &MachineFilter::default())
+        .await?;
+    let started: Vec<_> = machines
+        .iter()
+        .filter(|m| m.config.is_managed() && m.state == hangar_api::machine::MachineState::Started)
+        .collect();
+    if started.is_empty() {
+        output::say(&format!("{app} has no started Machines to restart"));
+    }
+    for machine in started {
+        let signal = force_stop.then_some("SIGKILL");
+        let events_before = machine.events.first().map(|event| event.id.clone());
+        context
+            .client
+            .restart_machine(app, &machine.id, signal, None, None)
+            .await?;
+        wait::restarted(context, app, &machine.id, events_before.as_ref()).await?;
+        if !skip_health_checks {
+            wait::settle(context, app, &machine.id, Settle::Healthy).await?;
+        }
+        output::data(&format!("Machine {} restarted", machine.id))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,342 @@
+//! `hangar deploy`: read fly.toml, get the image to the server, ask for a deployment, follow it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use hangar_api::deployment::{CreateDeployment, DeployOptions, DeploymentSource};
+use hangar_api::duration::GoDuration;
+use hangar_api::id::{AppName, Region};
+use hangar_api::release::ReleaseStatus;
+use hangar_config::{AppConfig, Inputs};
+
+use super::machine::{guest, pairs};
+use super::{config, follow, image};
+use crate::args::{DeployArgs, VmArgs};
+use crate::build;
+use crate::context::Context;
+use crate::error::Exit;
+use crate::output;
+
+/// What a deployment is made from, as the user said it.
+#[derive(Debug, Default)]
+pub(super) struct DeployInput {
+    /// The fly.toml; without one the current release's configuration is deployed again.
+    pub(super) file: Option<PathBuf>,
+    /// The app, instead of the file's.
+    pub(super) app: Option<AppName>,
+    /// An image, instead of the file's or a built one.
+    pub(super) image: Option<String>,
+    pub(super) ha: Option<bool>,
+    pub(super) strategy: Option<String>,
+    pub(super) max_unavailable: Option<f64>,
+    pub(super) wait_timeout: Option<String>,
+    pub(super) no_rollback: bool,
+    pub(super) detach: bool,
+    pub(super) smoke_checks: Option<bool>,
+    pub(super) primary_region: Option<Region>,
+    pub(super) env: Vec<String>,
+    pub(super) vm: VmArgs,
+    pub(super) dry_run: bool,
+}
+
+/// A deployment that is ready to be asked for.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) app: AppName,
+    pub(super) body: CreateDeployment,
+}
+
+pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
+    let context = Context::find()?;
+    let mut app = args.app;
+    if let Some(dir) = args.dir {
+        app.config.get_or_insert(dir);
+    }
+    let choice = context.app(&app).await?;
+    let input = DeployInput {
+        file: choice.file,
+        app: Some(choice.name),
+        image: args.image,
+        ha: Some(args.ha),
+        strategy: args.strategy,
+        max_unavailable: args.max_unavailable,
+        wait_timeout: args.wait_timeout,
+        no_rollback: args.no_rollback,
+        detach: args.detach,
+        smoke_checks: Some(args.smoke_checks),
+        primary_region: args.primary_region,
+        env: args.env,
+        vm: args.vm,
+        dry_run: args.dry_run,
+    };
+    let detach = input.detach;
+    let prepared = prepare(&context, &input).await?;
+    if args.dry_run {
+        let preview = context
+            .client
+            .preview_deployment(&prepared.app, &prepared.body)
+            .await?;
+        output::data(&preview.steps.join("\n"))?;
+        return Ok(Exit::Done);
+    }
+    let deployment = context
+        .client
+        .create_deployment(&prepared.app, &prepared.body)
+        .await?;
+    let exit = follow::to_the_end(&context, deployment, detach).await?;
+    if let Some(url) = context.client.app(&prepared.app).await?.app_url {
+        output::say(&format!("\nVisit your newly deployed app at {url}"));
+    }
+    Ok(exit)
+}
+
+// === impl DeployInput ===
+
+impl DeployInput {
+    /// Returns the input for a file with nothing else said.
+    pub(super) fn of_file(file: PathBuf) -> Self {
+        Self {
+            file: Some(file),
+            ..Self::default()
+        }
+    }
+}
+
+/// Does all that comes before the deployment: nothing is created when it fails, but the app.
+pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Prepared> {
+    let Some(file) = &input.file else {
+        return redeploy(context, input).await;
+    };
+    let mut config = config::read(file)?;
+    let app = match (&input.app, &config.app) {
+        (Some(app), _) => app.clone(),
+        (None, Some(name)) => AppName::new(name).map_err(|e| Exit::Usage.with(e.to_string()))?,
+        (None, None) => {
+            return Err(Exit::Usage.with(format!(
+                "{}: the config for your app is missing an app name",
+                file.display()
+            )));
+        }
+    };
+    if let Some(region) = &input.primary_region {
+        config.primary_region = Some(region.to_string());
+    }
+    let options = options(&config, input)?;
+    let inputs = inputs(&config, file, input)?;
+    // What cannot become a Machine is said before anything is built or sent.
+    let usage =
+        |error: &dyn std::fmt::Display| Exit::Usage.with(format!("{}: {error}", file.display()));
+    config.machine_configs(&inputs).map_err(|e| usage(&e))?;
+    if !input.dry_run {
+        ensure_app(context, &app).await?;
+    }
+    let image = ensure_image(context, &app, &config, file, input).await?;
+    let groups = config
+        .machine_configs(&Inputs {
+            image: image.clone(),
+            ..inputs
+        })
+        .map_err(|e| usage(&e))?;
+    let primary_region = config
+        .primary_region
+        .as_deref()
+        .map(Region::new)
+        .transpose();
+    let primary_region = primary_region.map_err(|e| usage(&e))?;
+    let source = DeploymentSource::Config {
+        groups,
+        image,
+        primary_region,
+        definition: config.definition(),
+    };
+    Ok(Prepared {
+        app,
+        body: CreateDeployment {
+            source,
+            options,
+            dry_run: false,
+        },
+    })
+}
+
+/// Without a file the newest complete release is deployed again, with what the flags change.
+async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
+    let app = input
+        .app
+        .clone()
+        .ok_or_else(|| Exit::Usage.with("there is no fly.toml here, and no -a"))?;
+    let releases = context.client.releases(&app, 25).await?;
+    let newest = releases.into_iter().find(|r| r.status == ReleaseStatus::Complete).ok_or_else(|| {
+        Exit::Failed.with(format!("{app} has no complete release to deploy again: deploy it from a folder with its fly.toml"))
+    })?;
+    output::say(&format!(
+        "No fly.toml here: deploying the configuration of v{} again",
+        newest.version
+    ));
+    if !input.env.is_empty() || input.primary_region.is_some() {
+        return Err(Exit::Usage
+            .with("--env and --primary-region change a fly.toml, and there is none here"));
+    }
+    let options = options(&AppConfig::default(), input)?;
+    let image = match &input.image {
+        Some(given) => send_or_name(context, &app, given).await?,
+        None => newest
+            .groups
+            .values()
+            .map(|g| g.config.image.clone())
+            .next()
+            .unwrap_or_default(),
+    };
+    let mut groups = newest.groups;
+    for group in groups.values_mut() {
+        group.config.image.clone_from(&image);
+    }
+    let region = newest
+        .definition
+        .get("primary_region")
+        .and_then(|v| v.as_str())
+        .and_then(|r| Region::new(r).ok());
+    let source = DeploymentSource::Config {
+        groups,
+        image,
+        primary_region: region,
+        definition: newest.definition,
+    };
+    Ok(Prepared {
+        app,
+        body: CreateDeployment {
+            source,
+            options,
+            dry_run: false,
+        },
+    })
+}
+
+fn options(config: &AppConfig, input: &DeployInput) -> Result<DeployOptions> {
+    let defaults = DeployOptions::default();
+    let deploy = config.deploy.clone().unwrap_or_default();
+    let strategy = input
+        .strategy
+        .clone()
+        .or(deploy.strategy)
+        .unwrap_or(defaults.strategy.clone());
+    if strategy != "rolling" {
+        return Err(Exit::Usage.with(format!(
+            "strategy {strategy:?} is not offered yet: leave it out, or use rolling"
+        )));
+    }
+    let max_unavailable = input
+        .max_unavailable
+        .or(deploy.max_unavailable)
+        .unwrap_or(defaults.max_unavailable);
+    if max_unavailable <= 0.0 || !max_unavailable.is_finite() {
+        return Err(Exit::Usage.with("--max-unavailable must be greater than 0"));
+    }
+    let wait = match &input.wait_timeout {
+        Some(text) => Some(wait_timeout(text)?),
+        None => deploy.wait_timeout.map(|d| d.to_std().as_secs()),
+    };
+    let vm = &input.vm;
+    let sized = vm.vm_size.is_some()
+        || vm.vm_cpus.is_some()
+        || vm.vm_cpu_kind.is_some()
+        || vm.vm_memory.is_some();
+    Ok(DeployOptions {
+        strategy,
+        max_unavailable,
+        wait_timeout_secs: wait.unwrap_or(defaults.wait_timeout_secs),
+        ha: input.ha.unwrap_or(defaults.ha),
+        rollback: !input.no_rollback,
+        detach: input.detach,
+        smoke_checks: input.smoke_checks.unwrap_or(defaults.smoke_checks),
+        guest: sized
+            .then(|| guest(hangar_api::machine::Guest::default(), vm))
+            .transpose()?,
+    })
+}
+
+/// Reads a time: Go's form, or a bare number of seconds.
+fn wait_timeout(text: &str) -> Result<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    let duration: GoDuration = text
+        .parse()
+        .map_err(|e| Exit::Usage.with(format!("--wait-timeout: {e}")))?;
+    Ok(duration.to_std().as_secs())
+}
+
+fn inputs(config: &AppConfig, file: &Path, input: &DeployInput) -> Result<Inputs> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let mut files = std::collections::BTreeMap::new();
+    for path in config.local_files() {
+        let content = std::fs::read(folder.join(path)).map_err(|e| {
+            Exit::Usage.with(format!("{}: files: read {path}: {e}", file.display()))
+        })?;
+        files.insert(path.to_owned(), content);
+    }
+    Ok(Inputs {
+        image: "unknown".to_owned(),
+        client_version: env!("CARGO_PKG_VERSION").to_owned(),
+        files,
+        env: pairs(&input.env)?.into_iter().collect(),
+    })
+}
+
+async fn ensure_app(context: &Context, app: &AppName) -> Result<()> {
+    match context.client.app(app).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.status() == Some(404) => {
+            output::say(&format!("Creating app {app}"));
+            context.client.create_app(app, None).await?;
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the name of an image that the server has or can pull: `--image`, the file's, or one
+/// that is built now.
+async fn ensure_image(
+    context: &Context,
+    app: &AppName,
+    config: &AppConfig,
+    file: &Path,
+    input: &DeployInput,
+) -> Result<String> {
+    let section = config.build.clone().unwrap_or_default();
+    if let Some(given) = &input.image {
+        return send_or_name(context, app, given).await;
+    }
+    if let Some(image) = section.image {
+        return Ok(image);
+    }
+    let folder = file
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let (folder, dockerfile) = (folder.to_owned(), section.dockerfile);
+    let built = tokio::task::spawn_blocking(move || build::build(&folder, dockerfile.as_deref()))
+        .await
+        .context("build")??;
+    send(context, app, &built.archive).await
+}
+
+/// Takes `--image` as an archive where there is such a file, else as a name.
+async fn send_or_name(context: &Context, app: &AppName, given: &str) -> Result<String> {
+    let path = Path::new(given);
+    let is_archive = path.is_file() || path.join("oci-layout").is_file();
+    if is_archive {
+        send(context, app, path).await
+    } else {
+        Ok(given.to_owned())
+    }
+}
+
+/// Sends an archive; it gets the app's own name, so that the next one takes its place.
+async fn send(context: &Context, app: &AppName, archive: &Path) -> Result<String> {
+    let name = format!("{app}:built");
+    let image = image::import(context, archive, &name).await?;
+    output::say(&format!("Image {} is on the server", image.digest));
+    Ok(name)
+}

@@ -1,0 +1,163 @@
+//! Waiting for a Machine to get where it was asked to go, bounded.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hangar_api::check::Health;
+use hangar_api::id::{AppName, EventId, MachineId};
+use hangar_api::machine::{Machine, MachineState};
+use hangar_client::WaitFor;
+
+use crate::context::Context;
+use crate::error::Exit;
+
+/// Longest wait for one Machine.
+const LIMIT: Duration = Duration::from_secs(300);
+/// Pause between looks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How far to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settle {
+    /// Until it has started.
+    Started,
+    /// Until it has started and passes its checks, if it has any.
+    Healthy,
+}
+
+/// Waits until a Machine is in a state, in steps that the API allows.
+pub(crate) async fn state(
+    context: &Context,
+    app: &AppName,
+    id: &MachineId,
+    state: &str,
+) -> Result<()> {
+    let step = Duration::from_secs(60);
+    let mut last = None;
+    for _ in 0..LIMIT.as_secs() / step.as_secs() {
+        match context
+            .client
+            .wait(
+                app,
+                id,
+                &WaitFor {
+                    state,
+                    version: None,
+                    timeout: step,
+                },
+            )
+            .await
+        {
+            Ok(_) => return Ok(()),
+            Err(error) if error.status() == Some(408) => last = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(last.map_or_else(
+        || Exit::Failed.with(format!("Machine {id} did not get to {state}")),
+        Into::into,
+    ))
+}
+
+/// Waits until a Machine that was just asked to start is up, and healthy if asked.
+pub(crate) async fn settle(
+    context: &Context,
+    app: &AppName,
+    id: &MachineId,
+    how: Settle,
+) -> Result<()> {
+    look(context, app, id, |machine| match machine.state {
+        MachineState::Started if how == Settle::Started || is_healthy(machine) => Look::Done,
+        MachineState::Failed => Look::Failed,
+        MachineState::Stopped if machine.events.iter().any(|e| e.kind == "exit") => Look::Failed,
+        _ => Look::Again,
+    })
+    .await
+}
+
+/// Waits until a Machine has started anew since the event that was its newest.
+pub(crate) async fn restarted(
+    context: &Context,
+    app: &AppName,
+    id: &MachineId,
+    since: Option<&EventId>,
+) -> Result<()> {
+    look(context, app, id, |machine| {
+        let news = machine
+            .events
+            .iter()
+            .take_while(|event| Some(&event.id) != since);
+        let started = news
+            .into_iter()
+            .any(|event| event.kind == "start" && event.status == "started");
+        match machine.state {
+            MachineState::Started if started => Look::Done,
+            MachineState::Failed => Look::Failed,
+            _ => Look::Again,
+        }
+    })
+    .await
+}
+
+enum Look {
+    Done,
+    Failed,
+    Again,
+}
+
+async fn look(
+    context: &Context,
+    app: &AppName,
+    id: &MachineId,
+    judge: impl Fn(&Machine) -> Look,
+) -> Result<()> {
+    let limit = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let machine = context.client.machine(app, id).await?;
+        match judge(&machine) {
+            Look::Done => return Ok(()),
+            Look::Failed => return Err(Exit::Failed.with(trouble(&machine))),
+            Look::Again if tokio::time::Instant::now() > limit => {
+                let text = format!(
+                    "Machine {id} did not come up within {} s: {}",
+                    LIMIT.as_secs(),
+                    trouble(&machine)
+                );
+                return Err(Exit::Failed.with(text));
+            }
+            Look::Again => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+fn is_healthy(machine: &Machine) -> bool {
+    !machine.config.has_checks()
+        || (!machine.checks.is_empty()
+            && machine.checks.iter().all(|c| c.status == Health::Passing))
+}
+
+/// Returns what is known about a Machine that is not well, in a sentence.
+pub(crate) fn trouble(machine: &Machine) -> String {
+    let failing: Vec<String> = machine
+        .checks
+        .iter()
+        .filter(|c| c.status != Health::Passing)
+        .map(|c| format!("check {} says {}", c.name, c.output))
+        .collect();
+    let reason = machine
+        .reason
+        .clone()
+        .into_iter()
+        .chain(failing)
+        .collect::<Vec<_>>()
+        .join("; ");
+    let reason = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    };
+    format!(
+        "Machine {} is {}{reason}; see `hangar logs --machine {}`",
+        machine.id, machine.state, machine.id
+    )
+}

@@ -1,0 +1,103 @@
+//! `hangar releases`.
+
+use anyhow::Result;
+use hangar_api::deployment::{CreateDeployment, DeployOptions, DeploymentSource};
+use hangar_api::release::ReleaseStatus;
+
+use super::follow;
+use crate::args::{AppArgs, ReleasesArgs, ReleasesCommand};
+use crate::context::Context;
+use crate::error::Exit;
+use crate::output::{self, rfc3339};
+
+/// As many as flyctl shows.
+const SHOWN: usize = 25;
+
+pub(super) async fn run(context: &Context, args: ReleasesArgs) -> Result<Exit> {
+    match args.command {
+        Some(ReleasesCommand::Rollback {
+            version,
+            app,
+            detach,
+        }) => {
+            let app = AppArgs {
+                app: app.app.or(args.app.app),
+                config: app.config.or(args.app.config),
+                json: app.json,
+            };
+            rollback(context, &app, version.as_deref(), detach).await
+        }
+        None => list(context, &args.app, args.image).await,
+    }
+}
+
+async fn list(context: &Context, args: &AppArgs, image: bool) -> Result<Exit> {
+    let app = context.app(args).await?.name;
+    let releases = context.client.releases(&app, SHOWN).await?;
+    if args.json {
+        output::json(&releases)?;
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<Vec<String>> = releases
+        .iter()
+        .map(|r| {
+            let mut row = vec![
+                format!("v{}", r.version),
+                r.status.to_string(),
+                r.description.clone(),
+                r.user.clone(),
+                rfc3339(r.created_at),
+            ];
+            row.extend(image.then(|| format!("{}@{}", r.image_ref.repository, r.image_ref.digest)));
+            row
+        })
+        .collect();
+    let mut headers = vec!["Version", "Status", "Description", "User", "Date"];
+    headers.extend(image.then_some("Docker Image"));
+    output::table(None, &headers, &rows)?;
+    Ok(Exit::Done)
+}
+
+async fn rollback(
+    context: &Context,
+    args: &AppArgs,
+    version: Option<&str>,
+    detach: bool,
+) -> Result<Exit> {
+    let app = context.app(args).await?.name;
+    let version = match version {
+        Some(text) => text.trim_start_matches('v').parse().map_err(|_| {
+            Exit::Usage.with(format!(
+                "{text:?} is not a release: say its number, such as v3 (see `hangar releases`)"
+            ))
+        })?,
+        None => before_current(context, args).await?,
+    };
+    output::say(&format!("Rolling {app} back to v{version}"));
+    let body = CreateDeployment {
+        source: DeploymentSource::Release { version },
+        options: DeployOptions {
+            detach,
+            ..DeployOptions::default()
+        },
+        dry_run: false,
+    };
+    let deployment = context.client.create_deployment(&app, &body).await?;
+    follow::to_the_end(context, deployment, detach).await
+}
+
+/// Returns the complete release before the newest complete one.
+async fn before_current(context: &Context, args: &AppArgs) -> Result<u64> {
+    let app = context.app(args).await?.name;
+    let releases = context.client.releases(&app, SHOWN).await?;
+    let mut complete = releases
+        .iter()
+        .filter(|r| r.status == ReleaseStatus::Complete)
+        .map(|r| r.version);
+    let (_current, before) = (complete.next(), complete.next());
+    before.ok_or_else(|| {
+        Exit::Failed.with(format!(
+            "{app} has no earlier complete release to go back to"
+        ))
+    })
+}

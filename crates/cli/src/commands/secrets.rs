@@ -1,0 +1,122 @@
+//! `hangar secrets`.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use anyhow::{Context as _, Result};
+use hangar_api::deployment::{CreateDeployment, DeployOptions, DeploymentSource};
+use hangar_api::id::AppName;
+use hangar_api::secret::SecretsUpdate;
+use hangar_client::MachineFilter;
+use serde_json::json;
+
+use super::follow;
+use super::machine::pairs;
+use crate::args::{AppArgs, SecretsArgs, SecretsCommand};
+use crate::context::Context;
+use crate::error::Exit;
+use crate::output;
+
+mod lines;
+
+pub(super) async fn run(context: &Context, command: SecretsCommand) -> Result<Exit> {
+    match command {
+        SecretsCommand::List(args) => list(context, &args).await,
+        SecretsCommand::Set { secrets, how } => {
+            let values = pairs(&secrets)?
+                .into_iter()
+                .map(|(name, value)| (name, Some(value)))
+                .collect();
+            apply(context, values, &how).await
+        }
+        SecretsCommand::Unset { names, how } => {
+            apply(
+                context,
+                names.into_iter().map(|name| (name, None)).collect(),
+                &how,
+            )
+            .await
+        }
+        SecretsCommand::Import { how } => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("read secrets from standard input")?;
+            let values = lines::parse(&text).map_err(|error| Exit::Usage.with(error))?;
+            apply(
+                context,
+                values
+                    .into_iter()
+                    .map(|(name, value)| (name, Some(value)))
+                    .collect(),
+                &how,
+            )
+            .await
+        }
+    }
+}
+
+async fn list(context: &Context, args: &AppArgs) -> Result<Exit> {
+    let app = context.app(args).await?.name;
+    let secrets = context.client.secrets(&app).await?.secrets;
+    if args.json {
+        let all: Vec<_> = secrets
+            .iter()
+            .map(|s| json!({"name": s.name, "digest": s.digest}))
+            .collect();
+        output::json(&all)?;
+    } else {
+        let rows: Vec<Vec<String>> = secrets
+            .into_iter()
+            .map(|s| vec![s.name, s.digest])
+            .collect();
+        output::table(None, &["Name", "Digest"], &rows)?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn apply(
+    context: &Context,
+    values: BTreeMap<String, Option<String>>,
+    how: &SecretsArgs,
+) -> Result<Exit> {
+    let app = context.app(&how.app).await?.name;
+    if values.is_empty() {
+        return Err(Exit::Usage.with("no secrets were given"));
+    }
+    context
+        .client
+        .update_secrets(&app, &SecretsUpdate { values })
+        .await?;
+    if how.stage {
+        output::data(
+            "Secrets have been staged, but not set on VMs. Deploy or update machines in this app for the secrets to take effect.",
+        )?;
+        return Ok(Exit::Done);
+    }
+    restart(context, &app, how.detach).await
+}
+
+/// Takes the new secrets to the Machines: a restart-only deployment.
+async fn restart(context: &Context, app: &AppName, detach: bool) -> Result<Exit> {
+    let machines = context
+        .client
+        .machines(app, &MachineFilter::default())
+        .await?;
+    if !machines.iter().any(|m| m.config.is_managed()) {
+        output::data("Secrets are staged for the first deployment")?;
+        return Ok(Exit::Done);
+    }
+    let body = CreateDeployment {
+        source: DeploymentSource::Restart {
+            description: "Secrets".to_owned(),
+        },
+        options: DeployOptions {
+            detach,
+            ..DeployOptions::default()
+        },
+        dry_run: false,
+    };
+    let deployment = context.client.create_deployment(app, &body).await?;
+    follow::to_the_end(context, deployment, detach).await
+}

@@ -1,0 +1,121 @@
+//! `hangar server`, and what `dev` shares with it.
+
+use anyhow::{Context as _, Result};
+use hangar_api::env::Env;
+use hangar_node::{Node, NodeConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::args::{LogFormat, NodeArgs, ServerArgs};
+use crate::context::{self, ServerFile};
+use crate::error::Exit;
+use crate::output;
+
+pub(super) fn run(args: &ServerArgs) -> Result<Exit> {
+    start_logging(&args.node);
+    runtime()?.block_on(async {
+        let mut stop = StopSignal::new()?;
+        let node = start(&args.node).await?;
+        let edge = node.edge();
+        output::say(&format!("Hangar's API is at {}, its token in {}", node.url(), node.token_file().display()));
+        for (external, reason) in &edge.refused {
+            output::say(&format!("Port {external} is not served: {reason}"));
+        }
+        tokio::select! {
+            biased;
+            () = stop.wait() => tracing::info!("stopping: Machines go on running"),
+            role = node.failed() => {
+                node.shutdown().await;
+                return Err(Exit::Failed.with(format!("the {role} role ended by itself; its last log lines say why")));
+            }
+        }
+        node.shutdown().await;
+        Ok(Exit::Done)
+    })
+}
+
+/// Starts every role in this process and says where to find it.
+pub(super) async fn start(args: &NodeArgs) -> Result<Node> {
+    let config = NodeConfig {
+        data_dir: args.data_dir.clone(),
+        listen: args.listen,
+        edge: args.edge,
+        domain: args.domain.to_lowercase(),
+        slots: args.hosts.clone(),
+        dns_upstreams: args.dns_upstreams.clone(),
+        insecure_registries: args.insecure_registries.clone(),
+    };
+    let node = Node::start(config, Env::real())
+        .await
+        .context("start the server")?;
+    let file = ServerFile {
+        url: node.url(),
+        token_file: node.token_file(),
+    };
+    context::announce(&file, &args.data_dir)?;
+    Ok(node)
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")
+}
+
+/// Logs to standard error: standard output stays data.
+pub(super) fn start_logging(args: &NodeArgs) {
+    let level = LevelFilter::from_level(args.log_level);
+    // Libraries speak up only when something is wrong with them.
+    let libraries = level.min(LevelFilter::WARN);
+    let filter = Targets::new()
+        .with_default(libraries)
+        .with_target("hangar", level);
+    let filter = [
+        "api", "server", "host", "proxy", "dns", "store", "image", "node", "deploy", "cli",
+    ]
+    .iter()
+    .fold(filter, |f, role| {
+        f.with_target(format!("hangar_{role}"), level)
+    });
+    let registry = tracing_subscriber::registry().with(filter);
+    match args.log_format {
+        LogFormat::Text => registry
+            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+            .init(),
+        LogFormat::Json => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .json()
+                    .with_writer(std::io::stderr),
+            )
+            .init(),
+    }
+}
+
+/// SIGTERM and SIGINT: both ask to stop.
+pub(super) struct StopSignal {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+// === impl StopSignal ===
+
+impl StopSignal {
+    pub(super) fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("listen for signals");
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    pub(super) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
