@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use hangar_api::catalog::{Catalog, CatalogApp, CatalogMachine, Phase};
 use hangar_api::id::{AppName, MachineId, Region};
@@ -23,6 +24,10 @@ use crate::registry::Registry;
 
 /// Most external ports of one app; a service with a wider range is named by `unsupported`.
 pub(crate) const MAX_PORTS_PER_APP: usize = 256;
+
+/// How long a Machine that has just gone down is waited for, before it counts as down: within a
+/// restart or an update the Catalog may show it so for a moment.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// A snapshot, ready to be looked up.
 #[derive(Debug, Default)]
@@ -106,8 +111,10 @@ pub(crate) enum State {
     Unhealthy,
     Coming,
     Draining,
+    /// Down. Until `settled` it may be on its way from one generation to the next.
     Down {
         autostart: bool,
+        settled: Instant,
     },
 }
 
@@ -186,8 +193,11 @@ impl Candidate {
             State::WarmingUntil(_) | State::Unhealthy => Status::Unhealthy,
             State::Coming => Status::Coming,
             State::Draining => Status::Draining,
-            State::Down { autostart: true } => Status::Startable,
-            State::Down { autostart: false } => Status::Down,
+            State::Down { settled, .. } if now() < settled => Status::Coming,
+            State::Down {
+                autostart: true, ..
+            } => Status::Startable,
+            State::Down { .. } => Status::Down,
         };
         View {
             status,
@@ -245,9 +255,10 @@ impl Builder<'_> {
     fn app(&self, source: &Arc<CatalogApp>, before: Option<&App>) -> App {
         let mut groups: BTreeMap<u16, Group> = BTreeMap::new();
         for machine in &source.machines {
-            self.registry.observe(machine, self.now);
+            let alive = self.registry.observe(machine, self.now);
+            let settled = alive.map_or(self.now, |at| at + SETTLING);
             if !machine.route.cordoned {
-                self.machine(source, machine, before, &mut groups);
+                self.machine(source, machine, settled, before, &mut groups);
             }
         }
         for old in before.iter().flat_map(|app| app.groups.iter()) {
@@ -274,6 +285,7 @@ impl Builder<'_> {
         &self,
         source: &CatalogApp,
         machine: &CatalogMachine,
+        settled: Instant,
         before: Option<&App>,
         groups: &mut BTreeMap<u16, Group>,
     ) {
@@ -307,7 +319,7 @@ impl Builder<'_> {
                     if last.is_some_and(|c| c.machine == machine.route.id) {
                         continue;
                     }
-                    let candidate = self.candidate(machine, service, port, healthy);
+                    let candidate = self.candidate(machine, settled, service, port, healthy);
                     // Those that run say how the port is spoken to.
                     if group.candidates.is_empty() || candidate.state == State::Ready {
                         group.policy = Policy::of(port);
@@ -321,6 +333,7 @@ impl Builder<'_> {
     fn candidate(
         &self,
         machine: &CatalogMachine,
+        settled: Instant,
         service: &Service,
         port: &Port,
         healthy: bool,
@@ -335,7 +348,7 @@ impl Builder<'_> {
         };
         let autostart = service.allows_autostart() && !route.standby;
         let state = match (live.phase, &seen) {
-            (Phase::Down, _) => State::Down { autostart },
+            (Phase::Down, _) => State::Down { autostart, settled },
             (Phase::Draining, _) => State::Draining,
             (Phase::Coming, _) | (Phase::Up, None) => State::Coming,
             (Phase::Up, Some(_)) if healthy => State::Ready,
@@ -446,6 +459,3 @@ fn feed_queues(groups: &[Arc<Group>]) {
         load.feed(queues);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -78,14 +78,24 @@ pub(crate) async fn accept(core: Arc<Core>, door: Door) {
         }
     };
     let mut failures = 0_u32;
+    // Once the door is closed: those that the kernel took, and no more.
+    let mut last = BACKLOG;
     loop {
         let Ok(place) = door.places.clone().acquire_owned().await else {
             return;
         };
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept() => accepted,
-            () = door.closed.cancelled() => return,
+        let accepted = if door.closed.is_cancelled() {
+            last -= 1;
+            match tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+                Ok(accepted) if last > 0 => accepted,
+                _ => return,
+            }
+        } else {
+            tokio::select! {
+                biased;
+                () = door.closed.cancelled() => continue,
+                accepted = listener.accept() => accepted,
+            }
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -105,9 +115,6 @@ pub(crate) async fn accept(core: Arc<Core>, door: Door) {
                 failures = failures.wrapping_add(1);
                 drop(place);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                if door.closed.is_cancelled() {
-                    return;
-                }
             }
         }
     }

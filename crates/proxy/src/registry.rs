@@ -8,12 +8,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hangar_api::catalog::{CatalogMachine, Phase};
 use hangar_api::id::MachineId;
 use tokio::time::Instant;
 
 use crate::load::Load;
+
+/// How long a Machine that is down is remembered to have been alive.
+const TIDY_AFTER: Duration = Duration::from_secs(60);
 
 /// The loads of all Machines.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ struct Entry {
     was_healthy: BTreeSet<u16>,
     /// Of the start that is up, and older ones while something is in flight to them.
     loads: Vec<Arc<Load>>,
+    /// When it was last seen other than down.
+    last_alive: Option<Instant>,
     /// A drain that the Catalog does not show yet.
     closing: Option<Closing>,
     /// No longer in the Catalog.
@@ -64,11 +70,16 @@ impl Registry {
     }
 
     /// Takes in a Machine of a snapshot: closes or opens its loads.
-    pub(crate) fn observe(&self, machine: &CatalogMachine, now: Instant) {
+    ///
+    /// Returns when it was last seen other than down.
+    pub(crate) fn observe(&self, machine: &CatalogMachine, now: Instant) -> Option<Instant> {
         let live = &machine.live;
         let mut machines = self.lock();
         let entry = machines.entry(machine.route.id.clone()).or_default();
         entry.gone = false;
+        if live.phase != Phase::Down {
+            entry.last_alive = Some(now);
+        }
         if live.phase == Phase::Up && live.address.is_some() {
             entry.is_up(live.starts, now);
             for service in live.services.iter().filter(|s| s.healthy) {
@@ -78,6 +89,7 @@ impl Registry {
             entry.is_not_up(live.starts);
         }
         entry.prune();
+        entry.last_alive
     }
 
     /// Returns the load of a service of a Machine that is up, a new one where there is none.
@@ -153,7 +165,9 @@ impl Registry {
             entry.prune();
             !(entry.loads.is_empty()
                 && entry.closing.is_none()
-                && (entry.gone || entry.up.is_none()))
+                && (entry.gone
+                    || (entry.up.is_none()
+                        && entry.last_alive.is_none_or(|at| at + TIDY_AFTER < now))))
         });
         expired
     }

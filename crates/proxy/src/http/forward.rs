@@ -45,10 +45,17 @@ pub(crate) async fn handle(
         Ok(group) => {
             let id = request_id(&core, &group.region);
             let answer = forward(&core, &client, &group, &id, request).await;
-            (id, answer.map_err(|refusal| answer::refusal(&refusal)))
+            let answer = answer.map_err(|refusal| {
+                let (code, reason) = (refusal.code, &refusal.text);
+                tracing::debug!(app = %group.app, code, reason, "request refused");
+                answer::refusal(&refusal)
+            });
+            (id, answer)
         }
         Err(answer) => {
-            let region = HeaderValue::from_static("local");
+            let region = core.shared.config.regions.first();
+            let region = region.and_then(|region| HeaderValue::from_str(region.as_str()).ok());
+            let region = region.unwrap_or_else(|| HeaderValue::from_static("local"));
             (request_id(&core, &region), Err(*answer))
         }
     };

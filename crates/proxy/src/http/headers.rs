@@ -37,8 +37,10 @@ const CLIENTS_OWN: [&str; 6] = [
 
 /// Returns whether a request asks to go over to another protocol.
 pub(crate) fn asks_upgrade(parts: &Parts) -> bool {
+    // HTTP/2 by upgrade would carry requests past everything that is done to them here.
+    let known = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"h2c");
     parts.version == Version::HTTP_11
-        && parts.headers.contains_key(UPGRADE)
+        && parts.headers.get(UPGRADE).is_some_and(known)
         && has_token(&parts.headers, "upgrade")
 }
 

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::*;
 use hangar_api::catalog::{Liveness, MachineRoute};
 use hangar_api::id::{GroupName, HostId, Region};

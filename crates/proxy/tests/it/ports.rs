@@ -1,0 +1,104 @@
+//! Where external ports are bound.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use crate::rig::{Client, Rig, SOON, Server, fresh_address, service, up};
+
+#[tokio::test]
+async fn a_taken_port_moves_to_a_stable_other_one_and_stays_there_after_a_restart() {
+    let one = Server::start("one").await;
+    let address = fresh_address();
+    let taken = std::net::TcpListener::bind((address, 8080)).unwrap();
+    let on_8080 = crate::rig::web();
+    let rig = Rig::start_with(|config| config.address = address.into());
+    rig.app("app", vec![up(1, one.address, &on_8080)]).await;
+    let edge = rig.proxy.edge().borrow().clone();
+    assert_eq!(edge.ports[&8080], 18080);
+    let client = Client::new((address, 18080).into(), "app.localhost".to_owned());
+    let answer = client.get("/headers").await;
+    assert!(
+        answer.body.contains("fly-forwarded-port: 8080\n"),
+        "{}",
+        answer.body
+    );
+    assert!(
+        answer.body.contains("x-forwarded-port: 18080\n"),
+        "{}",
+        answer.body
+    );
+    rig.proxy.shutdown(SOON).await;
+    drop(taken);
+    let file = rig.dir.path().join("edge.json");
+    let again = Rig::start_with(|config| {
+        config.address = address.into();
+        config.ports_file = file;
+    });
+    again.app("app", vec![up(1, one.address, &on_8080)]).await;
+    assert_eq!(again.proxy.edge().borrow().ports[&8080], 18080);
+    assert_eq!(client.get("/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_port_of_another_proxy_counts_as_taken() {
+    let one = Server::start("one").await;
+    let first = Rig::start();
+    first
+        .app("app", vec![up(1, one.address, &crate::rig::web())])
+        .await;
+    let second = Rig::start_with(|config| config.address = first.address.into());
+    second
+        .app("app", vec![up(1, one.address, &crate::rig::web())])
+        .await;
+    assert_eq!(second.proxy.edge().borrow().ports[&8080], 18080);
+}
+
+#[tokio::test]
+async fn a_port_that_cannot_be_bound_is_named_with_the_reason() {
+    let one = Server::start("one").await;
+    // TEST-NET-1 is no address of this machine.
+    let rig = Rig::start_with(|config| config.address = [192, 0, 2, 1].into());
+    rig.app("app", vec![up(1, one.address, &crate::rig::web())])
+        .await;
+    let edge = rig.proxy.edge().borrow().clone();
+    assert!(edge.ports.is_empty());
+    assert!(
+        edge.refused[&8080].contains("not one of this machine"),
+        "{edge:?}"
+    );
+}
+
+#[tokio::test]
+async fn listeners_follow_the_catalog_and_two_services_do_not_meet() {
+    let rig = Rig::start();
+    let one = Server::start("one").await;
+    let both = service(json!({
+        "internal_port": Server::PORT,
+        "ports": [{"port": 9000, "handlers": ["http"]}, {"start_port": 9001, "end_port": 9003}],
+    }));
+    rig.app("app", vec![up(1, one.address, &both)]).await;
+    let ports: Vec<u16> = rig.proxy.edge().borrow().ports.keys().copied().collect();
+    assert_eq!(ports, [9000, 9001, 9002, 9003]);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_of_a_port_wait_until_one_ends() {
+    let rig = Rig::start_with(|config| {
+        config.cores = 1;
+        config.limits.connections_per_port = 2;
+    });
+    let one = Server::start("one").await;
+    rig.app("app", vec![up(1, one.address, &crate::rig::web())])
+        .await;
+    let client = rig.client("app");
+    let (first, second) = (
+        client.connect().await.unwrap(),
+        client.connect().await.unwrap(),
+    );
+    crate::rig::until("both are taken", || rig.proxy.connections() == 2).await;
+    let mut third = client.spawn_get("/");
+    assert!(crate::rig::stays_pending(&mut third).await);
+    drop(first);
+    assert_eq!(third.await.unwrap().status, StatusCode::OK);
+    drop(second);
+}
