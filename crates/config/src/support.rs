@@ -1,0 +1,397 @@
+//! What a fly.toml may ask for and Hangar does not do: one table, and nothing is ignored in
+//! silence.
+//!
+//! A row is *refused* where going on would lose data or run something wrong, and *named* where
+//! the app runs without it. The table also feeds the reference of differences.
+
+use crate::problem::Severity;
+use crate::raw::{Node, Value};
+use crate::read::Reader;
+
+/// What happens to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The file is refused.
+    Refused,
+    /// It is named in one line, and the deployment goes on without it.
+    Named,
+}
+
+/// A key that is not acted on.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The key, with `[]` for items of lists.
+    pub path: &'static str,
+    /// What happens.
+    pub kind: Kind,
+    /// Why, or what to do instead.
+    pub why: &'static str,
+    /// For which values; all others are acted on.
+    when: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    Always,
+    /// Not off, not false and not 0.
+    On,
+    /// Not `rolling`.
+    NotRolling,
+    /// This text, or a list that holds it.
+    Is(&'static str),
+}
+
+/// A key that a file has and that is not acted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The key, such as `http_service.auto_stop_machines`.
+    pub path: String,
+    /// Its line.
+    pub line: Option<usize>,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// Most keys named in the line; the rest are counted.
+const MAX_NAMED: usize = 20;
+
+const fn refused(path: &'static str, why: &'static str) -> Row {
+    Row {
+        path,
+        kind: Kind::Refused,
+        why,
+        when: When::Always,
+    }
+}
+
+const fn named(path: &'static str, when: When, why: &'static str) -> Row {
+    Row {
+        path,
+        kind: Kind::Named,
+        why,
+        when,
+    }
+}
+
+const VOLUMES: &str = "volumes are not there yet, and an app that expects one would lose its data";
+const TEST_MACHINES: &str = "test machines are not run; health checks gate the deploy";
+const IDLE: &str = "idle Machines stay up";
+const OPTIONS: &str = "the proxy passes it through unchanged";
+const DEFAULT: &str = "the default is used";
+
+/// All keys that are not acted on.
+pub const TABLE: &[Row] = &[
+    refused("mounts", VOLUMES),
+    refused("mount", VOLUMES),
+    refused(
+        "deploy.release_command",
+        "release commands are not run yet, and the app would start without it; run it by `machine exec`",
+    ),
+    refused(
+        "machine_config",
+        "several containers in one Machine are not there yet",
+    ),
+    refused(
+        "experimental.machine_config",
+        "several containers in one Machine are not there yet",
+    ),
+    refused(
+        "container",
+        "several containers in one Machine are not there yet",
+    ),
+    refused(
+        "build.compose",
+        "several containers in one Machine are not there yet",
+    ),
+    refused("vm[].gpu_kind", "there are no GPUs here"),
+    refused("vm[].gpus", "there are no GPUs here"),
+    Row {
+        path: "services[].protocol",
+        kind: Kind::Refused,
+        why: "the proxy forwards TCP only",
+        when: When::Is("udp"),
+    },
+    Row {
+        path: "services[].ports[].handlers",
+        kind: Kind::Refused,
+        why: "the proxy_proto handler is not there yet, and the app would wait for its header",
+        when: When::Is("proxy_proto"),
+    },
+    Row {
+        path: "services[].ports[].handlers",
+        kind: Kind::Refused,
+        why: "the pg_tls handler is not there yet",
+        when: When::Is("pg_tls"),
+    },
+    named(
+        "deploy.strategy",
+        When::NotRolling,
+        "Machines are replaced by the rolling strategy",
+    ),
+    named(
+        "deploy.release_command_timeout",
+        When::Always,
+        "there is no release command",
+    ),
+    named(
+        "deploy.release_command_vm",
+        When::Always,
+        "there is no release command",
+    ),
+    named(
+        "deploy.seed_command",
+        When::Always,
+        "only `launch` would run it",
+    ),
+    named("http_service.auto_stop_machines", When::On, IDLE),
+    named("services[].auto_stop_machines", When::On, IDLE),
+    named("http_service.min_machines_running", When::On, IDLE),
+    named("services[].min_machines_running", When::On, IDLE),
+    named("http_service.machine_checks", When::Always, TEST_MACHINES),
+    named("services[].machine_checks", When::Always, TEST_MACHINES),
+    named("machine_checks", When::Always, TEST_MACHINES),
+    named("http_service.http_options.compress", When::On, OPTIONS),
+    named("http_service.http_options.response", When::Always, OPTIONS),
+    named(
+        "http_service.http_options.replay_cache",
+        When::Always,
+        OPTIONS,
+    ),
+    named(
+        "http_service.http_options.idle_timeout",
+        When::Always,
+        DEFAULT,
+    ),
+    named(
+        "http_service.http_options.headers_read_timeout",
+        When::Always,
+        DEFAULT,
+    ),
+    named("http_service.tls_options.versions", When::Always, DEFAULT),
+    named(
+        "http_service.tls_options.default_self_signed",
+        When::Always,
+        DEFAULT,
+    ),
+    named(
+        "services[].ports[].http_options.compress",
+        When::On,
+        OPTIONS,
+    ),
+    named(
+        "services[].ports[].http_options.response",
+        When::Always,
+        OPTIONS,
+    ),
+    named(
+        "services[].ports[].http_options.replay_cache",
+        When::Always,
+        OPTIONS,
+    ),
+    named(
+        "services[].ports[].http_options.idle_timeout",
+        When::Always,
+        DEFAULT,
+    ),
+    named(
+        "services[].ports[].http_options.headers_read_timeout",
+        When::Always,
+        DEFAULT,
+    ),
+    named(
+        "services[].ports[].tls_options.versions",
+        When::Always,
+        DEFAULT,
+    ),
+    named(
+        "services[].ports[].tls_options.default_self_signed",
+        When::Always,
+        DEFAULT,
+    ),
+    named(
+        "services[].ports[].proxy_proto_options",
+        When::Always,
+        "there is no proxy_proto handler",
+    ),
+    named("statics", When::Always, "the app serves its files itself"),
+    named("metrics", When::Always, "the endpoint is not scraped"),
+    named("metric", When::Always, "the endpoint is not scraped"),
+    named(
+        "experimental.metrics_port",
+        When::Always,
+        "the endpoint is not scraped",
+    ),
+    named(
+        "experimental.metrics_path",
+        When::Always,
+        "the endpoint is not scraped",
+    ),
+    named(
+        "swap_size_mb",
+        When::Always,
+        "Machines use the host's swap as the host is set up",
+    ),
+    named(
+        "console_command",
+        When::Always,
+        "there is no `console` yet; use `machine exec`",
+    ),
+    named(
+        "host_dedication_id",
+        When::Always,
+        "there are no dedicated hosts",
+    ),
+    named(
+        "vm[].host_dedication_id",
+        When::Always,
+        "there are no dedicated hosts",
+    ),
+    named(
+        "vm[].persist_rootfs",
+        When::Always,
+        "a start resets the root file system",
+    ),
+    named(
+        "vm[].kernel_args",
+        When::Always,
+        "Machines share the host's kernel",
+    ),
+    named("vm[].max_memory_mb", When::Always, "memory does not grow"),
+    named(
+        "experimental.auto_rollback",
+        When::Always,
+        "a failed deploy is always put back",
+    ),
+    named("experimental.enable_consul", When::On, "there is no Consul"),
+    named("experimental.enable_etcd", When::On, "there is no etcd"),
+    named(
+        "experimental.lazy_load_images",
+        When::On,
+        "images are loaded before the start",
+    ),
+    named("experimental.attached", When::Always, "nothing is attached"),
+    named(
+        "build.builder",
+        When::Always,
+        "build the image yourself, or give a Dockerfile",
+    ),
+    named(
+        "build.buildpacks",
+        When::Always,
+        "build the image yourself, or give a Dockerfile",
+    ),
+    named(
+        "build.builtin",
+        When::Always,
+        "build the image yourself, or give a Dockerfile",
+    ),
+    named(
+        "build.settings",
+        When::Always,
+        "there are no built-in builders",
+    ),
+    named(
+        "build.compression",
+        When::Always,
+        "layers are kept as the builder made them",
+    ),
+    named(
+        "build.compression_level",
+        When::Always,
+        "layers are kept as the builder made them",
+    ),
+];
+
+/// Returns the one line that names them all.
+#[must_use]
+pub fn line(named: &[Named]) -> Option<String> {
+    if named.is_empty() {
+        return None;
+    }
+    let shown = named.iter().take(MAX_NAMED).map(|n| match n.line {
+        Some(line) => format!("{} (line {line}: {})", n.path, n.why),
+        None => format!("{} ({})", n.path, n.why),
+    });
+    let mut text = format!("not acted on yet: {}", shown.collect::<Vec<_>>().join(", "));
+    if named.len() > MAX_NAMED {
+        text.push_str(&format!(" and {} more", named.len() - MAX_NAMED));
+    }
+    Some(text)
+}
+
+/// Refuses what must be refused and returns what is to be named.
+pub(crate) fn find(reader: &Reader<'_>, root: &Node) -> Vec<Named> {
+    let mut found = Vec::new();
+    for row in TABLE {
+        let parts: Vec<&str> = row.path.split('.').collect();
+        walk(root, &parts, "", &mut |path, node| {
+            if !row.when.holds(&node.value) {
+                return;
+            }
+            match row.kind {
+                Kind::Refused => {
+                    let message = format!("is not supported: {}", row.why);
+                    reader.tell(Severity::Error, path, &node.span, message, None);
+                }
+                Kind::Named => found.push(Named {
+                    path: path.to_owned(),
+                    line: reader.line(&node.span),
+                    why: row.why,
+                }),
+            }
+        });
+    }
+    found.sort_by_key(|n| n.line);
+    found
+}
+
+fn walk(node: &Node, parts: &[&str], path: &str, visit: &mut dyn FnMut(&str, &Node)) {
+    let Some((first, rest)) = parts.split_first() else {
+        return visit(path, node);
+    };
+    let name = first.trim_end_matches("[]");
+    let Some(next) = node.get(name) else { return };
+    let here = if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    };
+    match &next.value {
+        // Switched off or empty: nothing is asked for.
+        Value::Null => {}
+        Value::List(items) if items.is_empty() => {}
+        Value::List(items) if first.ends_with("[]") => {
+            for (i, item) in items.iter().enumerate() {
+                walk(item, rest, &format!("{here}[{i}]"), visit);
+            }
+        }
+        _ => walk(next, rest, &here, visit),
+    }
+}
+
+// === impl When ===
+
+impl When {
+    fn holds(self, value: &Value) -> bool {
+        match self {
+            Self::Always => true,
+            Self::On => match value {
+                Value::Bool(on) => *on,
+                Value::Text(text) => !matches!(text.as_str(), "off" | ""),
+                Value::Int(number) => *number != 0,
+                Value::Float(number) => *number != 0.0,
+                _ => true,
+            },
+            Self::NotRolling => {
+                !matches!(value, Value::Text(t) if matches!(t.as_str(), "rolling" | ""))
+            }
+            Self::Is(wanted) => match value {
+                Value::Text(text) => text == wanted,
+                Value::List(items) => items
+                    .iter()
+                    .any(|i| matches!(&i.value, Value::Text(t) if t == wanted)),
+                _ => false,
+            },
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What is said of a file that is wrong: all of it at once, with the line, and what to write.
+
+use hangar_config::support::{Kind, TABLE};
+use hangar_config::{Format, load};
+
+use crate::said;
+
+#[test]
+fn a_syntax_error_shows_its_line_and_place() {
+    let loaded = load("app = \"a\"\n[env\nA = 1\n", Format::Toml);
+    let text = said(&loaded).join("\n");
+    assert!(text.starts_with("error: line 2 column 5: "), "{text}");
+    assert!(text.contains("2 | [env\n"), "{text}");
+    assert!(text.ends_with('^'), "{text}");
+    let json = load("{\n  \"app\": }\n", Format::Json);
+    assert!(
+        said(&json)[0].starts_with("error: line 2 column"),
+        "{:?}",
+        said(&json)
+    );
+    assert!(said(&load("a: b", Format::Yaml))[0].contains("hint: write it as fly.toml"));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text = r#"app = "My_App"
+kill_timeout = "5"
+[processes]
+web = "it's"
+worker = "w"
+[http_service]
+internal_port = "eighty"
+processes = ["wbe"]
+[[services]]
+internal_port = 1
+[checks.alive]
+type = "ping"
+interval = "1s"
+[[restart]]
+policy = "sometimes"
+[deploy]
+strategy = "yolo"
+"#;
+    let loaded = load(text, Format::Toml);
+    assert!(!loaded.is_valid());
+    let errors: Vec<String> = loaded
+        .problems
+        .iter()
+        .filter(|p| p.is_error())
+        .map(ToString::to_string)
+        .collect();
+    let starts = [
+        "error: line 1 column 7: app: app name \"My_App\" is not valid",
+        "error: line 2 column 16: kill_timeout: invalid duration \"5\"",
+        "error: line 4 column 7: processes.web: Could not parse command for 'web' process group",
+        "error: line 7 column 17: http_service.internal_port: must be a whole number, not a text",
+        "error: line 8 column 13: http_service.processes: Service specifies 'wbe'",
+        "error: line 9 column 1: services[0]: Service has no processes set but app has 2",
+        "error: line 11 column 1: checks.alive: Can't process top level check 'alive'",
+        "error: line 13 column 12: checks.alive.interval: Check 'alive' interval is too short: 1s",
+        "error: line 14 column 1: restart[0]: invalid restart policy: sometimes",
+        "error: line 17 column 12: deploy.strategy: unsupported deployment strategy 'yolo'",
+    ];
+    for (error, start) in errors.iter().zip(starts) {
+        assert!(error.starts_with(start), "{error}\nshould be\n{start}");
+    }
+    assert_eq!(errors.len(), starts.len(), "{errors:#?}");
+    assert!(
+        errors[4].contains("hint: did you mean web?"),
+        "{}",
+        errors[4]
+    );
+}
+
+#[test]
+fn an_unknown_key_is_a_warning_that_guesses_what_was_meant() {
+    let text = "[http_service]\ninternal_port = 1\nforce_htps = true\nmax_machines_running = 3\n[[services]]\ninternal_prot = 2\n[banana]\n";
+    let loaded = load(text, Format::Toml);
+    assert!(loaded.is_valid());
+    let all = said(&loaded).join("\n");
+    for part in [
+        "line 3 column 1: http_service.force_htps: is not a key that is known here",
+        "hint: did you mean force_https?",
+        "line 4 column 1: http_service.max_machines_running",
+        "hint: Machines are only added by `scale count`",
+        "services[0].internal_prot",
+        "hint: did you mean internal_port?",
+        "line 7 column 2: banana",
+    ] {
+        assert!(all.contains(part), "{part} not in\n{all}");
+    }
+}
+
+#[test]
+fn one_bracket_too_few_says_so() {
+    let loaded = load("[restart]\npolicy = \"always\"\n", Format::Toml);
+    let text = said(&loaded).join("\n");
+    assert!(
+        text.contains("hint: write [[restart]] with two brackets"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_typing_error_in_a_sections_groups_is_warned_of() {
+    let text = "[processes]\nweb = 'w'\n[[vm]]\nsize = 'shared-cpu-1x'\nprocesses = ['wep']\n[checks.c]\ntype = 'tcp'\nport = 1\nprocesses = ['x']";
+    let loaded = load(text, Format::Toml);
+    assert!(loaded.is_valid());
+    let text = said(&loaded).join("\n");
+    assert!(
+        text.contains("line 5 column 13: vm[0].processes: is for process group 'wep'"),
+        "{text}"
+    );
+    assert!(text.contains("did you mean web?"), "{text}");
+    assert!(text.contains("checks.c.processes"), "{text}");
+}
+
+#[test]
+fn a_size_or_check_that_no_machine_can_have_is_told_before_the_deploy() {
+    let size = load("[[vm]]\nsize = 'huge'", Format::Toml);
+    assert!(
+        said(&size)[0].contains("unknown size \"huge\""),
+        "{:?}",
+        said(&size)
+    );
+    let check = load("[checks.c]\ntype = 'tcp'", Format::Toml);
+    assert!(
+        said(&check)[0].contains("no port set"),
+        "{:?}",
+        said(&check)
+    );
+}
+
+#[test]
+fn the_values_of_env_are_never_shown() {
+    let loaded = load("[env]\nPASSWORD = \"hunter2\\u0000\"\n", Format::Toml);
+    assert!(!loaded.is_valid());
+    assert!(!said(&loaded).join("\n").contains("hunter2"));
+}
+
+#[test]
+fn what_is_not_acted_on_is_named_in_one_line_or_refused() {
+    let text = r#"
+console_command = "sh"
+[http_service]
+internal_port = 1
+auto_stop_machines = "stop"
+min_machines_running = 0
+[deploy]
+strategy = "bluegreen"
+[[metrics]]
+port = 9
+path = "/m"
+"#;
+    let loaded = load(text, Format::Toml);
+    assert!(loaded.is_valid());
+    assert_eq!(
+        loaded.not_acted_on().unwrap(),
+        "not acted on yet: console_command (line 2: there is no `console` yet; use `machine exec`), http_service.auto_stop_machines (line 5: idle Machines stay up), deploy.strategy (line 8: Machines are replaced by the rolling strategy), metrics (line 9: the endpoint is not scraped)"
+    );
+    let quiet = "[http_service]\ninternal_port = 1\nauto_stop_machines = false\n[deploy]\nstrategy = 'rolling'";
+    assert_eq!(load(quiet, Format::Toml).not_acted_on(), None);
+    let refused = load(
+        "[[mounts]]\nsource = 'a'\ndestination = '/b'\n[deploy]\nrelease_command = 'x'",
+        Format::Toml,
+    );
+    let text = said(&refused).join("\n");
+    assert!(
+        text.contains("error: line 1 column 1: mounts: is not supported: volumes"),
+        "{text}"
+    );
+    assert!(
+        text.contains("error: line 5 column 19: deploy.release_command: is not supported"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_row_of_the_table_is_found_when_a_file_has_its_key() {
+    for row in TABLE {
+        // A value that no key is satisfied with being off, in the shape that the path asks for.
+        let value = match row.path {
+            "services[].protocol" => serde_json::json!("udp"),
+            "services[].ports[].handlers" => serde_json::json!(["proxy_proto", "pg_tls"]),
+            _ => serde_json::json!("something"),
+        };
+        let nested = row.path.rsplit('.').fold(value, |inner, part| {
+            let name = part.trim_end_matches("[]");
+            let inner = if part.ends_with("[]") {
+                serde_json::json!([inner])
+            } else {
+                inner
+            };
+            serde_json::json!({ name: inner })
+        });
+        let loaded = load(&nested.to_string(), Format::Json);
+        let key = row.path.replace("[]", "[0]");
+        match row.kind {
+            Kind::Named => assert!(loaded.named.iter().any(|n| n.path == key), "{}", row.path),
+            Kind::Refused => assert!(
+                loaded
+                    .problems
+                    .iter()
+                    .any(|p| p.path == key && p.message.contains(row.why)),
+                "{}",
+                row.path
+            ),
+        }
+    }
+}
