@@ -26,7 +26,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use pool::{POOL_CAPACITY, V4Pool};
-pub use setup::INTERFACE;
 
 use keeper::{Keeper, Request};
 
@@ -121,7 +120,7 @@ struct Shared {
     known: Arc<Mutex<BTreeSet<NetworkId>>>,
     requests: mpsc::Sender<Request>,
     findings: Vec<Finding>,
-    keeper: JoinHandle<()>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 // === impl Network ===
@@ -142,7 +141,7 @@ impl Network {
                 known,
                 requests,
                 findings,
-                keeper: env.spawn(keeper.run()),
+                keeper: Mutex::new(Some(env.spawn(keeper.run()))),
             }),
         })
     }
@@ -171,6 +170,17 @@ impl Network {
         answer.await.map_err(|_| NetError::Closed)?
     }
 
+    /// Stops keeping the network, so that another may take it over; all that was made stays. May
+    /// be repeated.
+    pub async fn close(&self) {
+        let keeper = self.shared.take_keeper();
+        if let Some(keeper) = keeper {
+            keeper.abort();
+            // Ended by the abort, which is what was asked.
+            let _aborted = keeper.await;
+        }
+    }
+
     /// Returns what could not be made, though the rest works: for `doctor` and the log.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
@@ -178,9 +188,18 @@ impl Network {
     }
 }
 
+impl Shared {
+    fn take_keeper(&self) -> Option<JoinHandle<()>> {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        keeper.take()
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.keeper.abort();
+        if let Some(keeper) = self.take_keeper() {
+            keeper.abort();
+        }
     }
 }
 

@@ -257,7 +257,7 @@ impl Keeper {
             if setup::holds(pool) {
                 return Ok(());
             }
-            tracing::info!("making the private network's interface and settings again");
+            tracing::info!("making the resolver's address and the kernel's settings again");
             setup::ensure(pool)
         });
         if let Err(error) = made.await {

@@ -1,5 +1,5 @@
 //! One rtnetlink socket: a request, its answer, a dump. Used by [`super::veth`] in the container
-//! helper and by the host agent for its dummy interface and for reading routes.
+//! helper and by the host agent for the resolver's address and for reading routes.
 //!
 //! Synchronous on purpose: the kernel answers at once, and the helper has no runtime. Never
 //! starts a process.
@@ -276,7 +276,7 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Returns the result, with "exists already" turned into success.
-pub(super) fn ignore_existing(result: io::Result<()>) -> io::Result<()> {
+fn ignore_existing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.raw_os_error() == Some(EEXIST) => Ok(()),
         other => other,

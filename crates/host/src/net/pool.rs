@@ -74,6 +74,11 @@ impl V4Pool {
     }
 }
 
+/// Returns whether an address is the one that a host gives itself in one of the pools.
+pub(super) fn is_hosts(address: Ipv4Addr) -> bool {
+    V4Pool::candidates().any(|pool| pool.host() == address)
+}
+
 /// Returns the pool to use: the one that Machines use already, else the first that no route of
 /// the host overlaps; `None` when every one is taken.
 pub(super) fn choose(routes: &[HostRoute]) -> Option<V4Pool> {

@@ -1,6 +1,8 @@
-//! What the host itself needs beside the firewall: forwarding, and the interface `hangar0` that
-//! carries the resolver's address. Synchronous; the keeper calls it off the runtime. Everything
-//! may be repeated.
+//! What the host itself needs beside the firewall: forwarding, and the resolver's address.
+//!
+//! That address and the host's own in the pool are on the loopback interface: it is there on
+//! every machine, which the kernel module for dummy interfaces is not, and nobody deletes it.
+//! Synchronous; the keeper calls it off the runtime. Everything may be repeated.
 
 use std::fs;
 use std::io;
@@ -8,26 +10,25 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use hangar_api::net::RESOLVER;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::netlink::{Autoconf, Netlink, enable_v6, ignore_existing};
+use super::netlink::{Autoconf, Netlink, enable_v6};
 use super::pool::{self, HostRoute, V4Pool};
 use super::{Finding, NetError, veth};
 
 /// The interface that carries the resolver's address.
-pub const INTERFACE: &str = "hangar0";
+const INTERFACE: &str = "lo";
 
 const V4_FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 const V6_CONF: &str = "/proc/sys/net/ipv6/conf";
 
-/// Makes `hangar0` with its addresses and turns forwarding on.
+/// Gives the host its addresses and turns forwarding on.
 pub(super) fn ensure(pool: V4Pool) -> Result<(), NetError> {
-    ensure_interface(pool).map_err(|source| NetError::System {
-        doing: "make the interface hangar0 (needs root and the kernel module \"dummy\")",
+    ensure_addresses(pool).map_err(|source| NetError::System {
+        doing: "give this host the resolver's address (needs root)",
         source,
     })?;
     ensure_forwarding()
@@ -90,22 +91,13 @@ pub(super) fn findings() -> Vec<Finding> {
     found
 }
 
-fn ensure_interface(pool: V4Pool) -> io::Result<()> {
+fn ensure_addresses(pool: V4Pool) -> io::Result<()> {
     let mut netlink = Netlink::open()?;
-    let mut message = LinkMessage::default();
-    message.attributes.extend([
-        LinkAttribute::IfName(INTERFACE.to_owned()),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
-    ]);
-    ignore_existing(netlink.change(
-        RouteNetlinkMessage::NewLink(message),
-        NLM_F_CREATE | NLM_F_EXCL,
-    ))?;
     let index = netlink
         .index_of(INTERFACE)?
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
     enable_v6(INTERFACE);
-    netlink.set_up(index, Autoconf::Off)?;
+    netlink.set_up(index, Autoconf::Usual)?;
     netlink.add_address(index, IpAddr::V6(RESOLVER), 128)?;
     netlink.add_address(index, IpAddr::V4(pool.host()), 32)
 }
@@ -175,53 +167,50 @@ fn may_write(path: &str) -> bool {
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
-/// Reads the IPv4 routes of every table, and whose interface each leads to.
+/// Reads the IPv4 routes of every table, and which of them are ours.
 fn routes() -> io::Result<Vec<HostRoute>> {
     let mut netlink = Netlink::open()?;
-    let mut ours = Vec::new();
+    let mut cables = Vec::new();
     netlink.dump(
         RouteNetlinkMessage::GetLink(LinkMessage::default()),
         |answer| {
             if let RouteNetlinkMessage::NewLink(link) = answer {
-                let is_ours = link.attributes.iter().any(|attribute| {
-                    matches!(attribute, LinkAttribute::IfName(name)
-                        if name == INTERFACE || veth::is_ours(name))
-                });
-                if is_ours {
-                    ours.push(link.header.index);
-                }
+                let ours = link.attributes.iter().any(
+                    |attribute| matches!(attribute, LinkAttribute::IfName(name) if veth::is_ours(name)),
+                );
+                cables.extend(ours.then_some(link.header.index));
             }
         },
     )?;
+    let own = netlink.index_of(INTERFACE)?;
     let mut routes = Vec::new();
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
     netlink.dump(RouteNetlinkMessage::GetRoute(message), |answer| {
         if let RouteNetlinkMessage::NewRoute(route) = answer {
-            routes.extend(host_route(&route, &ours));
+            routes.extend(host_route(&route, &cables, own));
         }
     })?;
     Ok(routes)
 }
 
-fn host_route(route: &RouteMessage, ours: &[u32]) -> Option<HostRoute> {
+fn host_route(route: &RouteMessage, cables: &[u32], own: Option<u32>) -> Option<HostRoute> {
     if !matches!(route.header.kind, RouteType::Unicast | RouteType::Local) {
         return None;
     }
-    let to = route
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(to)) => Some(*to),
-            _ => None,
-        })?;
-    let ours = route
-        .attributes
-        .iter()
-        .any(|attribute| matches!(attribute, RouteAttribute::Oif(index) if ours.contains(index)));
+    let (mut to, mut by) = (None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = Some(*address),
+            RouteAttribute::Oif(index) => by = Some(*index),
+            _ => {}
+        }
+    }
+    let to = to?;
+    let to_a_machine = by.is_some_and(|index| cables.contains(&index));
     Some(HostRoute {
         to,
         prefix: route.header.destination_prefix_length,
-        ours,
+        ours: to_a_machine || (by == own && pool::is_hosts(to)),
     })
 }
