@@ -8,5 +8,6 @@ pub mod ledger;
 pub mod logs;
 pub mod machine;
 pub mod net;
+pub mod probe;
 pub mod runtime;
 mod sys;

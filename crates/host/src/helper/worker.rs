@@ -157,18 +157,34 @@ fn make(request: &StartRequest, program: &File, lock: &File) -> Result<(), MakeE
         }
     };
     drop(hand);
-    let attached = attach(request, pid, group.is_none());
-    let finished = attached.and_then(|()| {
-        File::from(go)
-            .write_all(b"g")
-            .step("tell the child to go on")?;
-        await_ready(File::from(report), &request.paths.run)
+    let attached = attach(request, pid, group.is_none()).and_then(|()| {
+        let told = File::from(go).write_all(b"g");
+        told.step("tell the child to go on")
     });
-    if finished.is_err() {
-        // It may have ended by itself; then there is nothing to kill.
+    if attached.is_err() {
+        // It may have ended by itself, which is why the step failed; then it says why.
         let _killed = pidfd_send_signal(&pidfd, Signal::KILL);
     }
-    finished
+    match (
+        await_ready(File::from(report), &request.paths.run),
+        attached,
+    ) {
+        (Ok(()), attached) => attached,
+        (Err(Silence::Dead), Err(error)) => Err(error),
+        (Err(silence), _) => {
+            // It may have ended by itself; then there is nothing to kill.
+            let _killed = pidfd_send_signal(&pidfd, Signal::KILL);
+            Err(silence.into())
+        }
+    }
+}
+
+/// Why nothing was heard of a program.
+enum Silence {
+    /// The child said so.
+    Said(MakeError),
+    /// It was killed before it could say anything.
+    Dead,
 }
 
 /// What is done to the child from outside, while it makes its root from inside.
@@ -183,26 +199,24 @@ fn attach(request: &StartRequest, pid: u32, move_in_v2: bool) -> Result<(), Make
 }
 
 /// Waits until `init` has tried to execute the program, or somebody says why not.
-fn await_ready(report: File, run: &Path) -> Result<(), MakeError> {
+fn await_ready(report: File, run: &Path) -> Result<(), Silence> {
     let mut said = Vec::new();
-    let read = report.take(MAX_REPORT).read_to_end(&mut said);
-    read.step("hear from the child")?;
+    // What cannot be read has not been said.
+    let _read = report.take(MAX_REPORT).read_to_end(&mut said);
     // A program that could not be executed has ended already, and why is written down.
     if said == READY || run.join(file::EXIT).exists() {
         return Ok(());
     }
     if said.is_empty() {
-        return Err(MakeError {
-            message: "start init: it was killed before it was up".to_owned(),
-            transient: true,
-        });
+        return Err(Silence::Dead);
     }
-    Err(serde_json::from_slice(&said)
+    let error = serde_json::from_slice(&said)
         .map(|(message, transient): (String, bool)| MakeError { message, transient })
         .unwrap_or_else(|_| MakeError {
             message: String::from_utf8_lossy(&said).into_owned(),
             transient: false,
-        }))
+        });
+    Err(Silence::Said(error))
 }
 
 fn remove(request: &RemoveRequest) -> Result<(), MakeError> {
@@ -246,6 +260,20 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+// === impl Silence ===
+
+impl From<Silence> for MakeError {
+    fn from(silence: Silence) -> Self {
+        match silence {
+            Silence::Said(error) => error,
+            Silence::Dead => Self {
+                message: "start init: it was killed before it was up".to_owned(),
+                transient: true,
+            },
+        }
     }
 }
 

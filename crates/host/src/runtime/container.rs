@@ -34,6 +34,9 @@ const MAKING_PAUSE: Duration = Duration::from_millis(2);
 const MAKING_TIME: Duration = Duration::from_secs(90);
 /// How often a run is looked at when its `init` does not talk to us.
 const WAIT_PAUSE: Duration = Duration::from_millis(20);
+/// How often a run is looked at whose `init` has just closed its socket, and how many times.
+const ENDING_PAUSE: Duration = Duration::from_millis(1);
+const ENDING_LOOKS: u32 = 20;
 /// How often starting and removing are tried when the helper dies meanwhile.
 const HELPER_TRIES: u32 = 4;
 /// The time of a command that names none.
@@ -158,6 +161,7 @@ impl ContainerRuntime {
     }
 
     async fn wait_run(&self, key: &RunKey) -> ExitRecord {
+        let mut pause = ENDING_PAUSE;
         loop {
             match self.settled(key).await {
                 RunStatus::Exited(record) => return record,
@@ -169,12 +173,21 @@ impl ContainerRuntime {
             }
             if let Ok(dialed) = Dialed::open(&self.run_dir(key)).await {
                 dialed.until_closed().await;
-                // Its last steps after closing take no time worth a pause.
-                if !matches!(look(&self.run_dir(key)), Seen::Running) {
-                    continue;
-                }
             }
-            tokio::time::sleep(WAIT_PAUSE).await;
+            // An `init` that closes its socket is about to end; one that does so again is odd.
+            self.until_not_running(key, pause).await;
+            pause = WAIT_PAUSE;
+        }
+    }
+
+    /// Looks a few times, so that a run that is just ending is not asked for in vain.
+    async fn until_not_running(&self, key: &RunKey, pause: Duration) {
+        let run = self.run_dir(key);
+        for _ in 0..ENDING_LOOKS {
+            if !matches!(look(&run), Seen::Running) {
+                return;
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -63,7 +63,7 @@ async fn user_groups_directory_environment_and_files_are_as_asked() {
     let (exit, said) = world.run(plan).await;
     assert_eq!(exit.exit_code, 1);
     let expected = [
-        "uid=1000(web) gid=1001(web) groups=50(logs),1001(web)",
+        "uid=1000(web) gid=1001(web) groups=50(logs)",
         "/made/here",
         "hello world",
         "/srv",
@@ -200,17 +200,15 @@ async fn a_command_runs_beside_the_program() {
 #[tokio::test(flavor = "multi_thread")]
 async fn listening_sockets_are_told() {
     let Some(world) = world() else { return };
-    let key = world
-        .start(world.plan("exec nc -l -p 8080 -s 127.0.0.1"))
-        .await;
+    let key = world.start(world.plan("exec nc -l -p 8080")).await;
     for _ in 0..500 {
-        let found = world.runtime.listeners(key.clone()).await.unwrap();
-        if found == ["127.0.0.1:8080".parse().unwrap()] {
+        let found = world.runtime.listeners(key.clone()).await;
+        if found.is_ok_and(|found| found.iter().any(|socket| socket.port() == 8080)) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("the socket was not told of");
+    panic!("the socket was not told of: {:?}", world.said(&key));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +266,7 @@ async fn nothing_is_left_after_a_removal_and_it_may_be_repeated() {
     let key = world.start(world.plan(script)).await;
     world.until_said(&key, "ready").await;
     assert_eq!(world.pids(&key).len(), 4);
-    assert_eq!(world.runtime.runs().await, [key.clone()]);
+    assert_eq!(world.runtime.runs().await, std::slice::from_ref(&key));
     world.runtime.remove(key.clone()).await.unwrap();
     world.assert_nothing_left(&key);
     world.runtime.remove(key.clone()).await.unwrap();
