@@ -244,9 +244,7 @@ impl AppConfig {
                 |v: &&VmSection| v.processes.is_empty() || self.is_for(&v.processes, group);
             self.vm.iter().filter(for_it)
         };
-        let named = candidates()
-            .filter(|v| v.processes.iter().any(|p| p == group))
-            .next_back();
+        let named = candidates().rfind(|v| v.processes.iter().any(|p| p == group));
         let Some(section) = named.or_else(|| candidates().next()) else {
             return Ok(None);
         };

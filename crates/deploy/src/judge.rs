@@ -108,7 +108,7 @@ fn at_rest(machine: &FleetMachine<'_>, watch: &Watch) -> Option<Judgement> {
 }
 
 /// Returns why the last thing asked of the Machine was not done.
-fn op_error(machine: &FleetMachine<'_>) -> Option<String> {
+pub(crate) fn op_error(machine: &FleetMachine<'_>) -> Option<String> {
     if machine.undone().next().is_some() {
         return None;
     }
@@ -138,7 +138,8 @@ fn crash(machine: &FleetMachine<'_>, watch: &Watch) -> Option<String> {
         MachineState::Started | MachineState::Starting | MachineState::Restarting
     );
     let soon = ran_for.is_none_or(|millis| millis < i64::try_from(SMOKE_SECS * 1000).unwrap_or(0));
-    if !down && !(soon && watch.smoke) {
+    let fatal = down || (soon && watch.smoke);
+    if !fatal {
         return None;
     }
     let why = reason.map_or_else(String::new, |r| format!(" ({r})"));

@@ -356,6 +356,9 @@ impl Gate {
             return true;
         }
         let Some(machine) = machine else { return true };
+        if crate::judge::op_error(machine).is_some() {
+            return true;
+        }
         match self.condition {
             Condition::Settled => machine.is_settled(),
             Condition::Started => {

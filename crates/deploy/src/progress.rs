@@ -195,13 +195,24 @@ impl Progress {
             Stage::Begin | Stage::Creating | Stage::Updating if self.failure.is_none() => {
                 self.failure = Some(failure);
             }
-            Stage::RollingBack => {
-                let text = failure.to_string();
-                if self.trouble.len() < MAX_TROUBLE && !self.trouble.contains(&text) {
-                    self.trouble.push(text);
-                }
-            }
+            Stage::RollingBack | Stage::Retiring => self.leave_out(&failure),
             _ => {}
+        }
+    }
+
+    /// Leaves a Machine as it is: nothing more can be done about it, and the rest goes on.
+    fn leave_out(&mut self, failure: &Failure) {
+        let text = failure.to_string();
+        if self.trouble.len() < MAX_TROUBLE && !self.trouble.contains(&text) {
+            self.trouble.push(text);
+        }
+        let Some(machine) = &failure.machine else {
+            return;
+        };
+        if let Some(retire) = self.retiring.get_mut(machine) {
+            *retire = Retire::Done;
+        } else if let Some(target) = self.targets.get_mut(machine) {
+            target.phase = TargetPhase::Restored;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Reading fly.toml from outside: what each group gets, what is said of mistakes, and that
 //! nothing makes it fall over.
+#![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod groups;
 mod mistakes;

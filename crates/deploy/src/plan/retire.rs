@@ -18,9 +18,14 @@ const DEFAULT_STOP_SECS: u64 = 5;
 impl Planner<'_> {
     /// Removes the Machines of groups that are gone. There is no way back from here.
     pub(super) fn retire(&mut self) {
-        if self.retire_all() {
-            self.progress.stage = Stage::Complete;
+        if !self.retire_all() {
+            return;
         }
+        if !self.progress.trouble.is_empty() {
+            let left = self.progress.trouble.join("; ");
+            self.say(Level::Warning, format!("Not removed: {left}"), None, None);
+        }
+        self.progress.stage = Stage::Complete;
     }
 
     /// Takes every Machine that is to go one step further; returns whether all are gone.

@@ -311,3 +311,41 @@ fn a_step_that_cannot_be_carried_out_turns_the_deployment_back() {
     let names: Vec<String> = next.ready.iter().map(name).collect();
     assert_eq!(names, ["destroy 0001"]);
 }
+
+#[test]
+fn a_machine_that_cannot_be_put_back_is_left_out_and_told() {
+    let mut sim = Sim::new(vec![Fault::NeverHealthy]);
+    let id = sim.add("web", true, Started);
+    let wanted = desired(&[("web", true)]);
+    let options = DeployOptions {
+        wait_timeout_secs: 1,
+        ..DeployOptions::default()
+    };
+    let mut progress = hangar_deploy::Progress::default();
+    let next = |sim: &Sim, progress: &hangar_deploy::Progress| {
+        hangar_deploy::plan(&wanted, &sim.fleet(), progress, sim.time(), &options)
+    };
+    let first = next(&sim, &progress);
+    sim.execute(&first.ready[0]);
+    while sim.step(sim.now + 2_000) {}
+    let back = next(&sim, &first.progress);
+    assert_eq!(back.ready.len(), 1, "{:?}", back.verdict);
+    progress.clone_from(&back.progress);
+    progress.report(hangar_deploy::progress::Failure {
+        machine: Some(id),
+        group: None,
+        reason: "the image is gone".to_owned(),
+    });
+    let end = next(&sim, &progress);
+    assert!(
+        matches!(end.verdict, Verdict::Failed { .. }),
+        "{:?}",
+        end.verdict
+    );
+    let text = end.verdict.failure().unwrap().to_string();
+    assert!(
+        text.contains("while putting things back: Machine"),
+        "{text}"
+    );
+    assert!(end.ready.is_empty());
+}

@@ -92,7 +92,13 @@ fn sums(pairs: &[(&str, i64)]) -> BTreeMap<String, i64> {
 fn counts_converge_as_flyctl_makes_them() {
     let both = ["scl", "iad"];
     let ones = [("iad", 1), ("scl", 1)];
-    let cases: [(&[(&str, usize)], u32, &[&str], &[(&str, i64)]); 7] = [
+    type Case<'a> = (
+        &'a [(&'a str, usize)],
+        u32,
+        &'a [&'a str],
+        &'a [(&'a str, i64)],
+    );
+    let cases: [Case<'_>; 7] = [
         (&[], 3, &both, &[("scl", 2), ("iad", 1)]),
         (&ones, 3, &both, &[("scl", 1)]),
         (&ones, 3, &[], &[("iad", 1)]),

@@ -1,8 +1,11 @@
 //! A simulated host and an executor of plans: what the server and the hosts do with a plan, in
 //! milliseconds of an invented clock.
 
+mod host;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::host::blank;
 use hangar_api::Timestamp;
 use hangar_api::check::{CheckConfig, CheckStatus, Health};
 use hangar_api::deployment::DeployOptions;
@@ -25,7 +28,7 @@ use hangar_deploy::{
 
 /// What the new version does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     None,
     /// Its image cannot be prepared.
     NoImage,
@@ -36,11 +39,11 @@ pub enum Fault {
 }
 
 #[derive(Clone, Debug)]
-pub struct SimMachine {
-    pub spec: MachineSpec,
-    pub observed: Option<Observed>,
-    pub pending: Vec<Op>,
-    pub key: Option<LaunchKey>,
+pub(crate) struct SimMachine {
+    pub(crate) spec: MachineSpec,
+    pub(crate) observed: Option<Observed>,
+    pub(crate) pending: Vec<Op>,
+    pub(crate) key: Option<LaunchKey>,
     /// The version that runs: config and image of the last generation taken.
     running: Option<(MachineConfig, ImageRef)>,
     agenda: Vec<(i64, Act)>,
@@ -58,35 +61,35 @@ enum Act {
     Gone,
 }
 
-pub struct Sim {
-    pub now: i64,
-    pub machines: BTreeMap<MachineId, SimMachine>,
-    pub keys: BTreeSet<LaunchKey>,
+pub(crate) struct Sim {
+    pub(crate) now: i64,
+    pub(crate) machines: BTreeMap<MachineId, SimMachine>,
+    pub(crate) keys: BTreeSet<LaunchKey>,
     /// Fault of version 2 by the order in which Machines take it; the last one is for the rest.
-    pub faults: Vec<Fault>,
+    pub(crate) faults: Vec<Fault>,
     taken: usize,
     ids: u64,
     sequence: u64,
-    pub log: Vec<String>,
+    pub(crate) log: Vec<String>,
 }
 
-pub fn group(name: &str) -> GroupName {
+pub(crate) fn group(name: &str) -> GroupName {
     GroupName::new(name).unwrap()
 }
 
-pub fn image(version: &str) -> ImageRef {
+pub(crate) fn image(version: &str) -> ImageRef {
     ImageRef {
         digest: format!("sha256:{version}"),
         ..ImageRef::default()
     }
 }
 
-pub fn release_id(number: u64) -> ReleaseId {
+pub(crate) fn release_id(number: u64) -> ReleaseId {
     ReleaseId::new(format!("{number:026}")).unwrap()
 }
 
 /// A configuration, with a service and a check or without both.
-pub fn config(version: &str, serves: bool) -> MachineConfig {
+pub(crate) fn config(version: &str, serves: bool) -> MachineConfig {
     let mut config = MachineConfig {
         image: format!("app:{version}"),
         ..MachineConfig::default()
@@ -105,7 +108,7 @@ pub fn config(version: &str, serves: bool) -> MachineConfig {
     config
 }
 
-pub fn desired(groups: &[(&str, bool)]) -> Desired {
+pub(crate) fn desired(groups: &[(&str, bool)]) -> Desired {
     let spec = |serves| GroupSpec {
         config: config("v2", serves),
         sets_guest: false,
@@ -123,7 +126,7 @@ pub fn desired(groups: &[(&str, bool)]) -> Desired {
 }
 
 impl Sim {
-    pub fn new(faults: Vec<Fault>) -> Self {
+    pub(crate) fn new(faults: Vec<Fault>) -> Self {
         Self {
             now: 1_000_000,
             machines: BTreeMap::new(),
@@ -136,7 +139,7 @@ impl Sim {
         }
     }
 
-    pub fn time(&self) -> Timestamp {
+    pub(crate) fn time(&self) -> Timestamp {
         Timestamp::from_millisecond(self.now).unwrap()
     }
 
@@ -146,7 +149,7 @@ impl Sim {
     }
 
     /// Adds a Machine of version 1 that is at rest in `state`.
-    pub fn add(&mut self, of: &str, serves: bool, state: MachineState) -> MachineId {
+    pub(crate) fn add(&mut self, of: &str, serves: bool, state: MachineState) -> MachineId {
         let mut config = config("v1", serves);
         let mut put = |k: &str, v: &str| config.metadata.insert(k.to_owned(), v.to_owned());
         put(PLATFORM_VERSION, "v2");
@@ -214,7 +217,7 @@ impl Sim {
         id
     }
 
-    pub fn fleet(&self) -> ObservedFleet<'_> {
+    pub(crate) fn fleet(&self) -> ObservedFleet<'_> {
         let view = |m: &'_ SimMachine| -> MachineId { m.spec.id.clone() };
         let machines = self.machines.values().map(|m| {
             let seen = FleetMachine::new(&m.spec, m.observed.as_ref(), &m.pending, m.key.as_ref());
@@ -225,14 +228,14 @@ impl Sim {
         }
     }
 
-    pub fn alive(&self, of: &str) -> Vec<&SimMachine> {
+    pub(crate) fn alive(&self, of: &str) -> Vec<&SimMachine> {
         let machines = self.machines.values();
         machines
             .filter(|m| m.spec.config.process_group() == of && m.state() != MachineState::Destroyed)
             .collect()
     }
 
-    pub fn healthy(&self, of: &str) -> usize {
+    pub(crate) fn healthy(&self, of: &str) -> usize {
         let fleet = self.fleet();
         let of_group = |m: &&SimMachine| fleet.machines[&m.spec.id].is_healthy();
         self.alive(of).into_iter().filter(of_group).count()
@@ -240,7 +243,7 @@ impl Sim {
 
     // --- the executor's part ---
 
-    pub fn execute(&mut self, step: &Step) {
+    pub(crate) fn execute(&mut self, step: &Step) {
         self.log.push(format!("{} {}", self.now, name(step)));
         match step {
             Step::Create {
@@ -264,32 +267,7 @@ impl Sim {
                     },
                 );
             }
-            Step::Update {
-                machine,
-                expected,
-                config,
-                image_ref,
-                secrets_version,
-                skip_launch,
-            } => {
-                let Some(generation) = self.checked(machine, expected) else {
-                    return;
-                };
-                let instance = InstanceId::new(self.ulid()).unwrap();
-                let at = self.time();
-                let spec = &mut self.machines.get_mut(machine).unwrap().spec;
-                spec.config = (**config).clone();
-                spec.image_ref = image_ref.clone();
-                spec.secrets_version = *secrets_version;
-                spec.instance_id = instance;
-                spec.generation = generation + 1;
-                spec.updated_at = at;
-                let kind = OpKind::Update {
-                    generation: generation + 1,
-                    skip_launch: *skip_launch,
-                };
-                self.push(machine, kind);
-            }
+            Step::Update { .. } => self.update(step),
             Step::Start { machine, expected } => {
                 if self.checked(machine, expected).is_some() {
                     self.push(machine, OpKind::Start);
@@ -317,6 +295,37 @@ impl Sim {
         }
     }
 
+    fn update(&mut self, step: &Step) {
+        let Step::Update {
+            machine,
+            expected,
+            config,
+            image_ref,
+            secrets_version,
+            skip_launch,
+        } = step
+        else {
+            return;
+        };
+        let Some(generation) = self.checked(machine, expected) else {
+            return;
+        };
+        let instance = InstanceId::new(self.ulid()).unwrap();
+        let at = self.time();
+        let spec = &mut self.machines.get_mut(machine).unwrap().spec;
+        spec.config = (**config).clone();
+        spec.image_ref = image_ref.clone();
+        spec.secrets_version = *secrets_version;
+        spec.instance_id = instance;
+        spec.generation = generation + 1;
+        spec.updated_at = at;
+        let kind = OpKind::Update {
+            generation: generation + 1,
+            skip_launch: *skip_launch,
+        };
+        self.push(machine, kind);
+    }
+
     /// Returns the generation of a Machine that still has the expected version.
     fn checked(&self, machine: &MachineId, expected: &InstanceId) -> Option<u64> {
         let machine = self.machines.get(machine)?;
@@ -332,294 +341,16 @@ impl Sim {
         self.machines.get_mut(machine).unwrap().pending.push(op);
         self.kick(machine);
     }
-
-    // --- the host's part ---
-
-    fn edit(&mut self, id: &MachineId, change: impl FnOnce(&mut SimMachine, &mut Observed)) {
-        self.sequence += 1;
-        let (sequence, now) = (self.sequence, self.time());
-        let machine = self.machines.get_mut(id).unwrap();
-        let mut observed = machine
-            .observed
-            .take()
-            .unwrap_or_else(|| blank(&machine.spec, now));
-        observed.sequence = sequence;
-        change(machine, &mut observed);
-        observed.events.truncate(20);
-        machine.observed = Some(observed);
-    }
-
-    /// Begins the next op of a Machine that is not busy with one.
-    fn kick(&mut self, id: &MachineId) {
-        let machine = self.machines.get_mut(id).unwrap();
-        let observed = machine.observed.clone();
-        machine.pending.retain(|op| !is_done(op, observed.as_ref()));
-        let starting = observed.is_some_and(|o| o.state == MachineState::Starting);
-        if machine.busy || starting {
-            return;
-        }
-        let Some(op) = machine.pending.first().cloned() else {
-            return;
-        };
-        machine.busy = true;
-        let now = self.now;
-        match op.kind {
-            OpKind::Create { .. } => self.edit(id, |m, o| {
-                o.events.insert(0, event("launch", "created", now, None));
-                m.agenda.push((now + 20, Act::Ready));
-            }),
-            OpKind::Update { .. } => self.edit(id, |m, o| {
-                o.events.insert(0, event("update", "replacing", now, None));
-                m.agenda.push((now + 20, Act::Ready));
-            }),
-            OpKind::Stop { .. } => self.edit(id, |m, o| {
-                m.agenda.clear();
-                if o.state == MachineState::Started {
-                    o.state = MachineState::Stopping;
-                }
-                m.agenda.push((now + 5, Act::Down));
-            }),
-            OpKind::Destroy => self.edit(id, |m, o| {
-                m.agenda.clear();
-                o.state = MachineState::Destroying;
-                m.agenda.push((now + 5, Act::Gone));
-            }),
-            _ => self.launch(id),
-        }
-    }
-
-    fn launch(&mut self, id: &MachineId) {
-        let now = self.now;
-        self.edit(id, |m, o| {
-            o.starts += 1;
-            o.state = MachineState::Starting;
-            o.checks.clear();
-            m.agenda.push((now + 10, Act::Up(o.starts)));
-        });
-    }
-
-    fn finish(&mut self, id: &MachineId, error: Option<&str>) {
-        let error = error.map(str::to_owned);
-        self.edit(id, |m, o| {
-            if m.busy
-                && let Some(op) = m.pending.first()
-            {
-                o.last_op = Some(OpOutcome {
-                    id: op.id.clone(),
-                    error,
-                });
-            }
-            m.busy = false;
-        });
-        self.kick(id);
-    }
-
-    /// Runs the hosts until `until`, or only the next thing that happens before.
-    pub fn step(&mut self, until: i64) -> bool {
-        let all = self.machines.iter();
-        let next = all
-            .flat_map(|(id, m)| {
-                m.agenda
-                    .iter()
-                    .map(move |(at, act)| (*at, id.clone(), *act))
-            })
-            .min_by_key(|(at, id, _)| (*at, id.clone()));
-        let Some((at, id, act)) = next.filter(|(at, ..)| *at <= until) else {
-            self.now = self.now.max(until);
-            return false;
-        };
-        self.now = self.now.max(at);
-        let agenda = &mut self.machines.get_mut(&id).unwrap().agenda;
-        let index = agenda.iter().position(|a| *a == (at, act)).unwrap();
-        agenda.remove(index);
-        self.act(&id, act);
-        true
-    }
-
-    fn act(&mut self, id: &MachineId, act: Act) {
-        let now = self.now;
-        match act {
-            Act::Ready => self.ready(id),
-            Act::Up(run) => self.up(id, run),
-            Act::Healthy(run) => self.edit(id, |m, o| {
-                if o.starts == run && o.state == MachineState::Started {
-                    let config = &m.running.as_ref().unwrap().0;
-                    o.checks = config
-                        .service_checks()
-                        .into_iter()
-                        .map(|(name, ..)| CheckStatus {
-                            name,
-                            status: Health::Passing,
-                            output: "ok".to_owned(),
-                            updated_at: Timestamp::from_millisecond(now).unwrap(),
-                        })
-                        .collect();
-                }
-            }),
-            Act::Crash(run) => {
-                let current = self.machines[id].observed.as_ref().unwrap();
-                if current.starts != run || current.state != MachineState::Started {
-                    return;
-                }
-                self.edit(id, |_, o| {
-                    o.events
-                        .insert(0, event("exit", "stopped", now, Some(exit(now, false))));
-                    o.state = MachineState::Starting;
-                });
-                // One that is being updated comes up with its new version.
-                if !self.machines[id].busy {
-                    self.launch(id);
-                }
-            }
-            Act::Down => {
-                self.edit(id, |_, o| {
-                    o.state = MachineState::Stopped;
-                    o.checks.clear();
-                    o.events
-                        .insert(0, event("exit", "stopped", now, Some(exit(now, true))));
-                });
-                let relaunch = self.machines[id].pending.first().is_some_and(|op| {
-                    matches!(
-                        op.kind,
-                        OpKind::Update {
-                            skip_launch: false,
-                            ..
-                        }
-                    )
-                });
-                if relaunch && self.machines[id].busy {
-                    self.launch(id);
-                } else {
-                    self.finish(id, None);
-                }
-            }
-            Act::Gone => {
-                self.edit(id, |_, o| o.state = MachineState::Destroyed);
-                self.finish(id, None);
-            }
-        }
-    }
-
-    /// The image is prepared, or cannot be.
-    fn ready(&mut self, id: &MachineId) {
-        let now = self.now;
-        let is_v2 = self.machines[id].spec.image_ref == image("v2");
-        let fault = if is_v2 {
-            let last = self.faults.last().copied().unwrap_or(Fault::None);
-            let fault = self.faults.get(self.taken).copied().unwrap_or(last);
-            self.taken += 1;
-            fault
-        } else {
-            Fault::None
-        };
-        let mut up = false;
-        let mut launch = false;
-        let mut error = None;
-        self.edit(id, |m, o| {
-            up = o.state == MachineState::Started;
-            let op = m.pending.first().map(|op| op.kind.clone());
-            if fault == Fault::NoImage {
-                error = Some("image not found");
-                if matches!(op, Some(OpKind::Create { .. })) {
-                    o.state = MachineState::Failed;
-                }
-                return;
-            }
-            m.fault = fault;
-            m.running = Some((m.spec.config.clone(), m.spec.image_ref.clone()));
-            o.generation = m.spec.generation;
-            o.instance_id = m.spec.instance_id.clone();
-            launch = matches!(op, Some(OpKind::Create { skip_launch: false }))
-                || o.state == MachineState::Starting;
-            if up {
-                o.state = MachineState::Stopping;
-                m.agenda
-                    .retain(|(_, a)| !matches!(a, Act::Crash(_) | Act::Up(_)));
-                m.agenda.push((now + 5, Act::Down));
-            } else if !launch {
-                o.state = MachineState::Stopped;
-            }
-        });
-        match (error, up, launch) {
-            (Some(_), ..) => self.finish(id, error),
-            (None, true, _) => {}
-            (None, false, true) => self.launch(id),
-            (None, false, false) => self.finish(id, None),
-        }
-    }
-
-    fn up(&mut self, id: &MachineId, run: u64) {
-        let now = self.now;
-        let current = self.machines[id].observed.as_ref().unwrap();
-        if current.starts != run || current.state != MachineState::Starting {
-            return;
-        }
-        self.edit(id, |m, o| {
-            o.state = MachineState::Started;
-            o.events.insert(0, event("start", "started", now, None));
-            match m.fault {
-                Fault::Crashes => m.agenda.push((now + 300, Act::Crash(run))),
-                Fault::NeverHealthy => {}
-                _ => m.agenda.push((now + 200, Act::Healthy(run))),
-            }
-        });
-        self.finish(id, None);
-    }
 }
 
 impl SimMachine {
-    pub fn state(&self) -> MachineState {
+    pub(crate) fn state(&self) -> MachineState {
         hangar_api::machine::state::api_state(&self.spec, &self.pending, self.observed.as_ref())
     }
 }
 
-fn blank(spec: &MachineSpec, at: Timestamp) -> Observed {
-    Observed {
-        boot: 1,
-        sequence: 0,
-        state: MachineState::Created,
-        generation: if spec.generation == 1 { 1 } else { 0 },
-        instance_id: spec.instance_id.clone(),
-        starts: 0,
-        last_op: None,
-        exit: None,
-        restart_count: 0,
-        reason: None,
-        checks: Vec::new(),
-        events: Vec::new(),
-        updated_at: at,
-    }
-}
-
-fn event(kind: &str, status: &str, at: i64, exit: Option<ExitEvent>) -> MachineEvent {
-    MachineEvent {
-        id: EventId::new("0".repeat(26)).unwrap(),
-        kind: kind.to_owned(),
-        status: status.to_owned(),
-        source: "flyd".to_owned(),
-        timestamp: at,
-        request: exit.map(|exit| EventRequest {
-            exit_event: Some(exit),
-            restart_count: 0,
-        }),
-    }
-}
-
-fn exit(at: i64, asked: bool) -> ExitEvent {
-    ExitEvent {
-        exit_code: i32::from(!asked),
-        guest_exit_code: i32::from(!asked),
-        guest_signal: -1,
-        signal: -1,
-        oom_killed: false,
-        requested_stop: asked,
-        restarting: !asked,
-        exited_at: Timestamp::from_millisecond(at).unwrap(),
-    }
-}
-
 /// Returns a step in a short text.
-pub fn name(step: &Step) -> String {
+pub(crate) fn name(step: &Step) -> String {
     let id = |m: &MachineId| m.as_str()[10..].to_owned();
     match step {
         Step::Create {
@@ -650,7 +381,7 @@ pub fn name(step: &Step) -> String {
 ///
 /// `crashes` says, plan by plan, how many of its steps are carried out before the server dies and
 /// starts again from the stored progress; `watch` sees the fleet after everything that happens.
-pub fn drive(
+pub(crate) fn drive(
     sim: &mut Sim,
     desired: &Desired,
     options: &DeployOptions,
