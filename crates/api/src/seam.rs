@@ -51,6 +51,13 @@ pub trait ImageCalls: Send + Sync + std::fmt::Debug {
 
     /// Removes what nobody needs; `keep` are digests of manifests that are needed.
     fn prune(&self, keep: Vec<String>) -> BoxFuture<'_, Result<Pruned, Failure>>;
+
+    /// Like [`ImageCalls::prune`], but imported images stay: for the daily collection. Without an
+    /// implementation, everything stays.
+    fn collect(&self, keep: Vec<String>) -> BoxFuture<'_, Result<Pruned, Failure>> {
+        drop(keep);
+        Box::pin(std::future::ready(Ok(Pruned::default())))
+    }
 }
 
 /// Brings stopped Machines up on request (autostart). Implemented by the host, called by the

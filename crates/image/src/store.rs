@@ -3,6 +3,7 @@
 //! Called by server and host, shared behind an `Arc`. Decides what is fetched, shared, kept and
 //! named; how things are fetched is [`crate::registry`]'s, how they lie on disk [`crate::disk`]'s.
 
+mod attributes;
 mod flight;
 mod import;
 mod layers;
@@ -178,6 +179,10 @@ impl ImageCalls for ImageStore {
     fn prune(&self, keep: Vec<String>) -> BoxFuture<'_, Result<Pruned, Failure>> {
         Box::pin(async move { Ok(self.prune(keep).await?) })
     }
+
+    fn collect(&self, keep: Vec<String>) -> BoxFuture<'_, Result<Pruned, Failure>> {
+        Box::pin(async move { Ok(self.collect(keep).await?) })
+    }
 }
 
 // === impl Inner ===
@@ -299,10 +304,18 @@ impl Inner {
         let layers = futures_util::future::try_join_all(work).await?;
         // What lies below a layer that hides everything need not be stacked.
         let first = layers.iter().rposition(|l| l.opaque_root).unwrap_or(0);
-        let roots = diff_ids[first..]
+        let stack = layers[first..].to_vec();
+        let on_top = attributes::layer_id(&diff_ids);
+        pins.push(self.pins.pin(Kind::Layer, &on_top));
+        let (layers, id) = (stack.clone(), on_top.clone());
+        let needed = self
+            .blocking(move |inner| inner.restore_attributes(&layers, &id))
+            .await?;
+        let roots = stack
             .iter()
-            .map(|id| self.disk.layer_root(id))
-            .collect();
+            .map(|layer| &layer.diff_id)
+            .chain(needed.then_some(&on_top));
+        let roots = roots.map(|id| self.disk.layer_root(id)).collect();
         let ready = ReadyImage::pinned(&found.digest, roots, found.config.into_config(), pins);
         self.lock()
             .ready

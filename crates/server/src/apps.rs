@@ -104,7 +104,8 @@ pub(crate) fn view(core: &Core, snapshot: &Snapshot, record: &Record<Apps>) -> A
     }
 }
 
-/// Returns the best of the external ports that an app's services have: with TLS first.
+/// Returns the external port that a browser is best sent to, and whether it speaks TLS: plain HTTP
+/// where that is not redirected, since the certificates are self-signed; the lowest number first.
 fn best_port(core: &Core, units: &[Unit]) -> Option<(u16, bool)> {
     let edge = core.edge.borrow();
     let active = units.iter().filter(|unit| unit.state().is_active());
@@ -113,15 +114,16 @@ fn best_port(core: &Core, units: &[Unit]) -> Option<(u16, bool)> {
         .flat_map(|service| &service.ports)
         .filter(|port| port.has("http"));
     let bound = ports.flat_map(|port| {
-        let tls = port.has("tls");
+        let (tls, moved) = (port.has("tls"), port.force_https);
         let open = edge
             .ports
             .keys()
             .filter(|external| port.range().contains(external));
-        open.map(move |external| (*external, tls))
+        open.map(move |external| (moved, tls, *external))
             .collect::<Vec<_>>()
     });
-    bound.max_by_key(|(external, tls)| (*tls, u16::MAX - external))
+    let (_, tls, external) = bound.min()?;
+    Some((external, tls))
 }
 
 fn url(core: &Core, app: &AppRecord, units: &[Unit]) -> Option<String> {

@@ -39,7 +39,19 @@ fn of_releases(snapshot: &Snapshot, app: &AppName) -> Vec<String> {
         .collect()
 }
 
-/// Removes what is not needed.
+/// Removes what is not needed, but for what was imported: the daily collection.
+pub(crate) async fn collect(core: &Core) -> Result<Pruned, Problem> {
+    let keep = needed(&core.cache.snapshot()).into_iter().collect();
+    let pruned = core.images.collect(keep).await?;
+    tracing::info!(
+        images = pruned.images.len(),
+        bytes = pruned.bytes,
+        "images collected"
+    );
+    Ok(pruned)
+}
+
+/// Removes what is not needed, imported images too: somebody asked for it.
 pub(crate) async fn prune(core: &Core) -> Result<Pruned, Problem> {
     let keep = needed(&core.cache.snapshot()).into_iter().collect();
     let pruned = core.images.prune(keep).await?;

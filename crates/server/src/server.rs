@@ -138,7 +138,7 @@ impl Server {
             )),
             env.spawn(routes::publish(core.clone(), routes_in)),
             env.spawn(tidy::run(core.clone())),
-            env.spawn(tidy::prune_images(core.clone())),
+            env.spawn(tidy::collect_images(core.clone())),
             env.spawn(supervise::run(core.clone())),
         ];
         Ok(Arc::new(ServerHandle {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hangar_api::id::AppName;
+use hangar_api::id::{AppName, DeploymentId};
 use hangar_api::machine::{MachineState, OpKind};
 use hangar_store::tables::{
     Apps, Claim, Claims, DeployClaims, Deployments, Leases, MachineHomes, Observations, Ops,
@@ -23,6 +23,8 @@ use crate::unit::Unit;
 
 /// A sweep comes at least this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// A sweep that failed is made again after this.
+const RETRY: Duration = Duration::from_secs(1);
 /// Changes that come within this are looked at together.
 const GATHER: Duration = Duration::from_millis(5);
 /// The records of a destroyed Machine are kept this long, for `include_deleted` and waits.
@@ -36,16 +38,20 @@ const MAX_DEPLOYMENTS: usize = 50;
 /// Deletions that one transaction holds; the store takes 128 writes.
 const BATCH: usize = 100;
 /// Images that nobody needs are removed this often.
-const PRUNE_EVERY: Duration = Duration::from_secs(24 * 3600);
+const COLLECT_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Sweeps until the server stops.
 pub(crate) async fn run(core: Arc<Core>) {
     let mut deltas = core.cache.deltas();
     loop {
-        if let Err(error) = sweep(&core).await {
-            tracing::warn!(error = %error, "sweep failed, trying again");
-        }
-        let next_sweep = tokio::time::Instant::now() + SWEEP_EVERY;
+        let rest = match sweep(&core).await {
+            Ok(()) => SWEEP_EVERY,
+            Err(error) => {
+                tracing::warn!(error = %error, "sweep failed, trying again");
+                RETRY
+            }
+        };
+        let next_sweep = tokio::time::Instant::now() + rest;
         let mut due = false;
         while !due {
             tokio::select! {
@@ -64,15 +70,15 @@ pub(crate) async fn run(core: Arc<Core>) {
 }
 
 /// Removes unneeded images daily, until the server stops.
-pub(crate) async fn prune_images(core: Arc<Core>) {
+pub(crate) async fn collect_images(core: Arc<Core>) {
     loop {
         tokio::select! {
             biased;
             () = core.stop.cancelled() => return,
-            () = tokio::time::sleep(PRUNE_EVERY) => {}
+            () = tokio::time::sleep(COLLECT_EVERY) => {}
         }
-        if let Err(problem) = images::prune(&core).await {
-            tracing::warn!(error = %problem.text(), "images not pruned");
+        if let Err(problem) = images::collect(&core).await {
+            tracing::warn!(error = %problem.text(), "images not collected");
         }
     }
 }
@@ -82,6 +88,11 @@ fn matters(core: &Core, delta: &Delta) -> bool {
     let (Some(apps), Some(seen)) = (delta.keys::<Apps>(), delta.keys::<Observations>()) else {
         return true;
     };
+    let over = |key| {
+        let record = core.cache.get::<Deployments>(key);
+        record.is_none_or(|record| record.value.status.is_over())
+    };
+    let deployments = delta.keys::<Deployments>().unwrap_or_default();
     let deleting = |app: &AppName| {
         core.cache
             .get::<Apps>(app)
@@ -91,7 +102,7 @@ fn matters(core: &Core, delta: &Delta) -> bool {
         let record = core.cache.get::<Observations>(key);
         record.is_some_and(|record| record.value.state == MachineState::Destroyed)
     };
-    apps.iter().any(deleting) || seen.iter().any(gone)
+    apps.iter().any(deleting) || seen.iter().any(gone) || deployments.iter().any(over)
 }
 
 async fn sweep(core: &Core) -> Result<(), StoreError> {
@@ -107,6 +118,7 @@ async fn sweep(core: &Core) -> Result<(), StoreError> {
             }
         }
         txns.extend(old_launch_claims(&snapshot));
+        txns.extend(old_leases(&snapshot));
     }
     for txn in txns {
         // Somebody was first with something of it: the next sweep looks again.
@@ -215,15 +227,33 @@ fn old_versions(snapshot: &Snapshot, app: &Record<Apps>) -> Vec<Txn> {
         needed.insert(unit.spec().secrets_version);
     }
     let newest = needed.last().copied().unwrap_or_default();
+    // A deployment that runs may put former versions back, with the secrets that they had.
+    let deploying = snapshot.get::<DeployClaims>(name).is_some();
     let old_sets = snapshot
         .under::<SecretSets, _>(name)
         // One that is newer than this view of the app is needed by what is being written.
-        .filter(|record| !needed.contains(&record.key.1) && record.key.1 < newest);
+        .filter(|record| {
+            let version = record.key.1;
+            !deploying && version < newest && !needed.contains(&version)
+        });
     let mut txns = removed(old_releases.iter().copied());
     txns.extend(removed(old_deployments.iter().copied()));
-    // A Machine or release that begins to need one of them changes the app's record or is refused.
     txns.extend(removed(old_sets));
     txns
+}
+
+/// Removes the leases of deployments that are over.
+fn old_leases(snapshot: &Snapshot) -> Vec<Txn> {
+    let old = snapshot.all::<Leases>().filter(|record| {
+        // A user is never called like a deployment.
+        let Ok(id) = DeploymentId::new(record.value.owner.as_str()) else {
+            return false;
+        };
+        let deployment = snapshot.get::<Deployments>(&(record.key.0.clone(), id));
+        deployment.is_none_or(|deployment| deployment.value.status.is_over())
+    });
+    old.map(|record| Txn::new().remove::<Leases>(record))
+        .collect()
 }
 
 /// Removes the launch claims of deployments that are over: they only tell whether a step of the

@@ -117,6 +117,11 @@ impl Wait {
         }
     }
 
+    /// Returns whether the end of the Machine meets it.
+    pub(crate) fn is_for_the_end(&self) -> bool {
+        self.takes(MachineState::Destroyed)
+    }
+
     fn takes(&self, state: MachineState) -> bool {
         self.states.iter().any(|wanted| wanted.takes(state))
     }

@@ -36,7 +36,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// So many refused waves in a row are a failure: about a minute.
 const MAX_REFUSALS: u32 = 35;
 /// A round that fails for reasons outside of the deployment is tried again after this.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(250);
+/// So many failed rounds in a row end the deployment as it is, once that can be written.
+const MAX_FAILURES: u32 = 480;
 /// Log lines that are shown with a failure.
 const LOG_LINES: usize = 10;
 /// How long they are waited for.
@@ -56,6 +58,7 @@ pub(crate) async fn drive(core: Arc<Core>, app: AppName, id: DeploymentId) {
         id,
         listening: Listening::default(),
         refusals: 0,
+        failures: 0,
     };
     tokio::select! {
         biased;
@@ -70,7 +73,10 @@ struct Driver {
     id: DeploymentId,
     holder: Holder,
     listening: Listening,
+    /// Refused waves in a row.
     refusals: u32,
+    /// Failed rounds in a row.
+    failures: u32,
 }
 
 /// What a round came to.
@@ -96,10 +102,18 @@ impl Driver {
     async fn run(&mut self) {
         loop {
             match Box::pin(self.round()).await {
-                Ok(Next::Again) => {}
-                Ok(Next::Wait(gates, until)) => self.wait(&gates, until).await,
+                Ok(Next::Again) => self.failures = 0,
+                Ok(Next::Wait(gates, until)) => {
+                    self.failures = 0;
+                    self.wait(&gates, until).await;
+                }
                 Ok(Next::Over) => return,
+                Err(problem) if self.failures >= MAX_FAILURES => {
+                    self.failures = 0;
+                    self.end_as_it_is(&problem.text()).await;
+                }
                 Err(problem) => {
+                    self.failures += 1;
                     tracing::warn!(
                         app = %self.app,
                         error = %problem.text(),
@@ -127,23 +141,25 @@ impl Driver {
         let Some(records) = self.records() else {
             return Ok(Next::Over);
         };
-        if records.deployment.value.status.is_over() || records.app.value.deleting {
+        let record = &records.deployment.value;
+        if record.status.is_over() || records.app.value.deleting {
             return Ok(Next::Over);
         }
         let fleet = Fleet::observe(&self.core, &self.app, &self.id);
-        let version = records.release.value.version;
-        if let Some(held) =
-            leases::hold(&self.core, &self.id, version, &self.holder, &fleet.units).await?
-        {
+        if let Some(held) = leases::hold(&self.core, record, &self.holder, &fleet.units).await? {
             return self.refused(&records, &held).await;
         }
-        let record = &records.deployment.value;
         let progress: Progress = read_progress(record)?;
         let desired = desired(&self.core, &records.app, &records.release.value, record);
         let now = self.core.env.now();
         let mut plan = plan(&desired, &fleet.view(), &progress, now, &record.options);
         let over = plan.verdict.status().is_over();
-        let when = if over { When::Now } else { When::Patiently };
+        let first_failure = record.error.is_none() && plan.verdict.failure().is_some();
+        let when = if over || first_failure {
+            When::Now
+        } else {
+            When::Patiently
+        };
         let warnings = self
             .listening
             .look(&self.core, &fleet.units, &desired.release, when)
@@ -152,12 +168,6 @@ impl Driver {
         plan.notes.splice(0..0, warnings);
         self.remember(&records, &plan).await?;
         if over {
-            leases::give_back(
-                &self.core,
-                &self.id,
-                &Fleet::observe(&self.core, &self.app, &self.id).units,
-            )
-            .await?;
             return Ok(Next::Over);
         }
         if plan.ready.is_empty() {
@@ -216,28 +226,41 @@ impl Driver {
             reason: reason.to_owned(),
         };
         progress.report(failure);
-        let mut next = record.clone();
         let untouched = before.targets.is_empty() && before.launches.is_empty();
         if progress == before || before.failure.is_some() || untouched {
-            let reason = record.error.clone().unwrap_or_else(|| reason.to_owned());
-            next.status = DeploymentStatus::Failed;
-            next.finished_at = Some(self.core.env.now());
-            push_event(
-                &mut next,
-                event(self.core.env.now(), "error", reason.clone()),
-            );
-            next.error = Some(reason);
-            let txn = self.final_writes(records, &next);
-            self.core
-                .try_commit(Txn::new().update(&records.deployment, &next).and(txn))
-                .await?;
+            let reason = record.error.as_deref().unwrap_or(reason);
+            let txn = self.failed(records, reason);
+            self.core.try_commit(txn).await?;
             return Ok(());
         }
+        let mut next = record.clone();
         next.progress = to_value(&progress)?;
         self.core
             .try_commit(Txn::new().update(&records.deployment, &next))
             .await?;
         Ok(())
+    }
+
+    /// Returns the writes that end the deployment as it is.
+    fn failed(&self, records: &Records, reason: &str) -> Txn {
+        let now = self.core.env.now();
+        let mut next = records.deployment.value.clone();
+        next.status = DeploymentStatus::Failed;
+        next.finished_at = Some(now);
+        next.error = Some(reason.to_owned());
+        push_event(&mut next, event(now, "error", reason.to_owned()));
+        let end = self.final_writes(records, &next);
+        Txn::new().update(&records.deployment, &next).and(end)
+    }
+
+    async fn end_as_it_is(&self, reason: &str) {
+        let Some(records) = self.records() else {
+            return;
+        };
+        let txn = self.failed(&records, reason);
+        if let Err(error) = self.core.try_commit(txn).await {
+            tracing::error!(app = %self.app, error = %error, "deployment cannot be ended");
+        }
     }
 
     async fn report(&self, failure: Failure) -> Result<(), Problem> {
@@ -297,22 +320,15 @@ impl Driver {
                     "the deployment's memory is more than the store takes ({what}); deploy fewer \
                      machines at once"
                 );
-                let mut small = old.clone();
-                small.status = DeploymentStatus::Failed;
-                small.finished_at = Some(self.core.env.now());
-                small.error = Some(reason.clone());
-                push_event(&mut small, event(self.core.env.now(), "error", reason));
-                let end = self.final_writes(records, &small);
-                self.core
-                    .try_commit(Txn::new().update(&records.deployment, &small).and(end))
-                    .await?;
-                Ok(())
+                let txn = self.failed(records, &reason);
+                self.core.try_commit(txn).await?;
+                Err(Problem::Exhausted(reason))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Returns what ends with a deployment: its release's status and its claim.
+    /// Returns what ends with a deployment: its release's status, its claim and its leases.
     fn final_writes(&self, records: &Records, ended: &Deployment) -> Txn {
         let complete = ended.status == DeploymentStatus::Complete;
         let release = Release {
@@ -323,7 +339,8 @@ impl Driver {
             },
             ..records.release.value.clone()
         };
-        let mut txn = Txn::new().update(&records.release, &release);
+        let given_back = leases::given_back(&self.core.cache.snapshot(), &self.app, &self.id);
+        let mut txn = given_back.update(&records.release, &release);
         if let Some(claim) = self.core.cache.get::<DeployClaims>(&self.app)
             && claim.value.owner
                 == (ClaimOwner::Deployment {

@@ -2,10 +2,11 @@
 //!
 //! They are owned by the deployment's id, so a restarted server goes on with them.
 
-use hangar_api::id::DeploymentId;
+use hangar_api::deployment::Deployment;
+use hangar_api::id::{AppName, DeploymentId};
 use hangar_api::lease::{Lease, LeaseRequest};
-use hangar_store::Txn;
 use hangar_store::tables::{Leases, Specs};
+use hangar_store::{Snapshot, Txn};
 
 use super::is_managed;
 use crate::core::Core;
@@ -22,17 +23,21 @@ const BATCH: usize = 60;
 /// somebody else that is in the way.
 pub(super) async fn hold(
     core: &Core,
-    id: &DeploymentId,
-    version: u64,
+    deployment: &Deployment,
     holder: &Holder,
     units: &[Unit],
 ) -> Result<Option<Problem>, Problem> {
+    let Deployment { id, version, .. } = deployment;
     let now = core.env.now();
     let mut in_the_way = None;
     let mut due = Vec::new();
     for unit in units.iter().filter(|unit| is_managed(unit)) {
         match unit.lease(now) {
             Some(lease) if lease.owner != id.as_str() => {
+                // One that somebody makes meanwhile is theirs: the deployment leaves it alone.
+                if unit.spec().created_at >= deployment.created_at {
+                    continue;
+                }
                 in_the_way = in_the_way.or(holder.may_write(unit, now).err());
             }
             Some(lease) if lease.expires_at > now.as_second() + TTL / 2 => {}
@@ -63,22 +68,12 @@ pub(super) async fn hold(
     Ok(in_the_way)
 }
 
-/// Gives back what a deployment holds.
-pub(super) async fn give_back(
-    core: &Core,
-    id: &DeploymentId,
-    units: &[Unit],
-) -> Result<(), Problem> {
-    let ours = |unit: &&Unit| {
-        let lease = unit.lease.as_deref();
-        lease.is_some_and(|record| record.value.owner == id.as_str())
-    };
-    let ours: Vec<_> = units.iter().filter(ours).collect();
-    for batch in ours.chunks(BATCH) {
-        let records = batch.iter().filter_map(|unit| unit.lease.as_deref());
-        let txn = records.fold(Txn::new(), |txn, record| txn.remove(record));
-        // What is left ends by itself.
-        core.try_commit(txn).await?;
-    }
-    Ok(())
+/// Returns the writes that give back, with the end of a deployment, the leases that it holds. Of a
+/// big fleet the rest is given back by the next sweep.
+pub(super) fn given_back(snapshot: &Snapshot, app: &AppName, id: &DeploymentId) -> Txn {
+    snapshot
+        .under::<Leases, _>(app)
+        .filter(|record| record.value.owner == id.as_str())
+        .take(BATCH)
+        .fold(Txn::new(), |txn, record| txn.remove(record))
 }

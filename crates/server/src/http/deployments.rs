@@ -27,7 +27,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let made = deployments::create(&core, &app, &holder.user, request).await?;
     Ok(match made {
-        Made::Begun(deployment) => (StatusCode::CREATED, Json(deployment)).into_response(),
+        Made::Begun(deployment) => (StatusCode::CREATED, Json(shown(&deployment))).into_response(),
         Made::Preview(preview) => Json(preview).into_response(),
     })
 }
@@ -46,7 +46,7 @@ pub(super) async fn list(
     let mut all: Vec<_> = snapshot.under::<Deployments, _>(&app).collect();
     all.reverse();
     let newest = all.into_iter().take(limit);
-    Ok(Json(newest.map(|record| record.value.clone()).collect()))
+    Ok(Json(newest.map(|record| shown(&record.value)).collect()))
 }
 
 pub(super) async fn show(
@@ -55,7 +55,16 @@ pub(super) async fn show(
     LastPart(id): LastPart,
 ) -> Result<Json<Deployment>, Problem> {
     let record = find(&core, &app, &id)?;
-    Ok(Json(record.value.clone()))
+    Ok(Json(shown(&record.value)))
+}
+
+/// Returns a deployment without the planner's own memory, which may be long and tells nobody else
+/// anything.
+pub(super) fn shown(deployment: &Deployment) -> Deployment {
+    Deployment {
+        progress: serde_json::Value::Null,
+        ..deployment.clone()
+    }
 }
 
 /// Returns a deployment of an app.

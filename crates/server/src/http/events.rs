@@ -18,7 +18,7 @@ use hangar_api::id::AppName;
 use hangar_store::tables::Deployments;
 use serde::Serialize;
 
-use super::deployments::find;
+use super::deployments::{find, shown};
 use super::extract::{AppPath, LastPart, Params};
 use crate::core::Core;
 use crate::error::Problem;
@@ -97,7 +97,8 @@ impl Follower {
         }
         if deployment.status.is_over() {
             self.over = true;
-            self.ready.extend(sse("over", self.seen, deployment));
+            self.ready
+                .extend(sse("over", self.seen, &shown(deployment)));
         }
     }
 }

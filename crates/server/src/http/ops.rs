@@ -207,7 +207,13 @@ pub(super) async fn wait(
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
         changes.borrow_and_update();
-        let unit = Unit::find(&core, &app, &id)?;
+        let unit = match Unit::find(&core, &app, &id) {
+            // It was there when the wait began, and its records went with it.
+            Err(Problem::MachineNotFound | Problem::AppNotFound(_)) if wait.is_for_the_end() => {
+                return Ok(Json(json!({"ok": true, "state": MachineState::Destroyed})));
+            }
+            found => found?,
+        };
         let current = match wait.judge(unit.state(), unit.spec(), unit.observed()) {
             Verdict::Met { state, event } => {
                 let event_id = event.or_else(|| unit.newest_event());

@@ -60,9 +60,13 @@ fn slots() -> Vec<Slot> {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::start_on(Store::memory()).await
+    }
+
+    pub(crate) async fn start_on(store: Store) -> Self {
         let mut cluster = Self {
             dir: tempfile::tempdir().unwrap(),
-            store: Store::memory(),
+            store,
             host: Host::default(),
             token: String::new(),
             running: None,

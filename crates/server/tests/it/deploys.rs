@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, PATIENCE};
 
 /// Returns a deployment of groups, each with its environment; `web` has a service and a check.
-fn config(image: &str, groups: &[(&str, &[(&str, &str)])]) -> Value {
+pub(crate) fn config(image: &str, groups: &[(&str, &[(&str, &str)])]) -> Value {
     let mut all = serde_json::Map::new();
     for (group, env) in groups {
         let env: serde_json::Map<_, _> = env

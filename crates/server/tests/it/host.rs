@@ -32,6 +32,8 @@ struct State {
     done: Vec<(MachineId, Op)>,
     /// Ops wait while this is set.
     frozen: bool,
+    /// Each message takes a moment.
+    slow: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +53,9 @@ impl Host {
         from_host: mpsc::Sender<FromHost>,
     ) {
         while let Some(message) = to_host.recv().await {
+            if self.is_slow() {
+                tokio::time::sleep(std::time::Duration::from_millis(env.random_u64() % 4)).await;
+            }
             let news = self.take(&env, message);
             for news in news {
                 if from_host.send(news).await.is_err() {
@@ -63,6 +68,15 @@ impl Host {
     /// Lets ops wait, or be done with the next message.
     pub(crate) fn freeze(&self, frozen: bool) {
         self.0.lock().unwrap().frozen = frozen;
+    }
+
+    /// Makes each message take a moment.
+    pub(crate) fn slow_down(&self) {
+        self.0.lock().unwrap().slow = true;
+    }
+
+    fn is_slow(&self) -> bool {
+        self.0.lock().unwrap().slow
     }
 
     pub(crate) fn forgotten(&self) -> Vec<MachineId> {

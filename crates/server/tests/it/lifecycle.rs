@@ -111,6 +111,17 @@ async fn a_machine_lives_from_create_to_destroy() {
     );
     let events = cluster.get(&format!("{path}/events?limit=3")).await;
     assert_eq!(events.as_array().unwrap().len(), 3);
+    assert_eq!(cluster.host.done_twice(), 0);
+}
+
+#[tokio::test]
+async fn a_destroyed_machine_is_shown_to_who_asks_for_it_and_frees_its_name() {
+    let cluster = Cluster::start().await;
+    cluster.app("life").await;
+    let body = json!({"config": {"image": "nginx"}, "name": "once"});
+    let made = cluster.post("/v1/apps/life/machines", body.clone()).await;
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/v1/apps/life/machines/{id}");
 
     let (status, _) = cluster
         .call(Method::DELETE, &format!("{path}?kill=true"), Value::Null)
@@ -122,7 +133,17 @@ async fn a_machine_lives_from_create_to_destroy() {
         .get("/v1/apps/life/machines?include_deleted=true")
         .await;
     assert_eq!(all[0]["state"], "destroyed");
-    assert_eq!(cluster.host.done_twice(), 0);
+    let deadline = tokio::time::Instant::now() + crate::cluster::PATIENCE;
+    loop {
+        let (status, error) = cluster
+            .call(Method::POST, "/v1/apps/life/machines", body.clone())
+            .await;
+        if status == StatusCode::OK {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{error}");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! The server over real HTTP, on the store in memory, with a scripted host behind the link.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod auth;
 mod cluster;
@@ -8,3 +9,4 @@ mod leases;
 mod lifecycle;
 mod platform;
 mod secrets;
+mod storms;
