@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,63 @@ async fn start(upstreams: Vec<SocketAddr>, loopback: Option<NetworkId>) -> Runni
     };
     let dns = Dns::start(config, receiver, Env::real()).await.unwrap();
     Running { dns, catalog }
+}
+
+/// Gives the calling thread a network of its own in which the resolver and two askers have their
+/// real addresses; returns false, and says so, where that is not allowed.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#[expect(
+    deprecated,
+    reason = "the safe form; a network namespace is no memory that threads could share"
+)]
+fn on_the_private_network(addresses: &[&str]) -> bool {
+    let alone = rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET);
+    let ip = |line: &str| {
+        let output = Command::new("ip").args(line.split(' ')).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let ready = alone.is_ok()
+        && ip("link set lo up")
+        && addresses
+            .iter()
+            .all(|address| ip(&format!("addr add {address}/128 dev lo nodad")));
+    if !ready {
+        eprintln!("skipped: needs root and the program ip");
+    }
+    ready
+}
+
+#[test]
+fn the_source_address_says_which_network_a_question_is_about() {
+    let (resident, stranger, nobody) = ("fdaa:0:7:a7b:1:0:9:2", "fdaa:0:8:a7b:1:0:9:2", "fd00::9");
+    let world = std::thread::spawn(move || {
+        if !on_the_private_network(&["fdaa::3", resident, stranger, nobody]) {
+            return;
+        }
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(async {
+            let (_sender, receiver) = watch::channel(Arc::new(catalog(1)));
+            let config = DnsConfig {
+                listen: vec!["[fdaa::3]:53".parse().unwrap()],
+                ..DnsConfig::default()
+            };
+            let _dns = Dns::start(config, receiver, Env::real()).await.unwrap();
+            let question = request("shop.internal.", RecordType::AAAA);
+            for (from, code, answers) in [
+                (resident, ResponseCode::NoError, 1),
+                (stranger, ResponseCode::NXDomain, 0),
+                (nobody, ResponseCode::Refused, 0),
+            ] {
+                let from = SocketAddr::new(from.parse().unwrap(), 0);
+                let answer = udp_from(from, "[fdaa::3]:53".parse().unwrap(), &question).await;
+                assert_eq!(answer.metadata.response_code, code, "{from}");
+                assert_eq!(answer.answers.len(), answers);
+            }
+        });
+    });
+    if let Err(panic) = world.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 fn catalog(machines: u32) -> Catalog {
@@ -80,7 +138,11 @@ fn request(name: &str, kind: RecordType) -> Vec<u8> {
 }
 
 async fn by_udp(to: SocketAddr, request: &[u8]) -> Message {
-    let socket = UdpSocket::bind(LOOPBACK).await.unwrap();
+    udp_from(LOOPBACK, to, request).await
+}
+
+async fn udp_from(from: SocketAddr, to: SocketAddr, request: &[u8]) -> Message {
+    let socket = UdpSocket::bind(from).await.unwrap();
     socket.connect(to).await.unwrap();
     socket.send(request).await.unwrap();
     let mut buffer = vec![0; 65_535];

@@ -49,6 +49,8 @@ pub(super) struct Keeper {
     listing: String,
     /// The ruleset's number when everything was last found in order.
     in_order: Option<u32>,
+    /// Why the last look failed, if it did.
+    failure: Option<String>,
     /// Held as long as the keeper lives.
     _lock: UnixListener,
 }
@@ -86,6 +88,7 @@ impl Keeper {
             inbox,
             listing: String::new(),
             in_order: None,
+            failure: None,
             _lock: lock,
         };
         keeper.make_table_or_do_without_nat().await?;
@@ -126,10 +129,20 @@ impl Keeper {
                 () = self.changes.wait() => tokio::time::sleep(SETTLE).await,
                 _ = timer.tick() => self.look_at_the_host().await,
             }
-            if let Err(error) = self.look().await {
-                tracing::warn!(%error, "the private network's firewall could not be made again");
-            }
+            let looked = self.look().await;
+            self.tell(looked);
         }
+    }
+
+    /// Tells of a failure once, not at every look.
+    fn tell(&mut self, looked: Result<(), NetError>) {
+        let failure = looked.err().map(|error| error.to_string());
+        if let Some(error) = &failure
+            && self.failure != failure
+        {
+            tracing::error!(%error, "the private network's firewall could not be made again");
+        }
+        self.failure = failure;
     }
 
     async fn add(&mut self, network: NetworkId) -> Result<(), NetError> {
