@@ -116,7 +116,11 @@ impl Disk {
     ) -> Result<(), ImageError> {
         let place = self.layers().join(layer.diff_id.hex());
         let marker = scratch.path().join(MARKER);
+        let damaged = self.scratch();
         let done = (|| {
+            if place.exists() && self.layer(&layer.diff_id).is_none() {
+                fs::rename(&place, damaged.path())?;
+            }
             fs::write(&marker, serde_json::to_vec(layer)?)?;
             // One call for the thousands of files of a layer.
             rustix::fs::syncfs(File::open(scratch.path())?)?;

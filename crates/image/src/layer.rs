@@ -45,6 +45,10 @@ pub struct Unpacked {
     pub opaque_root: bool,
     /// Device nodes left out because the system would not make them.
     pub skipped_devices: u64,
+    /// Directories that were made because something lies in them, without being listed; "" is
+    /// the layer's root. Where a lower layer has them, its owner, mode and time are meant.
+    #[serde(default)]
+    pub implied_dirs: Vec<String>,
 }
 
 /// Why a layer could not be unpacked.
@@ -106,6 +110,7 @@ fn unpack_into(layer: impl Read, root: &OwnedFd) -> Result<Unpacked, LayerError>
         bytes: done.bytes,
         opaque_root: done.opaque_root,
         skipped_devices: done.skipped_devices,
+        implied_dirs: done.implied_dirs,
     })
 }
 

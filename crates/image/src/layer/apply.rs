@@ -25,6 +25,8 @@ const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 const COPY_BUFFER: usize = 128 << 10;
 /// Bytes of directory names that are remembered until their times can be set.
 const MAX_DIR_NAMES: usize = 256 << 20;
+/// Directories that something lies in without being listed.
+const MAX_IMPLIED_DIRS: usize = 100_000;
 
 /// Applies entries to a tree.
 #[derive(Debug)]
@@ -39,12 +41,13 @@ pub(super) struct Apply<'fd> {
 }
 
 /// What was made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Done {
     pub(super) entries: u64,
     pub(super) bytes: u64,
     pub(super) opaque_root: bool,
     pub(super) skipped_devices: u64,
+    pub(super) implied_dirs: Vec<String>,
 }
 
 /// Where an entry goes.
@@ -81,6 +84,11 @@ impl<'fd> Apply<'fd> {
         };
         let path = parts.join(&b'/');
         let dir = self.tree.dir(dirs)?;
+        if self.tree.implied.len() > MAX_IMPLIED_DIRS {
+            return Err(LayerError::Broken(
+                "it leaves out too many directories".to_owned(),
+            ));
+        }
         let place = Place {
             dir: dir.as_fd(),
             name,
@@ -104,7 +112,7 @@ impl<'fd> Apply<'fd> {
     }
 
     /// Sets the times of directories and returns what was made.
-    pub(super) fn finish(self) -> Result<Done, LayerError> {
+    pub(super) fn finish(mut self) -> Result<Done, LayerError> {
         for (path, mtime) in &self.dir_times {
             match self.tree.open(path) {
                 Ok(fd) => set_times(fd.as_fd(), *mtime, path)?,
@@ -113,6 +121,12 @@ impl<'fd> Apply<'fd> {
                 Err(errno) => return Err(fault("open a directory", path, errno)),
             }
         }
+        let root = (!self.dir_times.contains_key(&b""[..])).then(Vec::new);
+        let implied = root
+            .into_iter()
+            .chain(std::mem::take(&mut self.tree.implied));
+        let unlisted = implied.filter(|path| !self.dir_times.contains_key(path));
+        self.done.implied_dirs = unlisted.filter_map(|p| String::from_utf8(p).ok()).collect();
         Ok(self.done)
     }
 

@@ -4,6 +4,7 @@
 //! as their root (`openat2`), so that `..` and symlinks, absolute ones too, end inside it; the
 //! last part of a path is never followed. Every operation is relative to such a parent.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -25,6 +26,8 @@ pub(super) struct Tree<'fd> {
     root: BorrowedFd<'fd>,
     /// The parent that was used last: entries of one directory come together.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// Directories that were made because something lies in them.
+    pub(super) implied: BTreeSet<Vec<u8>>,
 }
 
 /// Splits a path of an archive into its parts, without `.` and empty ones, or says why not.
@@ -94,7 +97,11 @@ pub(super) fn bad(path: &[u8], reason: &str) -> LayerError {
 
 impl<'fd> Tree<'fd> {
     pub(super) fn new(root: BorrowedFd<'fd>) -> Self {
-        Self { root, last: None }
+        Self {
+            root,
+            last: None,
+            implied: BTreeSet::new(),
+        }
     }
 
     /// Opens a directory, making what is missing of it. Where a whiteout stands in the way, the
@@ -127,6 +134,7 @@ impl<'fd> Tree<'fd> {
                 Ok(found) => found,
                 Err(Errno::NOENT) => {
                     make_dir(fd.as_fd(), name, &path, false)?;
+                    self.implied.insert(path.clone());
                     self.open(&path)
                         .map_err(|e| fault("open a directory", &path, e))?
                 }

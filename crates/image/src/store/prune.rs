@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hangar_api::image::Pruned;
 use tokio::time::Instant;
 
-use super::{Inner, RESOLVED_KEEP};
+use super::{Inner, RESOLVED_KEEP, attributes};
 use crate::config::ReadyImage;
 use crate::digest::Digest;
 use crate::disk::Disk;
@@ -96,7 +96,9 @@ impl Inner {
             if let Ok(Some(found)) = self.local(root, "kept") {
                 live.blobs.insert(found.digest);
                 live.blobs.insert(found.manifest.config.digest);
-                live.layers.extend(found.config.rootfs.diff_ids);
+                let diff_ids = found.config.rootfs.diff_ids;
+                live.layers.insert(attributes::layer_id(&diff_ids));
+                live.layers.extend(diff_ids);
             }
         }
         live
