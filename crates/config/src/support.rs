@@ -20,7 +20,7 @@ pub enum Kind {
 /// A key that is not acted on.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// The key, with `[]` for items of lists.
+    /// The key, with `[]` for items of lists and `*` for any name.
     pub path: &'static str,
     /// What happens.
     pub kind: Kind,
@@ -70,6 +70,15 @@ const fn named(path: &'static str, when: When, why: &'static str) -> Row {
         kind: Kind::Named,
         why,
         when,
+    }
+}
+
+const fn https_check(path: &'static str) -> Row {
+    Row {
+        path,
+        kind: Kind::Refused,
+        why: "checks over https are not there yet and would never pass; let the app answer over http",
+        when: When::Is("https"),
     }
 }
 
@@ -123,6 +132,9 @@ pub const TABLE: &[Row] = &[
         why: "the pg_tls handler is not there yet",
         when: When::Is("pg_tls"),
     },
+    https_check("http_service.checks[].protocol"),
+    https_check("services[].http_checks[].protocol"),
+    https_check("checks.*.protocol"),
     named(
         "deploy.strategy",
         When::NotRolling,
@@ -349,6 +361,12 @@ fn walk(node: &Node, parts: &[&str], path: &str, visit: &mut dyn FnMut(&str, &No
     let Some((first, rest)) = parts.split_first() else {
         return visit(path, node);
     };
+    if let ("*", Value::Table(entries)) = (*first, &node.value) {
+        for entry in entries {
+            walk(&entry.node, rest, &format!("{path}.{}", entry.key), visit);
+        }
+        return;
+    }
     let name = first.trim_end_matches("[]");
     let Some(next) = node.get(name) else { return };
     let here = if path.is_empty() {

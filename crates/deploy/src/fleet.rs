@@ -128,7 +128,10 @@ impl<'a> FleetMachine<'a> {
                     )
                 };
                 let ran = self.observed.is_some_and(|o| {
-                    matches!(o.state, MachineState::Started | MachineState::Starting)
+                    matches!(
+                        o.state,
+                        MachineState::Started | MachineState::Starting | MachineState::Replacing
+                    )
                 });
                 ran && !self.undone().any(skips)
             }

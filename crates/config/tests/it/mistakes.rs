@@ -181,6 +181,7 @@ fn every_row_of_the_table_is_found_when_a_file_has_its_key() {
         // A value that no key is satisfied with being off, in the shape that the path asks for.
         let value = match row.path {
             "services[].protocol" => serde_json::json!("udp"),
+            check if check.ends_with(".protocol") => serde_json::json!("https"),
             "services[].ports[].handlers" => serde_json::json!(["proxy_proto", "pg_tls"]),
             _ => serde_json::json!("something"),
         };

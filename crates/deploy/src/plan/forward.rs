@@ -109,11 +109,13 @@ impl Planner<'_> {
         }
         *under_way += 1;
         let Some(machine) = machine else {
-            if let Some(id) = launch.machine {
+            let patience = self.options.wait_timeout_secs;
+            let late = launch.since.is_some_and(|s| self.now >= after(s, patience));
+            if launch.machine.is_some() || late {
                 self.fail(Failure {
-                    machine: Some(id),
+                    machine: launch.machine,
                     group: Some(group.clone()),
-                    reason: "it was destroyed while it was being deployed".to_owned(),
+                    reason: "a new Machine was destroyed while it was being deployed".to_owned(),
                 });
             } else if *under_way <= MAX_CREATING || launch.phase == LaunchPhase::Asked {
                 self.ask_to_create(group, index, launch);
@@ -190,7 +192,7 @@ impl Planner<'_> {
             skip_launch: launch.standby,
         });
         launch.phase = LaunchPhase::Asked;
-        launch.since = Some(self.now);
+        launch.since.get_or_insert(self.now);
         self.put_launch(group, index, launch);
     }
 
