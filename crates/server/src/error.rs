@@ -8,6 +8,7 @@ use hangar_api::Timestamp;
 use hangar_api::error::{ErrorBody, ErrorKind, Failure};
 use hangar_api::id::MachineId;
 use hangar_api::machine::MachineState;
+use hangar_store::StoreError;
 
 use crate::keyring::KeyringError;
 use crate::placement::Unplaceable;
@@ -88,8 +89,8 @@ pub(crate) enum Problem {
     #[error("{0}")]
     Failed(#[from] Failure),
     /// The store failed.
-    #[error("use the store")]
-    Store(#[from] hangar_store::StoreError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
     /// A secret cannot be sealed or opened.
     #[error("{0}")]
     Keyring(#[from] KeyringError),
@@ -121,6 +122,7 @@ impl Problem {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Failed(failure) => of_kind(failure.kind),
+            Self::Store(StoreError::Limit { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Keyring(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -139,7 +141,7 @@ impl Problem {
     pub(crate) fn text(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
-        if matches!(self, Self::Failed(_) | Self::Keyring(_)) {
+        if matches!(self, Self::Failed(_) | Self::Keyring(_) | Self::Store(_)) {
             // Their own text was shown; what is below it is not.
             cause = cause.and_then(std::error::Error::source);
         }

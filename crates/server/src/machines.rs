@@ -16,6 +16,7 @@ use hangar_store::tables::{Apps, Leases, Specs};
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
 use crate::lease::{self, Holder};
+use crate::secrets;
 use crate::unit::Unit;
 
 /// A new version of a Machine.
@@ -74,6 +75,7 @@ pub(crate) async fn update(
     holder: &Holder,
     version: NewVersion,
 ) -> Result<(Unit, Option<String>), Problem> {
+    secrets::ensure_open(core, app, version.secrets_version)?;
     for _ in 0..MAX_TRIES {
         let unit = Unit::find(core, app, id)?;
         let mut txn = holder.may_write(&unit, core.env.now())?;

@@ -167,3 +167,8 @@ pub(crate) fn values(
     }
     Ok(SecretValues(values))
 }
+
+/// Refuses a version whose secrets do not open: its Machine would never get to its host.
+pub(crate) fn ensure_open(core: &Core, app: &AppName, version: u64) -> Result<(), KeyringError> {
+    values(&core.keyring, &core.cache.snapshot(), app, version).map(drop)
+}

@@ -7,6 +7,7 @@ use hangar_api::id::{AppName, GroupName, MachineId};
 use hangar_api::machine::{MachineSpec, OpKind};
 use hangar_deploy::Step;
 use hangar_deploy::progress::Failure;
+use hangar_store::StoreError;
 
 use crate::core::Core;
 use crate::error::Problem;
@@ -85,6 +86,11 @@ fn sort_out(
     group: Option<GroupName>,
 ) {
     match problem {
+        Problem::Store(StoreError::Limit { .. }) => wave.failed.push(Failure {
+            machine,
+            group,
+            reason: problem.text(),
+        }),
         Problem::Conflict(_)
         | Problem::Precondition(_)
         | Problem::LeaseHeld { .. }

@@ -19,6 +19,7 @@ use crate::error::Problem;
 use crate::lease::{self, Holder};
 use crate::names;
 use crate::placement::{self, Load};
+use crate::secrets;
 use crate::unit::Unit;
 
 /// Most Machines of one app that are not destroyed.
@@ -89,6 +90,7 @@ pub(crate) async fn create(
     holder: &Holder,
     new: &NewMachine,
 ) -> Result<(Unit, Option<String>), Problem> {
+    secrets::ensure_open(core, app, new.secrets_version)?;
     for _ in 0..MAX_TRIES {
         let record = core.app(app)?;
         let snapshot = core.cache.snapshot();
@@ -125,7 +127,11 @@ pub(crate) async fn create(
         };
         let txn = app_stays(&record).and(written(core, holder, new, &spec, lease.as_ref()));
         if core.try_commit(txn).await?.is_some() {
-            let unit = Unit::find(core, app, &spec.id)?;
+            // As it was made: what its host has done meanwhile is for the next look.
+            let unit = Unit {
+                seen: None,
+                ..Unit::find(core, app, &spec.id)?
+            };
             tracing::info!(app = %app, machine = %spec.id, region = %spec.region, "machine created");
             return Ok((unit, lease.map(|lease| lease.nonce)));
         }

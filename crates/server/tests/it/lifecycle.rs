@@ -55,6 +55,7 @@ async fn a_machine_lives_from_create_to_destroy() {
             json!({"config": {"image": "nginx", "init": null}}),
         )
         .await;
+    assert_eq!(made["state"], "created");
     assert_eq!(made["instance_id"].as_str().unwrap().len(), 26);
     assert_eq!(made["events"][0]["type"], "launch");
     assert_eq!(made["config"]["guest"]["memory_mb"], 256);

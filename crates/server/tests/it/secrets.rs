@@ -73,11 +73,36 @@ async fn the_store_holds_no_secret_and_no_token_in_the_clear() {
         assert!(!text.contains("hunter2"), "{text}");
         assert!(!text.contains(&cluster.token), "{text}");
     }
-    // The keys are beside the store: a server without them holds its Machines back.
     cluster.down().await;
     cluster.up().await;
     let machine = cluster.machine("clear").await;
     assert_eq!(cluster.host.secrets(&id(&machine))["KEY"], "hunter2");
+}
+
+#[tokio::test]
+async fn a_lost_key_is_said_instead_of_a_machine_without_its_secrets() {
+    let mut cluster = Cluster::start().await;
+    cluster.app("lost").await;
+    cluster
+        .post("/v1/apps/lost/secrets", json!({"values": {"KEY": "x"}}))
+        .await;
+    cluster.down().await;
+    let keyring = cluster.dir.path().join("keyring");
+    let key = std::fs::read_dir(&keyring)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    std::fs::rename(key.path(), keyring.join("999999999999.key")).unwrap();
+    cluster.up().await;
+    let body = json!({"config": {"image": "x"}});
+    let (status, error) = cluster
+        .call(Method::POST, "/v1/apps/lost/machines", body)
+        .await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let text = error["error"].as_str().unwrap();
+    assert!(text.contains("the keyring has no key"), "{text}");
+    assert_eq!(cluster.get("/v1/apps/lost/machines").await, json!([]));
 }
 
 #[tokio::test]
