@@ -121,6 +121,18 @@ pub(crate) fn has_crashed(machine: &FleetMachine<'_>) -> bool {
         || machine.observed.is_some_and(|o| unasked_exit(o).is_some())
 }
 
+/// Returns why the Machine counts as crashed, at any time after it was updated.
+pub(crate) fn relapse(machine: &FleetMachine<'_>) -> Option<String> {
+    let watch = Watch {
+        since: Timestamp::UNIX_EPOCH,
+        run: true,
+        start_asked: false,
+        health: true,
+        smoke: true,
+    };
+    crash(machine, &watch)
+}
+
 /// Returns why the Machine counts as crashed.
 fn crash(machine: &FleetMachine<'_>, watch: &Watch) -> Option<String> {
     let observed = machine.observed?;

@@ -95,6 +95,9 @@ pub struct Target {
     /// It was left stopped by the update and was asked to start, once.
     #[serde(default)]
     pub start_asked: bool,
+    /// It has passed, and its checks fail again since then: it counts as unavailable.
+    #[serde(default)]
+    pub sick_since: Option<Timestamp>,
 }
 
 /// How far an updated Machine is.

@@ -1,6 +1,8 @@
 //! The way there: decide what is to be done, create the Machines of new groups, then take the
 //! existing ones over to the release, the first of each list alone.
 
+use std::collections::BTreeSet;
+
 use hangar_api::id::{GroupName, MachineId};
 use hangar_api::machine::MachineState;
 
@@ -64,6 +66,7 @@ impl Planner<'_> {
             was_healthy: machine.is_healthy(),
             since: None,
             start_asked: false,
+            sick_since: None,
         }
     }
 
@@ -239,12 +242,28 @@ impl Planner<'_> {
         }
     }
 
-    /// Judges every Machine whose update was asked for.
+    /// Judges every Machine whose update was asked for, and looks again at those that have
+    /// passed while their group is not done.
     fn look_at_targets(&mut self) {
         let ids: Vec<MachineId> = self.progress.targets.keys().cloned().collect();
+        let open = |t: &&Target| matches!(t.phase, TargetPhase::Pending | TargetPhase::Asked);
+        let groups: BTreeSet<GroupName> = self
+            .progress
+            .targets
+            .values()
+            .filter(open)
+            .map(|t| t.group.clone())
+            .collect();
         for id in ids {
             let mut target = self.progress.targets[&id].clone();
-            if !matches!(target.phase, TargetPhase::Pending | TargetPhase::Asked) {
+            if target.phase == TargetPhase::Passed && target.run && groups.contains(&target.group) {
+                if let Err(failure) = self.look_at_passed(&id, &mut target) {
+                    return self.fail(failure);
+                }
+                self.progress.targets.insert(id, target);
+                continue;
+            }
+            if !open(&&target) {
                 continue;
             }
             let Some(machine) = self.fleet.active(&id).copied() else {
@@ -263,6 +282,35 @@ impl Planner<'_> {
                 return;
             }
             self.progress.targets.insert(id, target);
+        }
+    }
+
+    /// A Machine that falls ill after it has passed holds its group up; one that crashes, or stays
+    /// ill, fails the deployment.
+    fn look_at_passed(&mut self, id: &MachineId, target: &mut Target) -> Result<(), Failure> {
+        let Some(machine) = self.fleet.active(id).copied() else {
+            return Ok(());
+        };
+        let sick = machine.state == MachineState::Started && !machine.is_healthy();
+        let mut reason = crate::judge::relapse(&machine);
+        if sick {
+            let since = *target.sick_since.get_or_insert(self.now);
+            let deadline = after(since, self.options.wait_timeout_secs);
+            self.wait(id, Condition::Healthy, deadline);
+            if self.now >= deadline {
+                let text = "its checks passed at first and then failed again";
+                reason = reason.or_else(|| Some(text.to_owned()));
+            }
+        } else {
+            target.sick_since = None;
+        }
+        match reason {
+            Some(reason) if !self.options.detach => Err(Failure {
+                machine: Some(id.clone()),
+                group: Some(target.group.clone()),
+                reason,
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -325,7 +373,10 @@ impl Planner<'_> {
                         list.again.push(id.clone());
                     }
                 }
-                _ => list.passed += 1,
+                _ => {
+                    list.passed += 1;
+                    list.sick += usize::from(target.sick_since.is_some());
+                }
             }
         }
         let limit = |total| pool(self.options.max_unavailable, total);
@@ -383,6 +434,7 @@ struct List {
     again: Vec<MachineId>,
     under_way: usize,
     passed: usize,
+    sick: usize,
 }
 
 impl List {
@@ -394,7 +446,7 @@ impl List {
     /// for, and those whose update was lost.
     fn next(&self) -> Vec<MachineId> {
         let room = if self.passed == 0 { 1 } else { self.pool };
-        let free = room.saturating_sub(self.under_way);
+        let free = room.saturating_sub(self.under_way + self.sick);
         let fresh = self.pending.iter().take(free);
         self.again.iter().chain(fresh).cloned().collect()
     }

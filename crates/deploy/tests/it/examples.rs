@@ -349,3 +349,31 @@ fn a_machine_that_cannot_be_put_back_is_left_out_and_told() {
     );
     assert!(end.ready.is_empty());
 }
+
+#[test]
+fn a_machine_that_falls_ill_after_it_passed_stops_the_rollout() {
+    for (fault, says) in [
+        (Fault::PassesThenCrashes, "appears to be crashing"),
+        (
+            Fault::PassesThenFails,
+            "passed at first and then failed again",
+        ),
+    ] {
+        let mut sim = Sim::new(vec![fault, Fault::None]);
+        for _ in 0..6 {
+            sim.add("web", true, Started);
+        }
+        let options = DeployOptions {
+            max_unavailable: 1.0,
+            ..DeployOptions::default()
+        };
+        let verdict = run(&mut sim, &desired(&[("web", true)]), &options);
+        let Verdict::RolledBack { failure } = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert!(failure.reason.contains(says), "{failure}");
+        let updates = sim.log.iter().filter(|l| l.contains(":v2")).count();
+        assert!(updates <= 3, "the rest was not touched: {:?}", sim.log);
+        assert_eq!(sim.healthy("web"), 6);
+    }
+}

@@ -36,6 +36,10 @@ pub(crate) enum Fault {
     Crashes,
     /// It runs and never passes a check.
     NeverHealthy,
+    /// It passes its checks and then exits.
+    PassesThenCrashes,
+    /// It passes its checks and then fails them for ever.
+    PassesThenFails,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +61,7 @@ enum Act {
     Up(u64),
     Healthy(u64),
     Crash(u64),
+    Sick(u64),
     Down,
     Gone,
 }

@@ -124,6 +124,11 @@ impl Sim {
                         .collect();
                 }
             }),
+            Act::Sick(run) => self.edit(id, |_, o| {
+                if o.starts == run {
+                    o.checks.clear();
+                }
+            }),
             Act::Crash(run) => {
                 let current = self.machines[id].observed.as_ref().unwrap();
                 if current.starts != run || current.state != MachineState::Started {
@@ -202,7 +207,7 @@ impl Sim {
             if up {
                 o.state = MachineState::Stopping;
                 m.agenda
-                    .retain(|(_, a)| !matches!(a, Act::Crash(_) | Act::Up(_)));
+                    .retain(|(_, a)| !matches!(a, Act::Crash(_) | Act::Sick(_) | Act::Up(_)));
                 m.agenda.push((now + 5, Act::Down));
             } else if !launch {
                 o.state = MachineState::Stopped;
@@ -228,6 +233,14 @@ impl Sim {
             match m.fault {
                 Fault::Crashes => m.agenda.push((now + 300, Act::Crash(run))),
                 Fault::NeverHealthy => {}
+                Fault::PassesThenCrashes => {
+                    m.agenda.push((now + 200, Act::Healthy(run)));
+                    m.agenda.push((now + 350, Act::Crash(run)));
+                }
+                Fault::PassesThenFails => {
+                    m.agenda.push((now + 200, Act::Healthy(run)));
+                    m.agenda.push((now + 350, Act::Sick(run)));
+                }
                 _ => m.agenda.push((now + 200, Act::Healthy(run))),
             }
         });
