@@ -2,8 +2,8 @@
 //!
 //! Called by the container runtime's helper, once from the host side ([`attach`]) and once inside
 //! the new namespace ([`configure_inside`]), and by whoever cleans up ([`detach`], [`interfaces`]).
-//! Synchronous, on one netlink socket, no process is started: a namespace with its cable costs
-//! less than a millisecond of ours.
+//! Synchronous, on one netlink socket, no process is started: connecting a
+//! Machine takes a millisecond and a half.
 //!
 //! There is no bridge and nothing is ever looked up on the cable: both ends have fixed hardware
 //! addresses, and each side pins the other's as a permanent neighbour. The Machine sends
