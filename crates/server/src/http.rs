@@ -226,7 +226,10 @@ async fn add_request_id(
         .first()
         .map_or("dev", |slot| slot.region.as_str());
     let id = format!("{}-{region}", core.env.ulid());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
+    let status = response.status().as_u16();
+    tracing::debug!(method = %method, path, status, request_id = id, "request answered");
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("fly-request-id", value);
     }

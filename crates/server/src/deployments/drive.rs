@@ -35,6 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// So many refused waves in a row are a failure: about a minute.
 const MAX_REFUSALS: u32 = 35;
+/// After so many, about two seconds, the followers are told what is waited for.
+const TELL_AFTER: u32 = 5;
 /// A round that fails for reasons outside of the deployment is tried again after this.
 const RETRY: Duration = Duration::from_millis(250);
 /// So many failed rounds in a row end the deployment as it is, once that can be written.
@@ -209,9 +211,21 @@ impl Driver {
             self.give_up(records, &text).await?;
             return Ok(Next::Again);
         }
+        if self.refusals == TELL_AFTER {
+            self.tell(records, format!("Waiting: {text}")).await?;
+        }
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.refusals.min(16));
         tokio::time::sleep(doubled.min(LAST_PAUSE)).await;
         Ok(Next::Again)
+    }
+
+    async fn tell(&self, records: &Records, message: String) -> Result<(), Problem> {
+        let mut next = records.deployment.value.clone();
+        push_event(&mut next, event(self.core.env.now(), "info", message));
+        self.core
+            .try_commit(Txn::new().update(&records.deployment, &next))
+            .await?;
+        Ok(())
     }
 
     /// Makes the deployment fail. One that has not begun, or is being put back already, and still

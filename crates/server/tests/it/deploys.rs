@@ -390,3 +390,22 @@ async fn an_app_that_goes_in_the_middle_of_its_deploy_takes_the_deploy_along() {
     let done = deploy(&cluster, "gone", config("one", &[("web", &[])])).await;
     assert_eq!(done["version"], 1);
 }
+
+#[tokio::test]
+async fn a_deploy_waits_for_a_lease_and_says_so() {
+    let cluster = Cluster::start().await;
+    cluster.app("patient").await;
+    deploy(&cluster, "patient", config("one", &[("web", &[])])).await;
+    let machine = machines(&cluster, "patient").await[0]["id"].clone();
+    let lease = format!(
+        "/v1/apps/patient/machines/{}/lease?ttl=4",
+        machine.as_str().unwrap()
+    );
+    cluster.post(&lease, Value::Null).await;
+    let done = deploy(&cluster, "patient", config("two", &[("web", &[])])).await;
+    assert_eq!(done["status"], "complete", "{done}");
+    let events = done["events"].to_string();
+    assert!(events.contains("lease currently held by admin"), "{events}");
+    let image = &machines(&cluster, "patient").await[0]["image_ref"];
+    assert_eq!(image["repository"], "two");
+}
