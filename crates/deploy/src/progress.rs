@@ -9,12 +9,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use hangar_api::Timestamp;
-use hangar_api::id::{GroupName, InstanceId, MachineId};
+use hangar_api::id::{GroupName, MachineId};
 use hangar_api::image::ImageRef;
 use hangar_api::machine::MachineConfig;
 
 /// Most troubles kept while putting things back.
 const MAX_TROUBLE: usize = 20;
+
+/// Most former versions that a new one is compared with, so that cost grows with the fleet alone.
+const MAX_COMPARED: usize = 64;
 
 /// Milestones of a deployment. The default is one that has not begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +82,6 @@ pub struct Target {
     pub group: GroupName,
     /// Which of [`Progress::formers`] it was.
     pub former: usize,
-    /// Its version before the update.
-    pub instance: InstanceId,
     /// How far it is.
     pub phase: TargetPhase,
     /// It was started when the deployment began: updated in the group's warm list.
@@ -90,13 +91,13 @@ pub struct Target {
     /// It passed its checks when it was updated.
     pub was_healthy: bool,
     /// When it was last updated.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// It was left stopped by the update and was asked to start, once.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub start_asked: bool,
     /// It has passed, and its checks fail again since then: it counts as unavailable.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sick_since: Option<Timestamp>,
 }
 
@@ -222,8 +223,10 @@ impl Progress {
     /// Returns the index of a former version, kept once.
     pub(crate) fn remember(&mut self, former: Former) -> usize {
         // The newest are the likeliest to be equal; a fleet has few different ones.
-        if let Some(index) = self.formers.iter().rposition(|f| *f == former) {
-            return index;
+        let from = self.formers.len().saturating_sub(MAX_COMPARED);
+        let found = self.formers[from..].iter().rposition(|f| *f == former);
+        if let Some(index) = found {
+            return from + index;
         }
         self.formers.push(former);
         self.formers.len() - 1

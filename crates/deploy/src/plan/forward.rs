@@ -59,7 +59,6 @@ impl Planner<'_> {
         Target {
             group,
             former: self.progress.remember(former(machine)),
-            instance: machine.spec.instance_id.clone(),
             phase: TargetPhase::Pending,
             warm: run && machine.state != MachineState::Failed,
             run,
