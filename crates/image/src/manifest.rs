@@ -13,8 +13,8 @@ use crate::platform::Platform;
 pub(crate) const MAX_MANIFEST: u64 = 4 << 20;
 /// Bytes of a config blob.
 pub(crate) const MAX_CONFIG: u64 = 8 << 20;
-/// Layers of one image: as many as overlayfs can stack.
-const MAX_LAYERS: usize = 500;
+/// Layers of one image: overlayfs can stack 500, and we may add one of our own.
+const MAX_LAYERS: usize = 499;
 
 /// What we ask registries for.
 pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \

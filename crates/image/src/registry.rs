@@ -303,9 +303,8 @@ impl Registry {
             None => target.parse(),
         }
         .map_err(|_| bad())?;
-        let plain = uri.scheme_str() == Some("http");
         let host = uri.authority().ok_or_else(bad)?.as_str();
-        if plain && from.scheme_str() == Some("https") && !self.is_plain(host) {
+        if !self.may_lead(place, &uri, host) {
             return Err(bad());
         }
         Ok(uri)
@@ -334,8 +333,8 @@ impl Registry {
                     .token_uri(place.repository)
                     .ok_or_else(|| denied("it names no proper place to sign in at"))?;
                 let host = uri.authority().map_or("", |a| a.as_str());
-                if uri.scheme_str() == Some("http") && !self.is_plain(host) {
-                    return Err(denied("it wants the sign-in to go over plain http"));
+                if !self.may_lead(place, &uri, host) {
+                    return Err(denied("it wants the sign-in at a place that is not safe"));
                 }
                 let basic = credentials.map(|c| (AUTHORIZATION, auth::basic(c)));
                 let sent = self.client.get(&uri, basic.into_iter().collect()).await;
@@ -366,6 +365,14 @@ impl Registry {
                 reason: "it makes no web address".to_owned(),
             })
         })
+    }
+
+    /// Returns whether a registry may send us to an address: never from https down to plain http
+    /// on the way, and never from outside to services of this machine.
+    fn may_lead(&self, place: &Place<'_>, to: &Uri, host: &str) -> bool {
+        let plain = to.scheme_str() == Some("http");
+        let inward = http::is_loopback(host) && !http::is_loopback(place.host);
+        !inward && (!plain || self.is_plain(host) || self.is_plain(place.host))
     }
 
     fn is_plain(&self, authority: &str) -> bool {
@@ -465,5 +472,37 @@ impl fmt::Debug for Credentials {
         f.debug_struct("Credentials")
             .field("username", &self.username)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_may_not_send_us_to_this_machine_or_down_to_plain_http() {
+        let config = RegistryConfig {
+            insecure: BTreeSet::from(["old.example:5000".to_owned()]),
+            ..RegistryConfig::default()
+        };
+        let registry = Registry::new(config, Env::real()).unwrap();
+        let cases = [
+            ("example.com", "https://storage.example/x", true),
+            ("example.com", "http://storage.example/x", false),
+            ("example.com", "http://old.example:5000/x", true),
+            ("example.com", "https://127.0.0.1/x", false),
+            ("example.com", "http://localhost:4280/v1/apps", false),
+            ("old.example:5000", "http://storage.example/x", true),
+            ("localhost:5000", "http://127.0.0.1:9000/x", true),
+        ];
+        for (host, to, may) in cases {
+            let place = Place {
+                host,
+                repository: "a",
+            };
+            let to: Uri = to.parse().unwrap();
+            let target = to.authority().unwrap().to_string();
+            assert_eq!(registry.may_lead(&place, &to, &target), may, "{host} {to}");
+        }
     }
 }

@@ -403,8 +403,15 @@ impl Inner {
             let digest = Digest::of(&bytes);
             pins.push(self.pins.pin(Kind::Blob, &digest));
             let document = Document::parse(&bytes, &shown)?;
-            self.blocking(move |inner| inner.disk.put_blob(&bytes))
-                .await?;
+            let (found, text) = (digest.clone(), shown.clone());
+            let here = self.blocking(move |inner| {
+                inner.disk.put_blob(&bytes)?;
+                inner.local(&found, &text)
+            });
+            // Often only the tag is new, and all that it means is here.
+            if let Some(found) = here.await? {
+                return Ok(found);
+            }
             match document {
                 Document::Index(choices) => {
                     wanted = choose(&choices, &self.machine, &shown)?.digest.to_string();

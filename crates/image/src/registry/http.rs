@@ -38,7 +38,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Between two pieces of a body.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// Addresses of one host that are tried.
-const MAX_ADDRESSES: usize = 6;
+const MAX_ADDRESSES: usize = 4;
 const AGENT: &str = concat!("hangar/", env!("CARGO_PKG_VERSION"));
 
 /// Sends requests.

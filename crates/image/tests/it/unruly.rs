@@ -139,6 +139,9 @@ async fn many_who_want_the_same_image_share_one_pull() {
         assert_eq!(one.await.unwrap().unwrap().len(), 1);
     }
     assert_eq!(fake.count("/blobs/") - before, 1);
+    // What is here is not fetched again.
+    assert_eq!(world.store.resolve(&name).await.unwrap(), image);
+    assert_eq!(fake.count("/blobs/") - before, 1);
 }
 
 #[tokio::test]
