@@ -14,6 +14,8 @@ use hangar_api::deployment::{
 };
 use hangar_api::id::{AppName, DeploymentId, GroupName, Region, ReleaseId};
 use hangar_api::image::ImageRef;
+use hangar_api::machine::MachineConfig;
+use hangar_api::machine::config::RELEASE_ID;
 use hangar_api::release::{GroupSpec, Release, ReleaseStatus};
 use hangar_deploy::{Desired, Kind, preview};
 use hangar_store::tables::{
@@ -123,6 +125,24 @@ fn check_options(options: &DeployOptions) -> Result<(), Problem> {
             .map_err(|error| Problem::Unprocessable(error.to_string()))?;
     }
     Ok(())
+}
+
+/// Refuses a Machine that a client makes for a release of its own while somebody else deploys.
+/// Copies of Machines that are there, and Machines of no release, are nobody's deploy.
+pub(crate) fn refuse_other_release(
+    core: &Core,
+    app: &AppName,
+    config: &MachineConfig,
+) -> Result<(), Problem> {
+    let Some(release) = config.metadata.get(RELEASE_ID) else {
+        return Ok(());
+    };
+    let snapshot = core.cache.snapshot();
+    let mut known = snapshot.under::<Releases, _>(app);
+    if known.any(|record| record.value.id.as_str() == release) {
+        return Ok(());
+    }
+    refuse_second(core, app)
 }
 
 /// Refuses a deployment while another one holds the claim, and says who does.

@@ -15,6 +15,7 @@ use hangar_store::{Record, Snapshot, Txn};
 
 use super::{app_stays, ops, validate};
 use crate::core::{Core, MAX_TRIES, too_contended};
+use crate::deployments;
 use crate::error::Problem;
 use crate::lease::{self, Holder};
 use crate::names;
@@ -66,6 +67,7 @@ pub(crate) async fn create_from_input(
     }
     let secrets_version =
         validate::secrets_version(record.value.secrets_version, input.min_secrets_version)?;
+    deployments::refuse_other_release(core, app, &config)?;
     // Refused before the image is looked up, which may take long.
     placement::place(input.region.as_deref(), &core.slots, &BTreeMap::new())?;
     let image_ref = core.images.resolve(config.image.clone()).await?;

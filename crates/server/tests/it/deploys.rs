@@ -208,15 +208,31 @@ async fn a_second_deploy_at_once_is_refused_with_who_holds_the_claim() {
     let text = error["error"].as_str().unwrap();
     assert!(text.contains(first["id"].as_str().unwrap()), "{text}");
     assert!(text.contains("of release v1 by admin since "), "{text}");
-    // It holds the leases too.
-    let list = cluster
-        .until("/v1/apps/twice/machines", |list| {
-            list.as_array().is_some_and(|l| l.len() == 1)
-        })
-        .await;
+    // A client that drives a deploy of its own is kept out too; a copy is not its deploy.
+    for (release, wanted) in [
+        (json!("01ARZ3NDEKTSV4RRFFQ69G5FAV"), StatusCode::CONFLICT),
+        (first["release"].clone(), StatusCode::OK),
+    ] {
+        let config = json!({"image": "x", "metadata": {"fly_release_id": release}});
+        let (status, answer) = cluster
+            .call(
+                Method::POST,
+                "/v1/apps/twice/machines",
+                json!({"config": config, "name": "copy"}),
+            )
+            .await;
+        assert_eq!(status, wanted, "{answer}");
+    }
+    // It holds the leases of its own.
+    let ours = |list: &Value| {
+        let all = list.as_array()?;
+        all.iter().find(|m| m["name"] != "copy").cloned()
+    };
+    let list = cluster.until("/v1/apps/twice/machines", |list| ours(list).is_some());
+    let machine = ours(&list.await).unwrap();
     let path = format!(
         "/v1/apps/twice/machines/{}/stop",
-        list[0]["id"].as_str().unwrap()
+        machine["id"].as_str().unwrap()
     );
     let (status, error) = cluster.call(Method::POST, &path, Value::Null).await;
     assert_eq!(status, StatusCode::CONFLICT, "{error}");
