@@ -1,0 +1,418 @@
+#!/usr/bin/env python3
+"""Side-by-side benchmarks of Hangar; see README.md beside this file."""
+
+import hashlib
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ARCH = os.uname().machine
+TARGET = os.path.join(ROOT, "target", f"{ARCH}-unknown-linux-gnu", "release")
+HANGAR = os.path.join(TARGET, "hangar")
+TESTAPP = os.path.join(TARGET, "examples", "testapp")
+APP = "bench"
+
+
+def main():
+    if os.geteuid() != 0:
+        sys.exit("benches need root: containers, namespaces and other people's runtimes")
+    if "HANGAR_BENCH_NETNS" not in os.environ:
+        os.environ["HANGAR_BENCH_NETNS"] = "1"
+        os.execvp("unshare", ["unshare", "--net", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    parts = {"create": create, "first-byte": first_byte, "rolling": rolling, "memory": memory, "proxy": proxy}
+    wanted = sys.argv[1:] or list(parts)
+    for name in wanted:
+        with World() as world:
+            print(f"== {name}", flush=True)
+            parts[name](world)
+
+
+class World:
+    """A server of its own, with the test image imported."""
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="hangar-bench-")
+        self.data = os.path.join(self.folder, "data")
+        self.env = dict(os.environ, HANGAR_DATA_DIR=self.data)
+        log = open(os.path.join(self.folder, "server.log"), "w")
+        self.server = subprocess.Popen([HANGAR, "server", "--log-level", "warn"], env=self.env, stdout=log, stderr=log)
+        limit = time.time() + 20
+        while self.cli("apps", "list", check=False).returncode != 0:
+            if time.time() > limit:
+                sys.exit("the server does not answer:\n" + open(log.name).read())
+            time.sleep(0.05)
+        self.token = open(os.path.join(self.data, "token")).read().strip()
+        archive = os.path.join(self.folder, "image.tar")
+        write_image(archive)
+        self.cli("image", "import", archive, "--name", "testapp")
+        self.api("POST", "/v1/apps", {"app_name": APP, "org_slug": "personal"})
+        return self
+
+    def __exit__(self, *_):
+        self.cli("apps", "destroy", APP, "--yes", check=False)
+        self.server.terminate()
+        self.server.wait(30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def cli(self, *arguments, check=True):
+        return subprocess.run([HANGAR, *arguments], env=self.env, capture_output=True, text=True, check=check)
+
+    def api(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", 4280, timeout=90)
+        data = None if body is None else json.dumps(body)
+        headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
+        connection.request(method, path, data, headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        if answer.status >= 300:
+            raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]}")
+        return json.loads(text) if text else None
+
+    def create(self, cmd, wait=True, **config):
+        config = {"image": "testapp", "init": {"cmd": cmd}, "guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": 256}, **config}
+        machine = self.api("POST", f"/v1/apps/{APP}/machines", {"config": config})
+        if wait:
+            self.wait(machine["id"], "started")
+        return machine
+
+    def wait(self, machine, state):
+        self.api("GET", f"/v1/apps/{APP}/machines/{machine}/wait?state={state}&timeout=60")
+
+    def address(self, machine):
+        """The IPv4 address of a Machine: from the one route that leads to it."""
+        return self.api("GET", f"/v1/apps/{APP}/machines/{machine}")["private_ip"]
+
+
+def create(world):
+    bundle = runc_bundle(world.folder)
+    have_podman = podman_image(world)
+    figures = {"hangar create to started": [], "runc run -d": [], "podman run -d": []}
+    world.create(["serve"])
+    for round_number in range(30):
+        figures["hangar create to started"].append(timed(lambda: world.create(["lines", "0", "0"])))
+        name = f"bench{round_number}"
+        figures["runc run -d"].append(timed(lambda: run(["runc", "run", "-d", "-b", bundle, name])))
+        run(["runc", "delete", "-f", name])
+        if have_podman and round_number < 10:
+            command = ["podman", "run", "-d", "--net", "none", "--cgroups", "disabled", "--name", name, "localhost/hangarbench"]
+            try:
+                figures["podman run -d"].append(timed(lambda: run(command)))
+                run(["podman", "rm", "-f", name])
+            except subprocess.CalledProcessError:
+                have_podman = False
+    report(figures, "hangar create to started")
+
+
+def first_byte(world):
+    machine = world.create(["serve"])["id"]
+    address = (world.address(machine), 8080)
+    figures = {"hangar start to first byte": [], "the program by hand": []}
+    for _ in range(20):
+        world.api("POST", f"/v1/apps/{APP}/machines/{machine}/stop", {"signal": "SIGKILL"})
+        world.wait(machine, "stopped")
+
+        def start():
+            world.api("POST", f"/v1/apps/{APP}/machines/{machine}/start")
+            until_answer(address)
+
+        figures["hangar start to first byte"].append(timed(start))
+        figures["the program by hand"].append(by_hand())
+    report(figures, "hangar start to first byte")
+
+
+def rolling(world):
+    app_time = statistics.median(by_hand() for _ in range(10))
+    folder = os.path.join(world.folder, "app")
+    os.makedirs(folder)
+    toml = """app = "bench"
+primary_region = "iad"
+[build]
+image = "testapp"
+[env]
+VERSION = "%d"
+DELAY_MS = "%d"
+[http_service]
+internal_port = 8080
+[[http_service.checks]]
+path = "/health"
+interval = "2s"
+timeout = "1s"
+"""
+    for delay in (0, 300):
+        open(os.path.join(folder, "fly.toml"), "w").write(toml % (0, delay))
+        world.cli("deploy", folder, "--ha=false")
+        world.cli("scale", "count", "10", "-a", APP, "--yes")
+        own = app_time + delay / 1000
+        times = []
+        for version in range(1, 6):
+            open(os.path.join(folder, "fly.toml"), "w").write(toml % (version, delay))
+            times.append(timed(lambda: world.cli("deploy", folder, "--ha=false")))
+        # The first Machine goes alone, the other nine four at a time: four rounds.
+        floor = 4 * own
+        middle = statistics.median(times)
+        print(f"rolling deploy of 10, app takes {own * 1e3:.0f} ms: {middle * 1e3:.0f} ms, {middle / floor:.2f} x its 4 rounds of the app's own time")
+
+
+def memory(world):
+    pid = world.server.pid
+    print("server, no Machines:", describe(smaps(pid)))
+    before = kernel_memory()
+    for _ in range(100):
+        world.create(["lines", "0", "0"])
+    after = kernel_memory()
+    print("server, 100 Machines:", describe(smaps(pid)))
+    inits = pids_of("__init")
+    each = [smaps(p) for p in inits]
+    total = {key: sum(e[key] for e in each) / max(len(each), 1) for key in ("Pss", "Private", "Rss")}
+    print(f"per Machine ({len(each)} of init):", describe(total))
+    helpers = [smaps(p) for p in pids_of("__helper")]
+    if helpers:
+        print("container helper:", describe(helpers[0]))
+    print(f"kernel memory per Machine, the app's included: {(after - before) / 100:.0f} KiB")
+
+
+def proxy(world):
+    toml = """app = "bench"
+primary_region = "iad"
+[build]
+image = "testapp"
+[http_service]
+internal_port = 8080
+[http_service.concurrency]
+type = "requests"
+soft_limit = 1000
+"""
+    folder = os.path.join(world.folder, "app")
+    os.makedirs(folder)
+    open(os.path.join(folder, "fly.toml"), "w").write(toml)
+    world.cli("deploy", folder, "--ha=false", "--vm-size", "shared-cpu-2x", "--smoke-checks=false")
+    machine = json.loads(world.cli("machine", "list", "-a", APP, "--json").stdout)[0]["id"]
+    config = os.path.join(world.folder, "nginx.conf")
+    open(config, "w").write(NGINX % (world.folder, world.folder, world.address(machine)))
+    nginx = subprocess.Popen(["nginx", "-c", config, "-g", "daemon off;"])
+    time.sleep(0.5)
+    targets = {"hangar": (80, [world.server.pid]), "nginx": (8099, [nginx.pid])}
+    rates = {name: [] for name in targets}
+    costs = {name: [] for name in targets}
+    try:
+        for round_number in range(6):
+            order = list(targets) if round_number % 2 == 0 else list(reversed(targets))
+            for name in order:
+                port, pids = targets[name]
+                family = [p for pid in pids for p in [pid, *children(pid)]]
+                busy = cpu_ns(family)
+                url = f"http://127.0.0.1:{port}/health"
+                out = subprocess.run(["wrk", "-c", "64", "-t", "1", "-d", "5s", "-H", "Host: bench.localhost", url], capture_output=True, text=True).stdout
+                requests = int(re.search(r"(\d+) requests in", out).group(1))
+                if "Non-2xx" in out or "Socket errors" in out:
+                    print(name, "had errors:", out)
+                rates[name].append(requests / 5)
+                costs[name].append((cpu_ns(family) - busy) / requests / 1e3)
+    finally:
+        nginx.terminate()
+        nginx.wait(10)
+    for name in targets:
+        print(f"{name}: {statistics.median(rates[name]):.0f} requests/s, {statistics.median(costs[name]):.1f} us of proxy CPU a request")
+    ratios = [a / b for a, b in zip(costs["hangar"], costs["nginx"])]
+    print(f"CPU per request x nginx: min {min(ratios):.2f}, median {statistics.median(ratios):.2f}, max {max(ratios):.2f}")
+
+
+NGINX = """worker_processes 2;
+pid %s/nginx.pid;
+error_log %s/nginx.log;
+events { worker_connections 4096; }
+http {
+  access_log off;
+  upstream machine { server [%s]:8080; keepalive 1024; }
+  server {
+    listen 127.0.0.1:8099 reuseport;
+    location / { proxy_pass http://machine; proxy_http_version 1.1; proxy_set_header Connection ""; }
+  }
+}
+"""
+
+
+def timed(action):
+    begin = time.perf_counter()
+    action()
+    return time.perf_counter() - begin
+
+
+def report(figures, ours):
+    base = statistics.median(figures[ours])
+    for name, values in figures.items():
+        if not values:
+            print(f"{name}: not to be had here")
+            continue
+        values = sorted(values)
+        middle = statistics.median(values)
+        p95 = values[int(len(values) * 0.95) - 1] if len(values) > 1 else values[0]
+        ratio = "" if name == ours else f"; ours is {base / middle:.2f} x that"
+        print(f"{name}: min {values[0] * 1e3:.1f}, median {middle * 1e3:.1f}, p95 {p95 * 1e3:.1f} ms over {len(values)}{ratio}")
+
+
+def run(command):
+    # A detached program must not hold our pipes open.
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def until_answer(address):
+    limit = time.time() + 20
+    while time.time() < limit:
+        try:
+            with socket.create_connection(address, timeout=2) as stream:
+                stream.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+                if stream.recv(1):
+                    return
+        except OSError:
+            time.sleep(0.0005)
+    raise RuntimeError(f"nobody answers at {address}")
+
+
+def by_hand():
+    """Time of the program itself from exec to its first answer."""
+    begin = time.perf_counter()
+    child = subprocess.Popen([TESTAPP, "serve", "18080"], stdout=subprocess.DEVNULL)
+    until_answer(("127.0.0.1", 18080))
+    took = time.perf_counter() - begin
+    child.kill()
+    child.wait()
+    return took
+
+
+def runc_bundle(folder):
+    bundle = os.path.join(folder, "bundle")
+    os.makedirs(os.path.join(bundle, "rootfs"))
+    shutil.copy(TESTAPP, os.path.join(bundle, "rootfs", "testapp"))
+    subprocess.run(["runc", "spec"], cwd=bundle, check=True)
+    path = os.path.join(bundle, "config.json")
+    spec = json.load(open(path))
+    spec["process"]["terminal"] = False
+    spec["process"]["args"] = ["/testapp", "lines", "0", "0"]
+    spec["process"]["rlimits"] = []
+    spec["linux"]["resources"]["memory"] = {"limit": 256 << 20}
+    spec["linux"]["resources"]["cpu"] = {"quota": 100000, "period": 100000}
+    json.dump(spec, open(path, "w"))
+    return bundle
+
+
+def podman_image(world):
+    if not shutil.which("podman"):
+        return False
+    archive = os.path.join(world.folder, "image.tar")
+    loaded = subprocess.run(["podman", "pull", "-q", f"oci-archive:{archive}"], capture_output=True, text=True)
+    if loaded.returncode != 0:
+        return False
+    image = loaded.stdout.split()[-1]
+    return subprocess.run(["podman", "tag", image, "localhost/hangarbench"], capture_output=True).returncode == 0
+
+
+def smaps(pid):
+    out = {"Rss": 0, "Pss": 0, "Private": 0}
+    try:
+        for line in open(f"/proc/{pid}/smaps_rollup"):
+            name, _, rest = line.partition(":")
+            if name in ("Rss", "Pss"):
+                out[name] += int(rest.split()[0])
+            elif name in ("Private_Dirty", "Private_Clean"):
+                out["Private"] += int(rest.split()[0])
+    except OSError:
+        pass
+    return out
+
+
+def describe(figures):
+    return ", ".join(f"{name} {figures[name]:.0f} KiB" for name in ("Private", "Pss", "Rss"))
+
+
+def kernel_memory():
+    wanted = ("Slab", "KernelStack", "PageTables", "Percpu", "VmallocUsed")
+    lines = open("/proc/meminfo").read().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.split(":")[0] in wanted)
+
+
+def pids_of(word):
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                arguments = open(f"/proc/{entry}/cmdline", "rb").read().split(b"\0")
+            except OSError:
+                continue
+            if len(arguments) > 1 and word.encode() in arguments[1]:
+                found.append(int(entry))
+    return found
+
+
+def children(pid):
+    try:
+        return [int(p) for p in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+    except OSError:
+        return []
+
+
+def cpu_ns(pids):
+    total = 0
+    for pid in pids:
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                total += int(open(f"/proc/{pid}/task/{task}/schedstat").read().split()[0])
+        except OSError:
+            pass
+    return total
+
+
+def write_image(path):
+    """Writes an OCI archive that holds the test program and nothing else."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        info = tar.gettarinfo(TESTAPP, "testapp")
+        info.uid = info.gid = info.mtime = 0
+        info.mode = 0o755
+        tar.addfile(info, open(TESTAPP, "rb"))
+    blobs = {}
+
+    def blob(data):
+        digest = hashlib.sha256(data).hexdigest()
+        blobs[f"blobs/sha256/{digest}"] = data
+        return {"digest": f"sha256:{digest}", "size": len(data)}
+
+    layer_blob = blob(layer.getvalue())
+    kinds = "application/vnd.oci.image"
+    config = {
+        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(ARCH, ARCH),
+        "os": "linux",
+        "config": {"Entrypoint": ["/testapp"], "Cmd": ["serve"]},
+        "rootfs": {"type": "layers", "diff_ids": [layer_blob["digest"]]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": f"{kinds}.manifest.v1+json",
+        "config": {"mediaType": f"{kinds}.config.v1+json", **blob(json.dumps(config).encode())},
+        "layers": [{"mediaType": f"{kinds}.layer.v1.tar", **layer_blob}],
+    }
+    entry = {"mediaType": f"{kinds}.manifest.v1+json", **blob(json.dumps(manifest).encode())}
+    blobs["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    blobs["oci-layout"] = b'{"imageLayoutVersion":"1.0.0"}'
+    with tarfile.open(path, "w") as tar:
+        for name, data in blobs.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+if __name__ == "__main__":
+    main()
