@@ -253,7 +253,7 @@ pub(crate) enum ScaleCommand {
     /// Set how many Machines groups have: `3`, `+1`, or `web=3 worker=2`
     Count {
         /// A number for one group, or GROUP=NUMBER; a sign makes it relative
-        #[arg(required = true, allow_hyphen_values = true)]
+        #[arg(required = true, allow_negative_numbers = true)]
         counts: Vec<String>,
         #[command(flatten)]
         app: AppArgs,

@@ -14,7 +14,7 @@ use crate::output;
 /// Where a server on this machine says how it is reached.
 const RUN_FILE: &str = "/run/hangar/server.json";
 /// Where state is kept unless told otherwise.
-const DATA_DIR: &str = "/var/lib/hangar";
+pub(crate) const DATA_DIR: &str = "/var/lib/hangar";
 /// Where the API is unless told otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:4280";
 

@@ -93,17 +93,6 @@ pub(crate) fn confirm(question: &str) -> Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Returns a time as a person reads it, such as `5m ago`.
-pub(crate) fn ago(time: hangar_api::Timestamp, now: hangar_api::Timestamp) -> String {
-    let seconds = now.as_second().saturating_sub(time.as_second()).max(0);
-    match seconds {
-        0..=59 => format!("{seconds}s ago"),
-        60..=3599 => format!("{}m ago", seconds / 60),
-        3600..=86_399 => format!("{}h{}m ago", seconds / 3600, seconds % 3600 / 60),
-        _ => rfc3339(time),
-    }
-}
-
 /// Returns a time in RFC 3339, to the second.
 pub(crate) fn rfc3339(time: hangar_api::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -1,20 +1,36 @@
-//! `hangar doctor`.
+//! `hangar doctor`: what this machine lacks, and the command that mends it.
+
+use std::path::PathBuf;
 
 use anyhow::Result;
-use serde_json::json;
+use hangar_host::probe::{Probe, Verdict};
 
 use crate::args::JsonArgs;
+use crate::context::{self, DATA_DIR};
 use crate::error::Exit;
 use crate::output;
 
 pub(super) fn run(args: &JsonArgs) -> Result<Exit> {
-    let findings = hangar_host::net::findings();
+    let data_dir = context::variable("HANGAR_DATA_DIR").unwrap_or_else(|| DATA_DIR.to_owned());
+    let probe = Probe::new(&PathBuf::from(data_dir));
     if args.json {
-        let all: Vec<_> = findings.iter().map(|f| json!({"what": f.problem, "mend": f.remedy})).collect();
-        output::json(&all)?;
+        output::json(&probe)?;
+    } else {
+        for finding in &probe.findings {
+            let mark = match finding.verdict {
+                Verdict::Ok => "✓",
+                Verdict::Degraded => "!",
+                Verdict::Missing => "✘",
+            };
+            output::data(&format!("{mark} {}: {}", finding.what, finding.sentence))?;
+            if let Some(mend) = &finding.mend {
+                output::data(&format!("    mend it with: {mend}"))?;
+            }
+        }
     }
-    for finding in &findings {
-        output::data(&format!("✘ {}\n    mend it with: {}", finding.problem, finding.remedy))?;
-    }
-    Ok(if findings.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if probe.missing().next().is_none() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
 }
