@@ -109,12 +109,14 @@ pub(crate) fn umoci_image(dir: &Path) {
         echo conf > $r/etc/conf; chmod 600 $r/etc/conf
         echo a > $r/data/a; echo b > $r/data/b; echo o > $r/opt/old/o
         chmod 1777 $r/tmp; touch $r/tmp/t; chown 1000:1001 $r/opt; chmod 750 $r/opt; mkfifo $r/data/fifo
-        touch -d '2001-02-03 04:05:06' $r/etc/conf $r/data
+        old='touch -d 2001-02-03T04:05:06'; $old $r/etc/conf $r/etc $r/data $r/opt $r/tmp
         umoci repack --image layout:new one 2>/dev/null
         rm -rf one; umoci unpack --image layout:new two 2>/dev/null
         r=two/rootfs
         rm $r/etc/conf $r/data/a $r/tmp/t; rm -r $r/opt/old
         mkdir $r/opt/new; echo n > $r/opt/new/n; echo changed > $r/data/b
+        # umoci leaves directories out whose time has not changed.
+        $old $r/etc $r/data $r/opt $r/tmp
         umoci repack --image layout:new two 2>/dev/null
         rm -rf two
         umoci config --image layout:new --config.entrypoint /bin/app --config.cmd serve \
