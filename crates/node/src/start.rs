@@ -208,11 +208,12 @@ impl Node {
     /// Stops listening, lets requests end, and leaves Machines running.
     pub async fn shutdown(self) {
         self.stop.cancel();
+        // Ends waits and followed streams, which would hold their connections open.
+        self.server.shutdown().await;
         if self.http.await.is_err() {
             tracing::error!("the API's listener ended in a panic");
         }
         self.proxy.shutdown(PROXY_GRACE).await;
-        self.server.shutdown().await;
         self.host.shutdown().await;
         self.dns.close().await;
         self.tasks.into_inner().shutdown().await;

@@ -247,7 +247,8 @@ fn options(config: &AppConfig, input: &DeployInput) -> Result<DeployOptions> {
         wait_timeout_secs: wait.unwrap_or(defaults.wait_timeout_secs),
         ha: input.ha.unwrap_or(defaults.ha),
         rollback: !input.no_rollback,
-        detach: input.detach,
+        // Not following a deployment is no reason for the server to look away.
+        detach: false,
         smoke_checks: input.smoke_checks.unwrap_or(defaults.smoke_checks),
         guest: sized
             .then(|| guest(hangar_api::machine::Guest::default(), vm))

@@ -76,10 +76,7 @@ async fn rollback(
     output::say(&format!("Rolling {app} back to v{version}"));
     let body = CreateDeployment {
         source: DeploymentSource::Release { version },
-        options: DeployOptions {
-            detach,
-            ..DeployOptions::default()
-        },
+        options: DeployOptions::default(),
         dry_run: false,
     };
     let deployment = context.client.create_deployment(&app, &body).await?;

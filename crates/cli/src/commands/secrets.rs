@@ -111,10 +111,7 @@ async fn restart(context: &Context, app: &AppName, detach: bool) -> Result<Exit>
         source: DeploymentSource::Restart {
             description: "Secrets".to_owned(),
         },
-        options: DeployOptions {
-            detach,
-            ..DeployOptions::default()
-        },
+        options: DeployOptions::default(),
         dry_run: false,
     };
     let deployment = context.client.create_deployment(app, &body).await?;

@@ -44,7 +44,7 @@ fn single(value: &str) -> String {
     let comment = value
         .match_indices('#')
         .map(|(at, _)| at)
-        .find(|at| value[..*at].matches('"').count() % 2 == 0);
+        .find(|at| value[..*at].matches('"').count().is_multiple_of(2));
     let value = value[..comment.unwrap_or(value.len())].trim();
     for quote in ['"', '\''] {
         if let Some(inner) = value
