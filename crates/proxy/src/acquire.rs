@@ -21,13 +21,15 @@ const MAX_RACES: usize = 16;
 /// A waiter looks again after this time, for what changes by time alone.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Attempts to connect to Machines that have just come up.
-const ATTEMPTS_JUST_UP: u32 = 40;
+const ATTEMPTS_JUST_UP: u32 = 60;
 /// Attempts to connect to Machines that have been up for a while.
 const ATTEMPTS_UP: u32 = 6;
-/// Pause after the first failed attempt; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Pause after the first failed attempt with a Machine that has just come up; it doubles.
+const FIRST_PAUSE_JUST_UP: Duration = Duration::from_millis(2);
+/// The same with one that has been up for a while: the Catalog may be about to say why.
+const FIRST_PAUSE_UP: Duration = Duration::from_millis(50);
 /// Longest pause between two attempts.
-const LAST_PAUSE: Duration = Duration::from_millis(400);
+const LAST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A Machine to use, and the right to use it.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub(crate) struct Attempt {
     /// Machines that were started for this request and went down again, or refused.
     woken: Vec<MachineId>,
     failures: u32,
+    /// Before the next attempt, where no other Machine is left.
+    pause: Duration,
     first_failure: Option<Instant>,
     last_failure: Option<Refusal>,
     deadline: Option<Instant>,
@@ -85,15 +89,16 @@ impl Attempt {
         if self.failures >= most || now.saturating_duration_since(first) >= limit {
             return Err(why);
         }
+        let first_pause = if just_up {
+            FIRST_PAUSE_JUST_UP
+        } else {
+            FIRST_PAUSE_UP
+        };
+        self.pause = (first_pause * (1 << (self.failures - 1).min(8))).min(LAST_PAUSE);
         load.avoid_for(now, LAST_PAUSE);
         self.tried.push(load.clone());
         self.last_failure = Some(why);
         Ok(())
-    }
-
-    fn pause(&self) -> Duration {
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(8));
-        doubled.min(LAST_PAUSE)
     }
 
     fn has_tried(&self, load: Option<&Arc<Load>>) -> bool {
@@ -170,7 +175,7 @@ async fn hold(core: &Core, group: &Arc<Group>, attempt: &mut Attempt) -> Result<
                     let Some(_pause) = queue.pause(limits.held_per_service) else {
                         return Err(crowded(group));
                     };
-                    tokio::time::sleep(attempt.pause()).await;
+                    tokio::time::sleep(attempt.pause).await;
                     attempt.tried.clear();
                     if Instant::now() >= deadline {
                         return Err(too_late(group, attempt, false));

@@ -75,25 +75,28 @@ impl Control {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut following = true;
-        let snapshot = catalog.borrow_and_update().clone();
-        self.apply(&snapshot, false);
-        self.follow_ports().await;
+        let mut applied: Option<Arc<Catalog>> = None;
         loop {
-            let changed = tokio::select! {
+            let ticked = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 changed = catalog.changed(), if following => {
                     // Without a publisher the last snapshot holds.
                     following = changed.is_ok();
-                    true
+                    false
                 }
-                _ = tick.tick() => false,
+                _ = tick.tick() => true,
             };
             let snapshot = catalog.borrow_and_update().clone();
-            let now = Instant::now();
-            let afresh = !changed && self.tidy(now);
-            if changed || afresh {
+            let afresh = ticked && self.tidy(Instant::now());
+            // A snapshot may have come after the look that found none: what was applied decides,
+            // not what woke us.
+            let is_new = applied
+                .as_ref()
+                .is_none_or(|old| !Arc::ptr_eq(old, &snapshot));
+            if is_new || afresh {
                 self.apply(&snapshot, afresh);
+                applied = Some(snapshot);
             }
             self.follow_ports().await;
         }

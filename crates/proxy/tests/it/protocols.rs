@@ -323,3 +323,74 @@ async fn many_requests_at_once_on_one_http2_connection_are_all_answered() {
         assert_eq!(task.await.unwrap(), "one");
     }
 }
+
+/// A server that answers each connection with the same bytes, once the head is there.
+async fn canned(answer: &'static str) -> std::net::Ipv4Addr {
+    let address = fresh_address();
+    let listener = TcpListener::bind((address, Server::PORT)).await.unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+async fn ask(rig: &Rig, head: &str) -> String {
+    let socket = TcpStream::connect(rig.at(WEB)).await.unwrap();
+    talk(
+        socket,
+        &format!("{head}\r\nhost: app.localhost\r\nconnection: close\r\n\r\n"),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_with_the_connection_is_passed_whole() {
+    let rig = Rig::start();
+    let address = canned("HTTP/1.0 200 OK\r\nserver: old\r\n\r\nall of it").await;
+    rig.app("app", vec![up(1, address, &web())]).await;
+    let answer = ask(&rig, "GET / HTTP/1.1").await;
+    assert!(answer.contains("server: old\r\n"), "{answer}");
+    assert!(answer.ends_with("9\r\nall of it\r\n0\r\n\r\n"), "{answer}");
+    let answer = ask(&rig, "GET / HTTP/1.0").await;
+    assert!(answer.starts_with("HTTP/1.0 200 OK"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nall of it"), "{answer}");
+}
+
+#[tokio::test]
+async fn answers_without_a_body_are_passed_without_one() {
+    let rig = Rig::start();
+    let address = canned("HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n").await;
+    rig.app("app", vec![up(1, address, &web())]).await;
+    let answer = ask(&rig, "GET / HTTP/1.1").await;
+    assert!(answer.starts_with("HTTP/1.1 304"), "{answer}");
+    assert!(!answer.contains("content-length"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let address = canned(chunked).await;
+    rig.app("app", vec![up(2, address, &web())]).await;
+    let answer = ask(&rig, "HEAD / HTTP/1.1").await;
+    assert!(!answer.contains("content-length: 0"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_http_is_a_bad_gateway() {
+    let rig = Rig::start();
+    let address = canned("SSH-2.0-something\r\n").await;
+    rig.app("app", vec![up(1, address, &web())]).await;
+    let answer = ask(&rig, "POST / HTTP/1.1").await;
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert!(
+        answer.contains("[PU02]") && answer.contains("not HTTP"),
+        "{answer}"
+    );
+}
