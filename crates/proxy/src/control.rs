@@ -251,12 +251,18 @@ impl Control {
     fn edge(&self) -> EdgeMap {
         let config = &self.shared.config;
         let bound = self.open.iter().map(|(port, open)| (*port, open.bound));
-        let refused = self.refused.iter();
+        let unbound = self.refused.iter().map(|(port, r)| (*port, r.why.clone()));
+        let index = self.shared.index.load();
+        let ambiguous = index
+            .ports
+            .iter()
+            .filter(|(_, spoken)| spoken.raw.len() > 1);
+        let ambiguous = ambiguous.map(|(port, _)| (*port, several_apps(*port)));
         EdgeMap {
             address: config.address,
             domain: config.domain.clone(),
             ports: bound.collect(),
-            refused: refused.map(|(port, r)| (*port, r.why.clone())).collect(),
+            refused: ambiguous.take(MAX_REFUSED).chain(unbound).collect(),
         }
     }
 
@@ -291,6 +297,13 @@ fn wake_waiters(before: &Index, now: &Index) {
             app.groups().iter().for_each(|group| group.queue.wake_all());
         }
     }
+}
+
+fn several_apps(port: u16) -> String {
+    format!(
+        "several apps take raw TCP on port {port}, and nothing tells whose a connection is: give \
+         each a port of its own, or the tls handler"
+    )
 }
 
 fn is_about_the_port(error: &io::Error) -> bool {

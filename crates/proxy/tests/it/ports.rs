@@ -102,3 +102,21 @@ async fn connections_beyond_the_limit_of_a_port_wait_until_one_ends() {
     assert_eq!(third.await.unwrap().status, StatusCode::OK);
     drop(second);
 }
+
+#[tokio::test]
+async fn a_port_on_which_two_apps_take_raw_tcp_is_named_and_serves_neither() {
+    let rig = Rig::start();
+    let one = Server::start("one").await;
+    let raw = service(json!({"internal_port": Server::PORT, "ports": [{"port": 9100}]}));
+    rig.app("first", vec![up(1, one.address, &raw)]).await;
+    assert!(rig.proxy.edge().borrow().refused.is_empty());
+    rig.app("second", vec![up(2, one.address, &raw)]).await;
+    let mut edge = rig.proxy.edge();
+    let named = edge.wait_for(|edge| edge.refused.contains_key(&9100));
+    tokio::time::timeout(SOON, named).await.unwrap().unwrap();
+    let mut stream = tokio::net::TcpStream::connect(rig.at(9100)).await.unwrap();
+    let mut nothing = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut nothing);
+    tokio::time::timeout(SOON, read).await.unwrap().unwrap();
+    assert_eq!(one.requests(), 0);
+}
