@@ -7,3 +7,4 @@ mod world;
 
 mod bad_input;
 mod groups;
+mod load;
