@@ -45,6 +45,15 @@ pub struct Hierarchy {
     pub controllers: Vec<String>,
 }
 
+/// A version of control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The first.
+    V1,
+    /// The second.
+    V2,
+}
+
 /// What one version of control groups does differently.
 trait Version {
     /// Prepares the directory that holds the groups, after it was made.
@@ -84,9 +93,9 @@ impl Layout {
             .join(format!("{}-{}", key.machine, key.start))
     }
 
-    /// Makes the groups of a run with its limits. May be repeated.
-    pub fn create(&self, key: &RunKey, limits: &Limits) -> io::Result<()> {
-        for hierarchy in &self.hierarchies {
+    /// Makes the groups of one version of a run, with its limits. May be repeated.
+    pub fn create(&self, key: &RunKey, limits: &Limits, kind: Kind) -> io::Result<()> {
+        for hierarchy in self.of(kind) {
             let group = self.group(hierarchy, key);
             self.make_group(hierarchy, &group)?;
             hierarchy.version().limit(hierarchy, &group, limits)?;
@@ -105,7 +114,10 @@ impl Layout {
                 Err(error) => return Err(error),
             }
             match fs::create_dir(&parent) {
-                Ok(()) => hierarchy.version().prepare_parent(hierarchy, &parent)?,
+                Ok(()) => match hierarchy.version().prepare_parent(hierarchy, &parent) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    prepared => prepared?,
+                },
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -120,15 +132,21 @@ impl Layout {
         fs::File::open(self.group(hierarchy, key)).ok()
     }
 
-    /// Moves a process into the run's groups; with `v2` also into that of the second version.
-    pub fn add(&self, key: &RunKey, pid: u32, v2: bool) -> io::Result<()> {
-        for hierarchy in &self.hierarchies {
-            if v2 || !hierarchy.v2 {
-                let procs = self.group(hierarchy, key).join("cgroup.procs");
-                write_value(&procs, &pid.to_string())?;
-            }
+    /// Moves a process into the run's groups of the first version.
+    pub fn add_v1(&self, key: &RunKey, pid: u32) -> io::Result<()> {
+        for hierarchy in self.of(Kind::V1) {
+            let procs = self.group(hierarchy, key).join("cgroup.procs");
+            write_value(&procs, &pid.to_string())?;
         }
         Ok(())
+    }
+
+    /// Returns the hierarchies of one version.
+    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Hierarchy> {
+        let v2 = kind == Kind::V2;
+        self.hierarchies
+            .iter()
+            .filter(move |hierarchy| hierarchy.v2 == v2)
     }
 
     /// Sends SIGKILL to all processes of a run once. Returns how many were there.

@@ -9,6 +9,7 @@
 mod child;
 pub mod client;
 mod files;
+mod mover;
 mod packet;
 mod protocol;
 mod rootfs;

@@ -24,17 +24,21 @@ pub(super) struct V1;
 impl Version for V1 {
     fn prepare_parent(&self, hierarchy: &Hierarchy, parent: &Path) -> io::Result<()> {
         if hierarchy.has("cpuset") {
-            // A set without CPUs takes no process; groups below copy what is here.
-            for name in ["cpuset.cpus", "cpuset.mems"] {
-                let all = fs::read_to_string(hierarchy.mount.join(name))?;
-                write_value(&parent.join(name), all.trim())?;
-            }
+            fill_cpuset(hierarchy, parent)?;
+            // Groups that are made from now on copy what is here.
             write_value(&parent.join("cgroup.clone_children"), "1")?;
         }
         Ok(())
     }
 
     fn limit(&self, hierarchy: &Hierarchy, group: &Path, limits: &Limits) -> io::Result<()> {
+        if hierarchy.has("cpuset") && is_empty(&group.join("cpuset.cpus"))? {
+            // Somebody made the parent a moment ago and had not filled it yet.
+            if let Some(parent) = group.parent() {
+                fill_cpuset(hierarchy, parent)?;
+            }
+            fill_cpuset(hierarchy, group)?;
+        }
         if hierarchy.has("cpu") {
             let quota = CPU_PERIOD_US * u64::from(limits.cpus);
             write_value(&group.join("cpu.cfs_period_us"), &CPU_PERIOD_US.to_string())?;
@@ -77,4 +81,17 @@ impl Version for V1 {
         let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         line?.trim().parse().ok()
     }
+}
+
+/// Gives a group all CPUs and memory there are: one without takes no process.
+fn fill_cpuset(hierarchy: &Hierarchy, group: &Path) -> io::Result<()> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let all = fs::read_to_string(hierarchy.mount.join(name))?;
+        write_value(&group.join(name), all.trim())?;
+    }
+    Ok(())
+}
+
+fn is_empty(file: &Path) -> io::Result<bool> {
+    Ok(fs::read_to_string(file)?.trim().is_empty())
 }

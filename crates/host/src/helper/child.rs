@@ -25,6 +25,10 @@ const ABOVE_ALL: i32 = 64;
 /// Open files allowed to a program (proxy-network-runtime.md 12.3.3), clamped by `init`.
 const NOFILE: u64 = 10_240;
 
+/// The worker's words: the network is connected; the limits are in force.
+pub(super) const CONNECTED: u8 = b'n';
+pub(super) const LIMITED: u8 = b'l';
+
 /// What the child takes over from the worker.
 pub(super) struct Hand<'a> {
     pub(super) program: &'a File,
@@ -60,11 +64,12 @@ fn become_init(
     rootfs::build(request)?;
     sethostname(request.hostname.as_bytes()).step("set the host name")?;
     let spec = spec_file(request).step("hand over the plan")?;
-    await_go(&hand.go)?;
-    host_sys::enter_cgroup_namespace().step("make the cgroup namespace")?;
+    await_word(&hand.go, CONNECTED);
     if request.connect {
         veth::configure_inside(&request.net).step("set up the network inside")?;
     }
+    await_word(&hand.go, LIMITED);
+    host_sys::enter_cgroup_namespace().step("make the cgroup namespace")?;
     // Out of the way of the numbers that are filled next.
     let program = fcntl_dupfd_cloexec(hand.program, ABOVE_ALL).step("place descriptors")?;
     place_descriptors(&hand, &spec).step("place descriptors")?;
@@ -75,12 +80,12 @@ fn become_init(
     Err(host_sys::execute_fd(&program, &argv)).step("execute init")
 }
 
-/// Waits for the worker. When it has died instead, nobody wants this run.
-fn await_go(go: &OwnedFd) -> Result<(), MakeError> {
-    let mut word = [0];
+/// Waits for a word of the worker. When it has died instead, nobody wants this run.
+fn await_word(go: &OwnedFd, word: u8) {
+    let mut said = [0];
     loop {
-        match read(go, &mut word) {
-            Ok(1) => return Ok(()),
+        match read(go, &mut said) {
+            Ok(1) if said == [word] => return,
             Err(rustix::io::Errno::INTR) => {}
             _ => hangar_init::sys::exit_now(125),
         }

@@ -18,12 +18,14 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::child::{self, Hand};
+use super::mover::Mover;
 use super::{Paths, RemoveRequest, Reply, Request, StartRequest};
+use crate::cgroup::Kind;
 use crate::net::veth;
 use crate::sys::{self, Cloned};
 
 /// A worker that takes longer than this is killed.
-const WORKER_SECONDS: u32 = 60;
+pub(super) const WORKER_SECONDS: u32 = 60;
 /// How long `remove` waits for a maker that still works on the run.
 const LOCK_TIME: Duration = Duration::from_secs(40);
 /// How long `start` waits for somebody who only looks at the lock.
@@ -126,7 +128,11 @@ fn make(request: &StartRequest, program: &File, lock: &File) -> Result<(), MakeE
         fs::create_dir_all(request.paths.rootfs.join(name)).step("make the writable layer")?;
     }
     fs::create_dir_all(&request.log_dir).step("make the log directory")?;
-    let limited = request.layout.create(&request.key, &request.limits);
+    let has_v1 = request.layout.of(Kind::V1).next().is_some();
+    let mover = has_v1.then(|| Mover::begin(request)).transpose()?;
+    let limited = request
+        .layout
+        .create(&request.key, &request.limits, Kind::V2);
     limited.step("make the control groups")?;
 
     let pipe = || pipe_with(PipeFlags::CLOEXEC).step("make a pipe");
@@ -157,10 +163,7 @@ fn make(request: &StartRequest, program: &File, lock: &File) -> Result<(), MakeE
         }
     };
     drop(hand);
-    let attached = attach(request, pid, group.is_none()).and_then(|()| {
-        let told = File::from(go).write_all(b"g");
-        told.step("tell the child to go on")
-    });
+    let attached = attach(request, pid, mover, &mut File::from(go));
     if attached.is_err() {
         // It may have ended by itself, which is why the step failed; then it says why.
         let _killed = pidfd_send_signal(&pidfd, Signal::KILL);
@@ -188,14 +191,25 @@ enum Silence {
 }
 
 /// What is done to the child from outside, while it makes its root from inside.
-fn attach(request: &StartRequest, pid: u32, move_in_v2: bool) -> Result<(), MakeError> {
-    let moved = request.layout.add(&request.key, pid, move_in_v2);
-    moved.step("move the run into its control groups")?;
+fn attach(
+    request: &StartRequest,
+    pid: u32,
+    mut mover: Option<Mover>,
+    go: &mut File,
+) -> Result<(), MakeError> {
+    if let Some(mover) = &mut mover {
+        mover.send(pid)?;
+    }
+    let mut tell = |word: u8| go.write_all(&[word]).step("tell the child to go on");
     if request.connect {
         let interface = veth::interface_name(&request.key);
         veth::attach(pid, &request.net, &interface).step("connect the network")?;
     }
-    Ok(())
+    tell(child::CONNECTED)?;
+    if let Some(mover) = mover {
+        mover.finish()?;
+    }
+    tell(child::LIMITED)
 }
 
 /// Waits until `init` has tried to execute the program, or somebody says why not.
