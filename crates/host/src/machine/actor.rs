@@ -209,7 +209,7 @@ impl Actor {
     }
 
     async fn put(&mut self, machine: HostMachine) {
-        if machine.revision < self.record.revision || self.record.destroyed_at.is_some() {
+        if machine.revision < self.record.revision {
             return self.publish();
         }
         let mut record = self.record.clone();
@@ -236,7 +236,9 @@ impl Actor {
             let error = Some(format!("the host cannot take it: {}", error.message));
             self.refused = last.map(|id| OpOutcome { id, error });
         }
-        self.shared.logs.label(&self.record.active.spec);
+        if self.record.destroyed_at.is_none() {
+            self.shared.logs.label(&self.record.active.spec);
+        }
         self.publish();
     }
 

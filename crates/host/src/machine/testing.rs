@@ -11,5 +11,5 @@ pub(crate) fn spec(app: &str, generation: u64) -> MachineSpec {
         "image_ref": {"registry": "r", "repository": "x", "digest": "sha256:1"},
         "created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z",
     });
-    serde_json::from_value(text).unwrap()
+    serde_json::from_value(text).expect("the fields are those of a spec")
 }

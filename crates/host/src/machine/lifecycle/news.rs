@@ -6,7 +6,6 @@ use hangar_api::machine::OpKind;
 
 use super::{Denied, Effect, Fallback, Input, Phase, Rest, Then, Turn};
 use crate::machine::restart::{self, Verdict};
-use crate::machine::signal;
 use crate::runtime::{ExitRecord, RunStatus};
 
 const KILLED: i32 = 137;
@@ -408,20 +407,13 @@ impl Turn<'_> {
         });
     }
 
+    /// Says what `init` could not say itself.
     fn log_exit(&mut self, record: &ExitRecord) {
         if let Some(error) = &record.spawn_error {
-            return self.log_error(format!("failed to spawn command: {error}"));
-        }
-        if record.oom_killed {
+            self.log_error(format!("failed to spawn command: {error}"));
+        } else if record.oom_killed {
             self.log_error("Process appears to have been OOM killed!".to_owned());
         }
-        self.log(match record.signal {
-            Some(number) => format!(
-                "Main child exited with signal (with signal '{}', core dumped? false)",
-                signal::name(number)
-            ),
-            None => format!("Main child exited normally with code: {}", record.exit_code),
-        });
     }
 
     fn log_error(&mut self, text: String) {

@@ -193,10 +193,6 @@ impl Turn<'_> {
             signal,
             timeout,
         };
-        self.log(format!(
-            "Sending signal {} to main child process",
-            signal::name(signal)
-        ));
         self.effects.push(Effect::Stop {
             start,
             signal,

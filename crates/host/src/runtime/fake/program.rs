@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hangar_api::duration::GoDuration;
 
+const SIGINT: i32 = 2;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 const SPAWN_FAILED: i32 = 127;
@@ -31,9 +32,9 @@ pub struct Program {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Deaf {
     #[default]
-    ToNone,
-    ToMost,
-    ToAll,
+    No,
+    Mostly,
+    Fully,
 }
 
 // === impl Program ===
@@ -61,8 +62,8 @@ impl Program {
             "exit" => ends(Duration::ZERO, code(1)),
             "exit-after" => ends(time(1), code(2)),
             "crash-after" => ends(time(1), 1),
-            "ignore-sigint" => deaf(Deaf::ToMost),
-            "ignore-all" => deaf(Deaf::ToAll),
+            "ignore-sigint" => deaf(Deaf::Mostly),
+            "ignore-all" => deaf(Deaf::Fully),
             "missing" => Self {
                 end: Some((
                     Duration::ZERO,
@@ -93,9 +94,9 @@ impl Program {
     #[must_use]
     pub fn obeys(&self, signal: i32) -> bool {
         match self.deaf_to {
-            Deaf::ToNone => true,
-            Deaf::ToMost => signal == SIGTERM || signal == SIGKILL,
-            Deaf::ToAll => signal == SIGKILL,
+            Deaf::No => [SIGINT, SIGTERM, SIGKILL].contains(&signal),
+            Deaf::Mostly => signal == SIGTERM || signal == SIGKILL,
+            Deaf::Fully => signal == SIGKILL,
         }
     }
 
