@@ -57,10 +57,12 @@ pub enum ImageError {
         reason: String,
     },
     /// The registry cannot be reached or answers with faults.
-    #[error("failed to reach registry {registry}: {reason}")]
+    #[error("failed to get {name} from registry {registry}: {reason}")]
     Registry {
         /// The registry's host.
         registry: String,
+        /// The repository.
+        name: String,
         /// What happened.
         reason: String,
     },

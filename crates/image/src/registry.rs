@@ -208,6 +208,7 @@ impl Registry {
             if attempt >= MAX_TRIES {
                 return Err(ImageError::Registry {
                     registry: place.host.to_owned(),
+                    name: place.repository.to_owned(),
                     reason,
                 });
             }
@@ -461,6 +462,7 @@ fn fault(place: &Place<'_>, fault: Fault) -> Failed {
 fn protocol(place: &Place<'_>, reason: &str) -> ImageError {
     ImageError::Registry {
         registry: place.host.to_owned(),
+        name: place.repository.to_owned(),
         reason: reason.to_owned(),
     }
 }

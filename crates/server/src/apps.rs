@@ -40,17 +40,7 @@ pub(crate) async fn create(core: &Core, input: CreateApp) -> Result<AppCreated, 
         }
         let (id, networks) = network_for(&snapshot, &network);
         drop(snapshot);
-        let record = AppRecord {
-            id: core.env.ulid().to_string().to_lowercase(),
-            name: name.clone(),
-            network_name: network.clone(),
-            network: id,
-            created_at: core.env.now(),
-            secrets_version: 0,
-            last_release: 0,
-            primary_region: None,
-            deleting: false,
-        };
+        let record = fresh(core, &name, &network, id);
         let txn = Txn::new().create::<Apps>(&name, &record).and(networks);
         if core.try_commit(txn).await?.is_some() {
             tracing::info!(app = %name, "app created");
@@ -61,6 +51,31 @@ pub(crate) async fn create(core: &Core, input: CreateApp) -> Result<AppCreated, 
         }
     }
     Err(too_contended())
+}
+
+/// Returns the record of an app that has nothing yet.
+fn fresh(core: &Core, name: &AppName, network_name: &str, network: NetworkId) -> AppRecord {
+    AppRecord {
+        id: core.env.ulid().to_string().to_lowercase(),
+        name: name.clone(),
+        network_name: network_name.to_owned(),
+        network,
+        created_at: core.env.now(),
+        secrets_version: 0,
+        last_release: 0,
+        primary_region: None,
+        deleting: false,
+    }
+}
+
+/// Returns the record that an app would have, for a look at its first deployment.
+pub(crate) fn imagined(core: &Core, name: &AppName) -> Record<Apps> {
+    Record {
+        key: name.clone(),
+        value: fresh(core, name, DEFAULT_NETWORK, NetworkId(0)),
+        mod_revision: 0,
+        create_revision: 0,
+    }
 }
 
 /// Returns a network's number, with the writes that make it when it is new.

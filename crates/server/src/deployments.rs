@@ -24,6 +24,7 @@ use hangar_store::tables::{
 use hangar_store::{Record, Txn};
 use serde_json::Value;
 
+use crate::apps;
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
 use crate::machines::validate;
@@ -65,20 +66,13 @@ pub(crate) async fn create(
     request: CreateDeployment,
 ) -> Result<Made, Problem> {
     check_options(&request.options)?;
-    let record = core.app(app)?;
-    if !request.dry_run {
-        refuse_second(core, app)?;
-    }
-    let content = content(core, &record, request.source).await?;
     if request.dry_run {
-        return Ok(Made::Preview(dry_run(
-            core,
-            app,
-            user,
-            content,
-            &request.options,
-        )?));
+        let preview = dry_run(core, app, user, request).await?;
+        return Ok(Made::Preview(preview));
     }
+    let record = core.app(app)?;
+    refuse_second(core, app)?;
+    let content = content(core, &record, request.source).await?;
     for _ in 0..MAX_TRIES {
         let record = core.app(app)?;
         refuse_second(core, app)?;
@@ -388,19 +382,21 @@ fn primary_region(release: &Release) -> Option<Region> {
     Region::new(text).ok()
 }
 
-fn dry_run(
+/// Says what a deployment would do. The app need not exist yet.
+async fn dry_run(
     core: &Core,
     app: &AppName,
     user: &str,
-    content: Content,
-    options: &DeployOptions,
+    request: CreateDeployment,
 ) -> Result<DeployPreview, Problem> {
-    let record = core.app(app)?;
-    let (release, deployment) = records(core, &record, user, &content, options);
+    let known = core.cache.get::<Apps>(app);
+    let record = known.map_or_else(|| apps::imagined(core, app), |known| (*known).clone());
+    let content = content(core, &record, request.source).await?;
+    let (release, deployment) = records(core, &record, user, &content, &request.options);
     let desired = desired(core, &record, &release, &deployment);
     let fleet = fleet::Fleet::observe(core, app, &deployment.id);
     Ok(DeployPreview {
-        steps: preview(&desired, &fleet.view(), options),
+        steps: preview(&desired, &fleet.view(), &request.options),
     })
 }
 

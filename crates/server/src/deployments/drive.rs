@@ -306,7 +306,7 @@ impl Driver {
             push_event(&mut next, note.clone());
         }
         if let (None, Some(failure)) = (&old.error, plan.verdict.failure()) {
-            let lines = self.last_lines(failure).await;
+            let lines = self.last_lines(failure, old.created_at).await;
             if let Some(lines) = &lines {
                 push_event(
                     &mut next,
@@ -372,8 +372,9 @@ impl Driver {
         txn
     }
 
-    /// Returns the last log lines of the Machine that a failure is about.
-    async fn last_lines(&self, failure: &Failure) -> Option<String> {
+    /// Returns the last log lines of the Machine that a failure is about, of this deployment: what
+    /// an earlier version said explains nothing.
+    async fn last_lines(&self, failure: &Failure, since: Timestamp) -> Option<String> {
         let machine = failure.machine.clone()?;
         let query = LogQuery {
             app: self.app.clone(),
@@ -382,7 +383,7 @@ impl Driver {
             region: None,
             tail: LOG_LINES,
             follow: false,
-            since: None,
+            since: Some(since),
         };
         let read = async {
             let lines = self.core.calls.logs(query).await.ok()?;
