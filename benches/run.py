@@ -92,8 +92,15 @@ class World:
         self.api("GET", f"/v1/apps/{APP}/machines/{machine}/wait?state={state}&timeout=60")
 
     def address(self, machine):
-        """The IPv4 address of a Machine: from the one route that leads to it."""
-        return self.api("GET", f"/v1/apps/{APP}/machines/{machine}")["private_ip"]
+        """The IPv4 address of a started Machine: the one route that leads to its interface."""
+        limit = time.time() + 10
+        while time.time() < limit:
+            routes = json.loads(subprocess.run(["ip", "-j", "-4", "route"], capture_output=True, text=True, check=True).stdout)
+            for route in routes:
+                if route.get("dev", "").startswith("hg" + machine[6:]):
+                    return route["dst"]
+            time.sleep(0.01)
+        raise RuntimeError(f"no route leads to {machine}")
 
 
 def create(world):
@@ -236,7 +243,7 @@ error_log %s/nginx.log;
 events { worker_connections 4096; }
 http {
   access_log off;
-  upstream machine { server [%s]:8080; keepalive 1024; }
+  upstream machine { server %s:8080; keepalive 1024; }
   server {
     listen 127.0.0.1:8099 reuseport;
     location / { proxy_pass http://machine; proxy_http_version 1.1; proxy_set_header Connection ""; }

@@ -15,6 +15,25 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Tries in a row before giving up on a server that is away: about a minute.
 const TRIES: u32 = 200;
 
+/// How far a deployment has been followed.
+struct Place {
+    /// The last event seen.
+    from: String,
+    /// What went wrong, as it was shown.
+    told: Vec<String>,
+}
+
+// === impl Place ===
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            from: "0".to_owned(),
+            told: Vec::new(),
+        }
+    }
+}
+
 /// Shows what happens and returns how it ended. The deployment goes on without us: when the
 /// server is away for a moment, it is asked again from where we were.
 pub(super) async fn to_the_end(
@@ -29,11 +48,11 @@ pub(super) async fn to_the_end(
         ));
         return Ok(Exit::Done);
     }
-    let (mut from, mut tries) = ("0".to_owned(), 0);
+    let (mut place, mut tries) = (Place::default(), 0);
     loop {
-        let followed = follow(context, &deployment, &mut from, &mut tries).await;
+        let followed = follow(context, &deployment, &mut place, &mut tries).await;
         match followed {
-            Ok(Some(over)) => return verdict(&over),
+            Ok(Some(over)) => return verdict(&over, &place.told),
             Ok(None)
             | Err(
                 ClientError::Unreachable { .. } | ClientError::Broken(_) | ClientError::TimedOut(_),
@@ -53,12 +72,12 @@ pub(super) async fn to_the_end(
 async fn follow(
     context: &Context,
     deployment: &Deployment,
-    from: &mut String,
+    place: &mut Place,
     tries: &mut u32,
 ) -> Result<Option<Deployment>, ClientError> {
     let mut events = context
         .client
-        .follow_deployment(&deployment.app, &deployment.id, from)
+        .follow_deployment(&deployment.app, &deployment.id, &place.from)
         .await?;
     loop {
         match events.next().await? {
@@ -66,8 +85,11 @@ async fn follow(
             Some(Followed::Over(over)) => return Ok(Some(*over)),
             Some(Followed::Event(event)) => {
                 *tries = 0;
-                events.last_id().clone_into(from);
+                events.last_id().clone_into(&mut place.from);
                 show(&event);
+                if event.level == "error" {
+                    place.told.push(event.message);
+                }
             }
         }
     }
@@ -82,11 +104,9 @@ fn show(event: &DeployEvent) {
     output::say(&format!("{mark}{}", event.message));
 }
 
-fn verdict(over: &Deployment) -> Result<Exit> {
-    let error = over
-        .error
-        .clone()
-        .unwrap_or_else(|| "no reason was given".to_owned());
+fn verdict(over: &Deployment, told: &[String]) -> Result<Exit> {
+    let error = over.error.as_deref().unwrap_or("no reason was given");
+    let error = untold(error, told);
     match over.status {
         DeploymentStatus::RolledBack => Err(Exit::RolledBack.with(format!(
             "the deploy of v{} failed, former versions are back: {error}",
@@ -100,4 +120,13 @@ fn verdict(over: &Deployment) -> Result<Exit> {
             Ok(Exit::Done)
         }
     }
+}
+
+/// Returns the error without the lines below its first that were shown before.
+fn untold(error: &str, told: &[String]) -> String {
+    let (first, rest) = error.split_once('\n').unwrap_or((error, ""));
+    if rest.is_empty() || told.iter().any(|message| message.contains(rest)) {
+        return first.to_owned();
+    }
+    error.to_owned()
 }

@@ -71,19 +71,19 @@ fn an_app_grows_from_one_group_to_several() {
 
     // Without [processes] the image's own command runs, in group `app`.
     let folder = world.app("story", &without_processes());
-    world.ok(&["deploy", &folder, "--ha=false"]);
+    world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
     assert_eq!(world.started_groups("story"), ["app"]);
     assert_eq!(answering_groups(&world, "story", 5), ["app"]);
 
     // With `web` and `cron`, `app` is gone, both groups run, and requests reach only `web`.
     world.app("story", &with_processes(""));
-    world.ok(&["deploy", &folder, "--ha=false"]);
+    world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
     assert_eq!(world.started_groups("story"), ["cron", "web"]);
     assert_eq!(answering_groups(&world, "story", 10), ["web"]);
 
     // A group that is added appears with the next deploy.
     world.app("story", &with_processes("worker = \"lines 2 5\""));
-    world.ok(&["deploy", &folder, "--ha=false"]);
+    world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
     assert_eq!(world.started_groups("story"), ["cron", "web", "worker"]);
 
     // A clone is in the same group, with its command, services and checks.
@@ -114,7 +114,7 @@ fn an_app_grows_from_one_group_to_several() {
         "-a",
         "story",
     ]);
-    world.ok(&["deploy", &folder, "--ha=false"]);
+    world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
     let moved = world.json(&["machine", "status", cloned.stdout.trim(), "-a", "story"]);
     assert_eq!(
         moved["config"]["init"]["cmd"],
@@ -148,6 +148,6 @@ timeout = "1s"
 "#
         ),
     );
-    world.ok(&["deploy", &folder, "--ha=false"]);
+    world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
     assert_eq!(answering_groups(&world, "shared", 60), ["one", "two"]);
 }

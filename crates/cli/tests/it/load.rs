@@ -4,8 +4,6 @@
 //! 64 connections are kept alive and 50 new ones are made a second, with GET and POST; two more
 //! speak HTTP/2 over TLS, and a WebSocket echoes frames all along. It may be closed politely when
 //! its Machine is replaced, and comes again. `HANGAR_LONG=1` makes each scenario 30 s long.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
-#![expect(clippy::print_stderr, reason = "the figures of a run are shown")]
 
 mod clients;
 mod http2;

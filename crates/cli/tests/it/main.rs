@@ -2,9 +2,16 @@
 //!
 //! Each test has a world of its own: a network namespace, a data directory and a server in them.
 //! They need root, and say so when they do not have it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+#![expect(
+    clippy::print_stderr,
+    reason = "a test says what it skips, and what it measured"
+)]
 
+#[expect(dead_code, reason = "the next tests use the rest")]
 mod world;
 
 mod bad_input;
+mod deploy;
 mod groups;
 mod load;

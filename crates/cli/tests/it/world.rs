@@ -8,12 +8,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use hangar_image::build::{ImageFile, ImageSpec};
 use serde_json::Value;
 
 /// The name under which the test program's image is imported.
 pub(crate) const IMAGE: &str = "testapp";
 /// Longest wait for anything that should come by itself.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Where every world's API is, in its own network.
+pub(crate) const API: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4280);
 
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
@@ -22,6 +27,8 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
     server: Option<Child>,
     arguments: Vec<String>,
+    /// Programs that tests left running in the world.
+    others: Vec<Child>,
 }
 
 /// What a command printed, and its exit code.
@@ -36,7 +43,6 @@ pub(crate) struct Ran {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) head: String,
     pub(crate) body: String,
 }
 
@@ -47,16 +53,21 @@ impl World {
     pub(crate) fn start() -> Option<Self> {
         let mut world = Self::empty()?;
         world.start_server();
-        let archive = world.path("testapp.tar");
-        write_image(&archive);
-        world.ok(&[
+        world.import(IMAGE, &image_spec());
+        Some(world)
+    }
+
+    /// Makes an image and imports it under this name.
+    pub(crate) fn import(&self, name: &str, spec: &ImageSpec) {
+        let archive = self.path(&format!("{name}.tar"));
+        hangar_image::build::write_oci_archive(spec, &archive).unwrap();
+        self.ok(&[
             "image",
             "import",
             &archive.to_string_lossy(),
             "--name",
-            IMAGE,
+            name,
         ]);
-        Some(world)
     }
 
     /// Returns a world without a server, or `None` without root.
@@ -75,13 +86,23 @@ impl World {
             folder,
             server: None,
             arguments: Vec::new(),
+            others: Vec::new(),
         })
     }
 
     /// Gives the server more arguments from its next start on.
-    pub(crate) fn with_arguments(mut self, arguments: &[&str]) -> Self {
+    pub(crate) fn set_arguments(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
-        self
+    }
+
+    /// Returns the name of the world's network namespace.
+    pub(crate) fn netns(&self) -> &str {
+        &self.netns
+    }
+
+    /// Returns the server's process id.
+    pub(crate) fn server_pid(&self) -> u32 {
+        self.server.as_ref().expect("the server runs").id()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -164,6 +185,37 @@ impl World {
         finish(command.args(arguments))
     }
 
+    /// Starts `hangar` and does not wait; it ends with the world at the latest.
+    pub(crate) fn start_hangar(&mut self, arguments: &[&str]) {
+        let mut command = self.command(env!("CARGO_BIN_EXE_hangar"));
+        command
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        self.keep(&mut command);
+    }
+
+    /// Starts a program that ends with the world at the latest.
+    pub(crate) fn keep(&mut self, command: &mut Command) {
+        self.others.push(command.spawn().unwrap());
+    }
+
+    /// Returns the program that was started last.
+    pub(crate) fn last_started(&mut self) -> &mut Child {
+        self.others.last_mut().expect("a program was started")
+    }
+
+    /// Runs `hangar` and expects it to fail with this code; returns what it said.
+    pub(crate) fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let ran = self.hangar(arguments);
+        assert_eq!(
+            ran.code, code,
+            "hangar {arguments:?}\n{}\n{}",
+            ran.stdout, ran.stderr
+        );
+        ran.stderr
+    }
+
     /// Runs `hangar` and expects it to succeed.
     pub(crate) fn ok(&self, arguments: &[&str]) -> Ran {
         let ran = self.hangar(arguments);
@@ -228,24 +280,27 @@ impl World {
 
     /// Returns the address that an external port is bound at.
     pub(crate) fn edge(&self, external: u16) -> SocketAddr {
-        let text = std::fs::read_to_string(self.data_dir().join("server.json")).unwrap();
-        let file: Value = serde_json::from_str(&text).unwrap();
-        let token = std::fs::read_to_string(file["token_file"].as_str().unwrap()).unwrap();
-        let api: SocketAddr = file["url"]
-            .as_str()
-            .unwrap()
-            .trim_start_matches("http://")
-            .parse()
-            .unwrap();
         self.eventually("the port is bound", |world| {
-            let head = format!("authorization: Bearer {}\r\n", token.trim());
-            let answer = world
-                .inside(|| request(api, "GET", "/v1/platform/edge", "localhost", &head, b""))
-                .ok()?;
+            let answer = world.api("GET", "/v1/platform/edge", Some(&world.token()));
             let edge: Value = serde_json::from_str(&answer.body).ok()?;
             let port = u16::try_from(edge["ports"][external.to_string()].as_u64()?).ok()?;
             Some(SocketAddr::from(([127, 0, 0, 1], port)))
         })
+    }
+
+    /// Returns the admin token.
+    pub(crate) fn token(&self) -> String {
+        let text = std::fs::read_to_string(self.data_dir().join("token")).unwrap();
+        text.trim().to_owned()
+    }
+
+    /// Asks the API itself.
+    pub(crate) fn api(&self, method: &str, path: &str, token: Option<&str>) -> Answer {
+        let head = token.map_or_else(String::new, |token| {
+            format!("authorization: Bearer {token}\r\n")
+        });
+        self.inside(|| request(API, method, path, "localhost", &head, b""))
+            .unwrap()
     }
 
     /// Asks an app over HTTP through the proxy.
@@ -254,6 +309,43 @@ impl World {
         let host = format!("{app}.localhost");
         self.inside(|| request(address, "GET", path, &host, "", b""))
             .unwrap()
+    }
+
+    /// Asks an app for its own view of itself: group, machine, region, version, count.
+    pub(crate) fn ask(&self, app: &str) -> Value {
+        let answer = self.get(app, "/");
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", self.server_log());
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    /// Returns the Machines of one group.
+    pub(crate) fn of_group(&self, app: &str, name: &str) -> Vec<Value> {
+        let mut machines = self.machines(app);
+        machines.retain(|m| group(m) == name);
+        machines
+    }
+
+    /// Returns the only Machine of a group.
+    pub(crate) fn only(&self, app: &str, name: &str) -> String {
+        let machines = self.of_group(app, name);
+        assert_eq!(machines.len(), 1, "{machines:?}");
+        machines[0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Returns one Machine as the API shows it.
+    pub(crate) fn machine(&self, app: &str, id: &str) -> Value {
+        self.json(&["machine", "status", id, "-a", app])
+    }
+
+    /// Runs the test program with other words in a Machine.
+    pub(crate) fn exec(&self, app: &str, id: &str, words: &[&str]) -> Ran {
+        let command = ["machine", "exec", "-a", app, id, "/testapp"];
+        self.hangar(&[&command, words].concat())
+    }
+
+    /// Returns what an app has logged so far.
+    pub(crate) fn logs(&self, app: &str) -> String {
+        self.ok(&["logs", "-a", app, "--no-tail"]).stdout
     }
 
     /// Waits for something, and says what did not come.
@@ -273,28 +365,58 @@ impl World {
     }
 }
 
+impl World {
+    /// Destroys all apps, so that nothing of them is left on this machine.
+    fn destroy_apps(&self) {
+        let listed = self.hangar(&["apps", "list", "--json"]);
+        let apps: Value = serde_json::from_str(&listed.stdout).unwrap_or_default();
+        for app in apps.as_array().into_iter().flatten() {
+            let name = app["name"].as_str().unwrap_or_default();
+            let ran = self.hangar(&["apps", "destroy", name, "--yes"]);
+            if ran.code != 0 {
+                eprintln!("{name} was not destroyed: {}", ran.stderr);
+            }
+        }
+    }
+
+    /// Returns what the world has left on this machine: processes and mounts.
+    fn left_over(&self) -> Vec<String> {
+        let folder = self.folder.path().to_string_lossy().into_owned();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let mut left: Vec<String> = mounts
+            .lines()
+            .filter(|line| line.contains(&folder))
+            .map(|line| format!("mount {line}"))
+            .collect();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let exe = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
+            if exe.starts_with(&folder) {
+                left.push(format!(
+                    "process {} of {}",
+                    entry.path().display(),
+                    exe.display()
+                ));
+            }
+        }
+        left
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let panicking = std::thread::panicking();
+        if panicking {
             eprintln!("the server's last lines:\n{}", self.server_log());
         }
-        if self.server.is_none()
-            && self.data_dir().join("store.db").exists()
-            && !std::thread::panicking()
-        {
+        for mut other in self.others.drain(..) {
+            let _gone = other.kill();
+            let _gone = other.wait();
+        }
+        if self.server.is_none() && self.data_dir().join("store.db").exists() && !panicking {
             self.start_server();
         }
         if self.server.is_some() {
-            let listed = self.hangar(&["apps", "list", "--json"]);
-            let apps: Value = serde_json::from_str(&listed.stdout).unwrap_or_default();
-            for app in apps.as_array().into_iter().flatten() {
-                self.hangar(&[
-                    "apps",
-                    "destroy",
-                    app["name"].as_str().unwrap_or_default(),
-                    "--yes",
-                ]);
-            }
+            self.destroy_apps();
         }
         if let Some(mut server) = self.server.take() {
             let _gone = rustix::process::kill_process(
@@ -306,11 +428,34 @@ impl Drop for World {
                 std::thread::sleep(Duration::from_millis(20));
             }
             let _gone = server.kill();
+            let _gone = server.wait();
         }
+        let limit = Instant::now() + Duration::from_secs(10);
+        while !self.left_over().is_empty() && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let left = self.left_over();
         let _gone = Command::new("ip")
             .args(["netns", "del", &self.netns])
             .status();
+        assert!(left.is_empty() || panicking, "left behind: {left:#?}");
     }
+}
+
+/// Returns a fly.toml for an app that runs the test image.
+pub(crate) fn fly_toml(app: &str, rest: &str) -> String {
+    format!("app = \"{app}\"\nprimary_region = \"iad\"\n[build]\nimage = \"{IMAGE}\"\n{rest}\n")
+}
+
+/// Returns a service on port 8080 with a health check, for these groups; none means all.
+pub(crate) fn service(groups: &[&str]) -> String {
+    let processes = match groups {
+        [] => String::new(),
+        some => format!("processes = {some:?}\n"),
+    };
+    format!(
+        "[http_service]\ninternal_port = 8080\n{processes}[[http_service.checks]]\npath = \"/health\"\ninterval = \"2s\"\ntimeout = \"1s\"\n"
+    )
 }
 
 pub(crate) fn group(machine: &Value) -> String {
@@ -348,7 +493,6 @@ pub(crate) fn request(
     let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
     Ok(Answer {
         status,
-        head: head.to_owned(),
         body: if chunked {
             unchunk(body)
         } else {
@@ -370,28 +514,27 @@ fn unchunk(mut body: &str) -> String {
     out
 }
 
-/// Writes an image that holds the test program and nothing else.
-pub(crate) fn write_image(archive: &Path) {
+/// Returns an image that holds the test program and nothing else.
+pub(crate) fn image_spec() -> ImageSpec {
     let binary = Path::new(env!("CARGO_BIN_EXE_hangar"))
         .parent()
         .unwrap()
         .join("examples/testapp");
     let content =
         std::fs::read(&binary).unwrap_or_else(|e| panic!("read {}: {e}", binary.display()));
-    let spec = hangar_image::build::ImageSpec {
-        files: vec![hangar_image::build::ImageFile {
+    ImageSpec {
+        files: vec![ImageFile {
             path: "/testapp".into(),
             mode: 0o755,
             content,
         }],
         entrypoint: vec!["/testapp".into()],
         cmd: vec!["serve".into()],
-        ..hangar_image::build::ImageSpec::default()
-    };
-    hangar_image::build::write_oci_archive(&spec, archive).unwrap();
+        ..ImageSpec::default()
+    }
 }
 
-fn finish(command: &mut Command) -> Ran {
+pub(crate) fn finish(command: &mut Command) -> Ran {
     let output = command.output().unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
@@ -400,7 +543,7 @@ fn finish(command: &mut Command) -> Ran {
     }
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let ran = finish(command);
     assert_eq!(ran.code, 0, "{command:?}: {}", ran.stderr);
 }
