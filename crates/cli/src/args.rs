@@ -128,9 +128,9 @@ pub(crate) struct NodeArgs {
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
-    /// Least level of log lines: error, warn, info, debug or trace
-    #[arg(long, default_value = "info")]
-    pub(crate) log_level: tracing::Level,
+    /// Least level of log lines: error, warn, info, debug or trace; info for a server, warn for dev
+    #[arg(long)]
+    pub(crate) log_level: Option<tracing::Level>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use hangar_api::id::AppName;
 use hangar_client::Client;
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::args::AppArgs;
@@ -154,17 +155,40 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Says how a server on this machine is reached, for command lines that come later.
+/// Says how a server on this machine is reached, for command lines that come later. Another one
+/// that is alive stays the one that is found without being named.
 pub(crate) fn announce(file: &ServerFile, data_dir: &Path) -> Result<()> {
     let text = serde_json::to_vec_pretty(file).context("write server.json")?;
+    let mut places = vec![data_dir.join("server.json")];
     let run = Path::new(RUN_FILE);
-    if let Some(folder) = run.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    if !belongs_to_another(run, file) {
+        if let Some(folder) = run.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("make {}", folder.display()))?;
+        }
+        places.push(run.to_owned());
     }
-    for path in [run.to_owned(), data_dir.join("server.json")] {
+    for path in places {
         std::fs::write(&path, &text).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Returns whether a file was written by a server of another data directory that still holds it.
+fn belongs_to_another(path: &Path, ours: &ServerFile) -> bool {
+    let Some(known) = read_server_file(path) else {
+        return false;
+    };
+    let Some(dir) = known.token_file.parent() else {
+        return false;
+    };
+    if known.token_file == ours.token_file {
+        return false;
+    }
+    std::fs::File::open(dir.join("lock")).is_ok_and(|lock| {
+        let tried = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared);
+        tried == Err(rustix::io::Errno::WOULDBLOCK)
+    })
 }
 
 fn local_server() -> Option<ServerFile> {
@@ -176,9 +200,11 @@ fn local_server() -> Option<ServerFile> {
             Path::new(DATA_DIR).join("server.json"),
         ],
     };
-    places
-        .iter()
-        .find_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok())
+    places.iter().find_map(|path| read_server_file(path))
+}
+
+fn read_server_file(path: &Path) -> Option<ServerFile> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
 fn read_token(path: &Path) -> Result<String> {

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use hangar_api::id::{AppName, MachineId};
+use hangar_api::deployment::{CreateDeployment, DeploymentSource};
+use hangar_api::id::{AppName, GroupName, MachineId};
 use hangar_api::logs::LogQuery;
 use hangar_api::machine::MachineState;
+use hangar_api::release::GroupSpec;
 use hangar_client::{Client, MachineFilter};
 
 use super::deploy::{self, DeployInput};
@@ -27,7 +29,8 @@ pub(super) fn run(args: &DevArgs) -> Result<Exit> {
     let Some(config) = config else {
         return Err(Exit::Usage.with(format!("there is no fly.toml in {}", args.dir.display())));
     };
-    server::start_logging(&args.node);
+    // What happens is told as progress; a log beside it says everything twice.
+    server::start_logging(&args.node, tracing::Level::WARN);
     server::runtime()?.block_on(async {
         let mut stop = StopSignal::new()?;
         let node = server::start(&args.node).await?;
@@ -61,6 +64,7 @@ async fn live(context: &Context, args: &DevArgs, config: &Path) -> Result<Exit> 
         ..DeployInput::of_file(config.to_owned())
     };
     let prepared = deploy::prepare(context, &input).await?;
+    let groups = summaries(&prepared.body);
     let deployment = context
         .client
         .create_deployment(&prepared.app, &prepared.body)
@@ -69,20 +73,71 @@ async fn live(context: &Context, args: &DevArgs, config: &Path) -> Result<Exit> 
     if let Err(error) = follow::to_the_end(context, deployment, false).await {
         output::say(&format!("Error: {error:#}"));
     }
-    welcome(context, &prepared.app).await?;
+    welcome(context, &prepared.app, &groups).await?;
     follow_logs(context, &prepared.app).await
 }
 
-async fn welcome(context: &Context, app: &AppName) -> Result<()> {
+async fn welcome(context: &Context, app: &AppName, groups: &[GroupSummary]) -> Result<()> {
     let about = context.client.app(app).await?;
     let url = about.app_url.map_or_else(
         || "It has no service to open.".to_owned(),
         |url| format!("Open {url}"),
     );
+    let hangar = program();
+    let counts = counts(groups);
+    let group = groups.first().map_or("app", |group| group.name.as_str());
     output::say(&format!(
-        "\n{app} is running. {url}\n\nIn another terminal, try:\n  hangar status -a {app}\n  hangar scale count web=3 worker=2 -a {app}\n  hangar logs --group web -a {app}\n\nIts logs follow; Ctrl-C stops everything.\n"
+        "\n{app} is running. {url}\n\nIn another terminal, try:\n  {hangar} status -a {app}\n  {hangar} scale count {counts} -a {app}\n  {hangar} logs --group {group} -a {app}\n\nIts logs follow; Ctrl-C stops everything.\n"
     ));
     Ok(())
+}
+
+/// A process group of the app, as far as the welcome cares.
+struct GroupSummary {
+    name: GroupName,
+    has_service: bool,
+}
+
+/// Returns the groups of what is deployed, those with services first.
+fn summaries(body: &CreateDeployment) -> Vec<GroupSummary> {
+    let DeploymentSource::Config { groups, .. } = &body.source else {
+        return Vec::new();
+    };
+    let summary = |(name, spec): (&GroupName, &GroupSpec)| GroupSummary {
+        name: name.clone(),
+        has_service: !spec.config.services.is_empty(),
+    };
+    let mut all: Vec<GroupSummary> = groups.iter().map(summary).collect();
+    all.sort_by_key(|group| !group.has_service);
+    all
+}
+
+/// Returns what to try with `scale count`: more of the first group with a service, and one more
+/// of one without.
+fn counts(groups: &[GroupSummary]) -> String {
+    let with = groups.iter().find(|group| group.has_service);
+    let without = groups.iter().rfind(|group| !group.has_service);
+    let with = with.map(|group| format!("{}=3", group.name));
+    let without = without.map(|group| format!("{}=2", group.name));
+    let counts: Vec<String> = with.into_iter().chain(without).collect();
+    counts.join(" ")
+}
+
+/// Returns how this program is called from a shell: by its name where that finds it.
+fn program() -> String {
+    let path = crate::context::variable("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    if folders.any(|folder| folder.join("hangar").is_file()) {
+        return "hangar".to_owned();
+    }
+    let Ok(full) = std::env::current_exe() else {
+        return "hangar".to_owned();
+    };
+    let here = std::env::current_dir().unwrap_or_default();
+    full.strip_prefix(&here)
+        .unwrap_or(&full)
+        .display()
+        .to_string()
 }
 
 async fn follow_logs(context: &Context, app: &AppName) -> Result<Exit> {

@@ -14,7 +14,7 @@ use crate::error::Exit;
 use crate::output;
 
 pub(super) fn run(args: &ServerArgs) -> Result<Exit> {
-    start_logging(&args.node);
+    start_logging(&args.node, tracing::Level::INFO);
     runtime()?.block_on(async {
         let mut stop = StopSignal::new()?;
         let node = start(&args.node).await?;
@@ -65,9 +65,10 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("start the runtime")
 }
 
-/// Logs to standard error: standard output stays data.
-pub(super) fn start_logging(args: &NodeArgs) {
-    let level = LevelFilter::from_level(args.log_level);
+/// Logs to standard error, from the level that was asked for, else from this one on: standard
+/// output stays data.
+pub(super) fn start_logging(args: &NodeArgs, usual: tracing::Level) {
+    let level = LevelFilter::from_level(args.log_level.unwrap_or(usual));
     // Libraries speak up only when something is wrong with them.
     let libraries = level.min(LevelFilter::WARN);
     let filter = Targets::new()
