@@ -17,7 +17,6 @@ use rustix::system::sethostname;
 
 use super::worker::{MakeError, Step as _};
 use super::{StartRequest, rootfs};
-use crate::net::veth;
 use crate::sys as host_sys;
 
 /// Descriptors are moved above this before they are put in their places.
@@ -25,9 +24,8 @@ const ABOVE_ALL: i32 = 64;
 /// Open files allowed to a program (proxy-network-runtime.md 12.3.3), clamped by `init`.
 const NOFILE: u64 = 10_240;
 
-/// The worker's words: the network is connected; the limits are in force.
-pub(super) const CONNECTED: u8 = b'n';
-pub(super) const LIMITED: u8 = b'l';
+/// The worker's word: the network is connected and the limits are in force.
+pub(super) const GO: u8 = b'g';
 
 /// What the child takes over from the worker.
 pub(super) struct Hand<'a> {
@@ -64,11 +62,7 @@ fn become_init(
     rootfs::build(request)?;
     sethostname(request.hostname.as_bytes()).step("set the host name")?;
     let spec = spec_file(request).step("hand over the plan")?;
-    await_word(&hand.go, CONNECTED);
-    if request.connect {
-        veth::configure_inside(&request.net).step("set up the network inside")?;
-    }
-    await_word(&hand.go, LIMITED);
+    await_go(&hand.go);
     host_sys::enter_cgroup_namespace().step("make the cgroup namespace")?;
     // Out of the way of the numbers that are filled next.
     let program = fcntl_dupfd_cloexec(hand.program, ABOVE_ALL).step("place descriptors")?;
@@ -80,12 +74,12 @@ fn become_init(
     Err(host_sys::execute_fd(&program, &argv)).step("execute init")
 }
 
-/// Waits for a word of the worker. When it has died instead, nobody wants this run.
-fn await_word(go: &OwnedFd, word: u8) {
+/// Waits for the worker. When it has died instead, nobody wants this run.
+fn await_go(go: &OwnedFd) {
     let mut said = [0];
     loop {
         match read(go, &mut said) {
-            Ok(1) if said == [word] => return,
+            Ok(1) if said == [GO] => return,
             Err(rustix::io::Errno::INTR) => {}
             _ => hangar_init::sys::exit_now(125),
         }

@@ -7,7 +7,7 @@
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -86,19 +86,51 @@ fn start(request: &StartRequest, program: &File) -> Result<(), MakeError> {
 
 /// Makes the run directory and takes its lock. Returns `None` when the run exists already.
 fn open_run(paths: &Paths) -> Result<Option<File>, MakeError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&paths.run)
-        .step("make the run directory")?;
-    let lock = open_lock(&paths.run).step("open the run's lock")?;
-    if !try_lock(&lock, PEEK_TIME).step("lock the run")? {
-        return Ok(None);
+    loop {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&paths.run)
+            .step("make the run directory")?;
+        let lock = match open_lock(&paths.run) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.step("open the run's lock")?,
+        };
+        if !try_lock(&lock, PEEK_TIME).step("lock the run")? {
+            return Ok(None);
+        }
+        if !is_still_there(&lock, &paths.run) {
+            // Somebody removed the run while we waited for its lock.
+            continue;
+        }
+        if paths.run.join(file::EXIT).exists() {
+            return Ok(None);
+        }
+        return Ok(Some(lock));
     }
-    if paths.run.join(file::EXIT).exists() {
-        return Ok(None);
+}
+
+/// Opens the lock of a run that is to be removed, and makes one where there is none: a maker that
+/// comes now must wait. Returns `None` where nothing was ever made.
+fn open_to_remove(run: &Path) -> io::Result<Option<File>> {
+    match fs::DirBuilder::new().mode(0o700).create(run) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
-    Ok(Some(lock))
+    match open_lock(run) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Returns whether a lock is the one that others find.
+fn is_still_there(lock: &File, run: &Path) -> bool {
+    let found = fs::metadata(run.join(file::LOCK));
+    match (lock.metadata(), found) {
+        (Ok(ours), Ok(found)) => (ours.dev(), ours.ino()) == (found.dev(), found.ino()),
+        _ => false,
+    }
 }
 
 fn open_lock(run: &Path) -> io::Result<File> {
@@ -200,16 +232,14 @@ fn attach(
     if let Some(mover) = &mut mover {
         mover.send(pid)?;
     }
-    let mut tell = |word: u8| go.write_all(&[word]).step("tell the child to go on");
     if request.connect {
         let interface = veth::interface_name(&request.key);
         veth::attach(pid, &request.net, &interface).step("connect the network")?;
     }
-    tell(child::CONNECTED)?;
     if let Some(mover) = mover {
         mover.finish()?;
     }
-    tell(child::LIMITED)
+    go.write_all(&[child::GO]).step("tell the child to go on")
 }
 
 /// Waits until `init` has tried to execute the program, or somebody says why not.
@@ -235,11 +265,7 @@ fn await_ready(report: File, run: &Path) -> Result<(), Silence> {
 
 fn remove(request: &RemoveRequest) -> Result<(), MakeError> {
     let until = Instant::now() + LOCK_TIME;
-    let lock = match File::open(request.paths.run.join(file::LOCK)) {
-        Ok(lock) => Some(lock),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).step("open the run's lock"),
-    };
+    let lock = open_to_remove(&request.paths.run).step("open the run's lock")?;
     if let Some(lock) = &lock {
         loop {
             request.layout.kill(&request.key).step("kill")?;

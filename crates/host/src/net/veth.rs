@@ -1,17 +1,18 @@
 //! A Machine's own cable: a veth pair between its network namespace and the host.
 //!
-//! Called by the container runtime's helper, once from the host side ([`attach`]) and once inside
-//! the new namespace ([`configure_inside`]), and by whoever cleans up ([`detach`], [`interfaces`]).
-//! Synchronous, on one netlink socket, no process is started: connecting a
-//! Machine takes a millisecond and a half.
+//! Called by the container runtime's helper ([`attach`]) and by whoever cleans up ([`detach`],
+//! [`interfaces`]). Synchronous, on netlink sockets, no process is started: connecting a Machine
+//! takes a millisecond and a half.
 //!
 //! There is no bridge and nothing is ever looked up on the cable: both ends have fixed hardware
 //! addresses, and each side pins the other's as a permanent neighbour. The Machine sends
 //! everything to `fe80::1` or `169.254.1.1`, and the host routes its `/128` and `/32` back.
 //! Nothing about isolation is decided here: that is the table of [`super::rules`].
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd as _;
 
 use hangar_api::net::MTU;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -19,6 +20,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::netlink::{Autoconf, Netlink, enable_v6, is_absent};
 use crate::runtime::{RunKey, RunNet};
@@ -71,8 +73,12 @@ pub fn interface_name(key: &RunKey) -> String {
     name
 }
 
-/// Connects the network namespace of a process to the host: makes the pair with the inner end
-/// already inside, and routes both addresses to it. Called in the host's namespace.
+/// Connects the network namespace of a process to the host: makes the pair, sets up its inside
+/// and then routes both addresses to it. Called in the host's namespace by a thread that may
+/// change its own.
+///
+/// The routes come last: who connects too early is told at once that nobody is there, instead of
+/// losing a packet to a half-made inside and trying again a second later.
 ///
 /// May be repeated: an interface of the same name is removed first, and routes of an earlier run
 /// that has not quite gone are taken over. After an error nothing is left.
@@ -80,7 +86,10 @@ pub fn attach(child_pid: u32, net: &RunNet, ifname: &str) -> Result<(), VethErro
     let mut netlink = open(ifname)?;
     remove(&mut netlink, ifname)?;
     make_pair(&mut netlink, child_pid, ifname).at("make interface", ifname)?;
-    let connected = connect_host_end(&mut netlink, net, ifname);
+    let connected = set_up_host_end(&mut netlink, ifname).and_then(|host_end| {
+        inside(child_pid, || configure_inside(net))?;
+        route(&mut netlink, net, host_end, ifname)
+    });
     if connected.is_err() {
         // The first error is the one worth telling.
         let _removed = remove(&mut netlink, ifname);
@@ -88,9 +97,24 @@ pub fn attach(child_pid: u32, net: &RunNet, ifname: &str) -> Result<(), VethErro
     connected
 }
 
+/// Does something in the network namespace of a process and comes back.
+fn inside(child_pid: u32, work: impl FnOnce() -> Result<(), VethError>) -> Result<(), VethError> {
+    let enter = |place: &File| {
+        let moved = move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network));
+        moved.map_err(io::Error::from)
+    };
+    let home = File::open("/proc/thread-self/ns/net").at("find the host's network for", INSIDE)?;
+    let there =
+        File::open(format!("/proc/{child_pid}/ns/net")).at("find the network of", INSIDE)?;
+    enter(&there).at("enter the network of", INSIDE)?;
+    let worked = work();
+    enter(&home).at("come back from the network of", INSIDE)?;
+    worked
+}
+
 /// Sets up the inside of a Machine's network: loopback, `eth0` with its addresses, and the way
-/// out. Called by the child in its new namespace after [`attach`]. May be repeated.
-pub fn configure_inside(net: &RunNet) -> Result<(), VethError> {
+/// out.
+fn configure_inside(net: &RunNet) -> Result<(), VethError> {
     let mut netlink = open(INSIDE)?;
     enable_v6("lo");
     enable_v6(INSIDE);
@@ -204,7 +228,7 @@ fn make_pair(netlink: &mut Netlink, child_pid: u32, ifname: &str) -> io::Result<
     )
 }
 
-fn connect_host_end(netlink: &mut Netlink, net: &RunNet, ifname: &str) -> Result<(), VethError> {
+fn set_up_host_end(netlink: &mut Netlink, ifname: &str) -> Result<u32, VethError> {
     let host_end = index(netlink, ifname)?;
     // A Machine must not be able to advertise itself as the host's router. The firewall drops
     // that too; where the file is missing the kernel has no IPv6 and the next step says so.
@@ -216,6 +240,15 @@ fn connect_host_end(netlink: &mut Netlink, net: &RunNet, ifname: &str) -> Result
     netlink
         .add_address(host_end, IpAddr::V6(GATEWAY_V6), 128)
         .at("give the gateway's address to", ifname)?;
+    Ok(host_end)
+}
+
+fn route(
+    netlink: &mut Netlink,
+    net: &RunNet,
+    host_end: u32,
+    ifname: &str,
+) -> Result<(), VethError> {
     for (address, prefix) in [(IpAddr::V6(net.v6), 128), (IpAddr::V4(net.v4), 32)] {
         netlink
             .add_neighbour(host_end, address, INSIDE_MAC)
