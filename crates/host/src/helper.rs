@@ -9,7 +9,6 @@
 mod child;
 pub mod client;
 mod files;
-mod mover;
 mod packet;
 mod protocol;
 mod rootfs;

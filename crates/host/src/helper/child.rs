@@ -24,7 +24,7 @@ const ABOVE_ALL: i32 = 64;
 /// Open files allowed to a program (proxy-network-runtime.md 12.3.3), clamped by `init`.
 const NOFILE: u64 = 10_240;
 
-/// The worker's word: the network is connected and the limits are in force.
+/// The worker's word: the network is connected.
 pub(super) const GO: u8 = b'g';
 
 /// What the child takes over from the worker.
@@ -59,6 +59,8 @@ fn become_init(
     hand: Hand<'_>,
 ) -> Result<std::convert::Infallible, MakeError> {
     umask(Mode::empty());
+    let moved = request.layout.enter_v1(&request.key);
+    moved.step("move into the control groups")?;
     rootfs::build(request)?;
     sethostname(request.hostname.as_bytes()).step("set the host name")?;
     let spec = spec_file(request).step("hand over the plan")?;

@@ -18,14 +18,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::child::{self, Hand};
-use super::mover::Mover;
 use super::{Paths, RemoveRequest, Reply, Request, StartRequest};
-use crate::cgroup::Kind;
 use crate::net::veth;
 use crate::sys::{self, Cloned};
 
 /// A worker that takes longer than this is killed.
-pub(super) const WORKER_SECONDS: u32 = 60;
+const WORKER_SECONDS: u32 = 60;
 /// How long `remove` waits for a maker that still works on the run.
 const LOCK_TIME: Duration = Duration::from_secs(40);
 /// How long `start` waits for somebody who only looks at the lock.
@@ -160,11 +158,7 @@ fn make(request: &StartRequest, program: &File, lock: &File) -> Result<(), MakeE
         fs::create_dir_all(request.paths.rootfs.join(name)).step("make the writable layer")?;
     }
     fs::create_dir_all(&request.log_dir).step("make the log directory")?;
-    let has_v1 = request.layout.of(Kind::V1).next().is_some();
-    let mover = has_v1.then(|| Mover::begin(request)).transpose()?;
-    let limited = request
-        .layout
-        .create(&request.key, &request.limits, Kind::V2);
+    let limited = request.layout.create(&request.key, &request.limits);
     limited.step("make the control groups")?;
 
     let pipe = || pipe_with(PipeFlags::CLOEXEC).step("make a pipe");
@@ -184,6 +178,7 @@ fn make(request: &StartRequest, program: &File, lock: &File) -> Result<(), MakeE
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWIPC;
     let group = request.layout.open_v2(&request.key);
+    let group = group.step("open the control group")?;
     let cloned =
         sys::clone_into_namespaces(namespaces, group.as_ref().map(std::os::fd::AsFd::as_fd));
     let (pid, pidfd) = match cloned.step("make the namespaces")? {
@@ -195,7 +190,7 @@ fn make(request: &StartRequest, program: &File, lock: &File) -> Result<(), MakeE
         }
     };
     drop(hand);
-    let attached = attach(request, pid, mover, &mut File::from(go));
+    let attached = attach(request, pid, &mut File::from(go));
     if attached.is_err() {
         // It may have ended by itself, which is why the step failed; then it says why.
         let _killed = pidfd_send_signal(&pidfd, Signal::KILL);
@@ -223,21 +218,10 @@ enum Silence {
 }
 
 /// What is done to the child from outside, while it makes its root from inside.
-fn attach(
-    request: &StartRequest,
-    pid: u32,
-    mut mover: Option<Mover>,
-    go: &mut File,
-) -> Result<(), MakeError> {
-    if let Some(mover) = &mut mover {
-        mover.send(pid)?;
-    }
+fn attach(request: &StartRequest, pid: u32, go: &mut File) -> Result<(), MakeError> {
     if request.connect {
         let interface = veth::interface_name(&request.key);
         veth::attach(pid, &request.net, &interface).step("connect the network")?;
-    }
-    if let Some(mover) = mover {
-        mover.finish()?;
     }
     go.write_all(&[child::GO]).step("tell the child to go on")
 }
