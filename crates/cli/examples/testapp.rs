@@ -8,6 +8,7 @@
 //! testapp exit CODE [MS]      exits with CODE after MS milliseconds
 //! testapp connect ADDR:PORT   exits 0 when a TCP connection is made within 2 s
 //! testapp resolve NAME        prints the AAAA addresses of NAME
+//! testapp env                 prints its environment
 //! testapp zombies             leaves orphans behind, then waits
 //! ```
 #![expect(clippy::print_stdout, reason = "standard output is the app's log")]
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
         }
         "connect" => connect(word(1)),
         "resolve" => resolve(word(1)),
+        "env" => {
+            println!("{}", variables());
+            ExitCode::SUCCESS
+        }
         "zombies" => zombies(),
         "orphan" => orphan(),
         other => {
@@ -49,6 +54,13 @@ fn main() -> ExitCode {
 
 fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_default()
+}
+
+fn variables() -> String {
+    let all = std::env::vars().map(|(name, value)| format!("{name}={value}"));
+    let mut all: Vec<String> = all.collect();
+    all.sort();
+    all.join("\n")
 }
 
 fn wait_for_ever() -> ! {
@@ -258,11 +270,7 @@ fn answer(method: &str, path: &str, body: &[u8]) -> (&'static str, String) {
         std::thread::sleep(Duration::from_millis(query("ms=").parse().unwrap_or(100)));
     }
     if path.starts_with("/env") {
-        let mut all: Vec<String> = std::env::vars()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        all.sort();
-        return ("200 OK", all.join("\n"));
+        return ("200 OK", variables());
     }
     if method == "POST" {
         let sum: u64 = body.iter().map(|b| u64::from(*b)).sum();

@@ -438,10 +438,11 @@ async fn refusal(place: &Place<'_>, path: &str, reply: Reply) -> Failed {
         return Failed::Transient(reason, after.map(Duration::from_secs));
     }
     let what = path.rsplit('/').next().unwrap_or(path);
+    let kind = if what.contains(':') { "" } else { "tag " };
     Failed::Final(match status {
         StatusCode::NOT_FOUND => ImageError::NotFound {
             name: format!("{}/{}", place.host, place.repository),
-            reason: format!("the registry has no {what}{said}"),
+            reason: format!("the registry has no {kind}{what}{said}"),
         },
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ImageError::Denied {
             registry: place.host.to_owned(),

@@ -13,5 +13,9 @@ mod world;
 
 mod bad_input;
 mod deploy;
+mod dev;
 mod groups;
+mod images;
 mod load;
+mod regions;
+mod server;

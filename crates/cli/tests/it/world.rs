@@ -27,8 +27,12 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
     server: Option<Child>,
     arguments: Vec<String>,
+    /// Most descriptors that the server may open, from its next start on.
+    descriptors: Option<u64>,
     /// Programs that tests left running in the world.
     others: Vec<Child>,
+    /// File systems that tests have mounted.
+    mounts: Vec<PathBuf>,
 }
 
 /// What a command printed, and its exit code.
@@ -86,13 +90,30 @@ impl World {
             folder,
             server: None,
             arguments: Vec::new(),
+            descriptors: None,
             others: Vec::new(),
+            mounts: Vec::new(),
         })
     }
 
     /// Gives the server more arguments from its next start on.
     pub(crate) fn set_arguments(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
+    }
+
+    /// Gives the server so many descriptors from its next start on.
+    pub(crate) fn set_descriptors(&mut self, most: u64) {
+        self.descriptors = Some(most);
+    }
+
+    /// Mounts a file system in memory of so many megabytes.
+    pub(crate) fn mount(&mut self, path: &Path, megabytes: u32) {
+        std::fs::create_dir_all(path).unwrap();
+        let size = format!("size={megabytes}m");
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "none"])
+            .arg(path));
+        self.mounts.push(path.to_owned());
     }
 
     /// Returns the name of the world's network namespace.
@@ -134,7 +155,14 @@ impl World {
             .append(true)
             .open(self.path("server.log"))
             .unwrap();
-        let mut command = self.command(env!("CARGO_BIN_EXE_hangar"));
+        let mut command = match self.descriptors {
+            Some(_) => self.command("prlimit"),
+            None => self.command(env!("CARGO_BIN_EXE_hangar")),
+        };
+        if let Some(most) = self.descriptors {
+            command.arg(format!("--nofile={most}:{most}"));
+            command.arg(env!("CARGO_BIN_EXE_hangar"));
+        }
         command
             .arg("server")
             .args(&self.arguments)
@@ -155,15 +183,16 @@ impl World {
         server.wait().unwrap();
     }
 
-    /// Asks the server to stop and waits for its end.
-    pub(crate) fn stop_server(&mut self) {
-        let Some(mut server) = self.server.take() else {
-            return;
-        };
+    /// Asks the server to stop and waits for its end; returns its exit code.
+    pub(crate) fn stop_server(&mut self) -> Option<i32> {
+        let mut server = self.server.take()?;
         let pid = rustix::process::Pid::from_child(&server);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let limit = Instant::now() + LIMIT;
-        while server.try_wait().unwrap().is_none() {
+        loop {
+            if let Some(status) = server.try_wait().unwrap() {
+                return status.code();
+            }
             assert!(
                 Instant::now() < limit,
                 "the server did not stop:\n{}",
@@ -171,6 +200,24 @@ impl World {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Returns the process ids of all Machines' `init`.
+    pub(crate) fn inits(&self) -> Vec<u32> {
+        let home = self.data_dir().join("init");
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+                continue;
+            };
+            let exe = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if exe.starts_with(&home) && words.starts_with(b"hangar-init\0") {
+                found.push(pid);
+            }
+        }
+        found.sort_unstable();
+        found
     }
 
     pub(crate) fn server_log(&self) -> String {
@@ -429,6 +476,9 @@ impl Drop for World {
             }
             let _gone = server.kill();
             let _gone = server.wait();
+        }
+        for path in self.mounts.drain(..) {
+            let _gone = Command::new("umount").arg("-l").arg(path).status();
         }
         let limit = Instant::now() + Duration::from_secs(10);
         while !self.left_over().is_empty() && Instant::now() < limit {

@@ -87,7 +87,7 @@ async fn a_tag_follows_the_registry_and_outlives_it() {
     let none = format!("localhost:{}/web:none", registry.port);
     let error = world.store.resolve(&none).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.to_string().contains("has no none"), "{error}");
+    assert!(error.to_string().contains("has no tag none"), "{error}");
     drop(registry);
     world.restart();
     assert_eq!(world.store.resolve(&name).await.unwrap(), two);

@@ -27,7 +27,14 @@ pub(super) fn keep(executable: &Path, dir: &Path) -> io::Result<PathBuf> {
         // The first error is the one to tell.
         let _removed = fs::remove_file(&temporary);
     }
-    copied?;
+    copied.map_err(|error| {
+        let text = format!(
+            "keep a copy of this program, {} MB, in {}: {error}",
+            length >> 20,
+            dir.display()
+        );
+        io::Error::new(error.kind(), text)
+    })?;
     File::open(dir)?.sync_all()?;
     Ok(target)
 }
