@@ -16,6 +16,7 @@ mod deploy;
 mod dev;
 mod groups;
 mod images;
+mod kills;
 mod load;
 mod regions;
 mod server;

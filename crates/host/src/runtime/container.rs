@@ -25,6 +25,8 @@ use crate::cgroup::Layout;
 use crate::helper::client::Helper;
 use crate::helper::{self, Paths, RemoveRequest, StartRequest};
 
+pub use self::program::cgroup_parent;
+
 use self::dial::Dialed;
 use self::state::{Seen, look};
 

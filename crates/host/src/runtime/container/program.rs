@@ -61,7 +61,8 @@ fn digest(path: &Path) -> io::Result<String> {
 }
 
 /// Returns the name under which the control groups of one data directory lie.
-pub(super) fn cgroup_parent(data_dir: &Path) -> String {
+#[must_use]
+pub fn cgroup_parent(data_dir: &Path) -> String {
     let digest = hex(&Sha256::digest(data_dir.as_os_str().as_bytes()));
     format!("hangar-{}", digest.get(..8).unwrap_or_default())
 }
