@@ -8,6 +8,9 @@
 //! testapp exit CODE [MS]      exits with CODE after MS milliseconds
 //! testapp connect ADDR:PORT   exits 0 when a TCP connection is made within 2 s
 //! testapp resolve NAME        prints the AAAA addresses of NAME
+//! testapp eat MB              takes so much memory, then waits
+//! testapp sick | well         makes `/health` of the Machine fail or pass
+//! testapp gateways            prints the addresses of default gateways
 //! testapp env                 prints its environment
 //! testapp zombies             leaves orphans behind, then waits
 //! ```
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
         }
         "connect" => connect(word(1)),
         "resolve" => resolve(word(1)),
+        "eat" => eat(number(1)),
+        "sick" | "well" => health(word(0) == "sick"),
+        "gateways" => gateways(),
         "env" => {
             println!("{}", variables());
             ExitCode::SUCCESS
@@ -67,6 +73,39 @@ fn wait_for_ever() -> ! {
     loop {
         std::thread::park();
     }
+}
+
+fn eat(megabytes: u64) -> ExitCode {
+    let mut eaten: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..megabytes {
+        eaten.push(vec![1; 1 << 20]);
+    }
+    println!("ate {} MB", eaten.len());
+    wait_for_ever()
+}
+
+fn health(sick: bool) -> ExitCode {
+    let file = std::path::Path::new("/tmp/sick");
+    let done = if sick {
+        std::fs::write(file, b"")
+    } else {
+        std::fs::remove_file(file)
+    };
+    ExitCode::from(u8::from(done.is_err()))
+}
+
+fn gateways() -> ExitCode {
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    for line in routes.lines().skip(1) {
+        let mut words = line.split_whitespace().skip(1);
+        let (to, gateway) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        if to == "00000000"
+            && let Ok(address) = u32::from_str_radix(gateway, 16)
+        {
+            println!("{}", std::net::Ipv4Addr::from(address.to_le_bytes()));
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn lines(count: u64, pause: u64) -> ExitCode {
@@ -185,10 +224,11 @@ fn ask(server: IpAddr, name: &str) -> std::io::Result<Vec<Ipv6Addr>> {
 
 fn serve(port: u16) -> ExitCode {
     std::thread::sleep(Duration::from_millis(env("DELAY_MS").parse().unwrap_or(0)));
-    let host = if env("LOOPBACK_ONLY").is_empty() {
-        "0.0.0.0"
-    } else {
-        "127.0.0.1"
+    let bind = env("BIND");
+    let host = match (bind.as_str(), env("LOOPBACK_ONLY").is_empty()) {
+        ("", true) => "0.0.0.0",
+        ("", false) => "127.0.0.1",
+        (address, _) => address,
     };
     let listener = match TcpListener::bind((host, port)) {
         Ok(listener) => listener,
@@ -216,12 +256,15 @@ fn client(stream: TcpStream) -> std::io::Result<()> {
         if reader.read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let (mut length, mut key) = (0_u64, None);
+        let (mut length, mut key, mut heads) = (0_u64, None, String::new());
+        let mut last = false;
         loop {
             let mut header = String::new();
             if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
                 break;
             }
+            heads.push_str(&header);
+            last |= header.trim().eq_ignore_ascii_case("connection: close");
             if let Some((name, value)) = header.split_once(':') {
                 if name.eq_ignore_ascii_case("content-length") {
                     length = value.trim().parse().unwrap_or(0);
@@ -238,12 +281,18 @@ fn client(stream: TcpStream) -> std::io::Result<()> {
         (&mut reader).take(length).read_to_end(&mut body)?;
         let mut words = line.split_whitespace();
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or("/"));
-        let (status, text) = answer(method, path, &body);
+        let (status, text) = match path {
+            "/headers" => ("200 OK", heads),
+            _ => answer(method, path, &body),
+        };
         let head = format!(
             "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n",
             text.len()
         );
         writer.write_all(&[head.as_bytes(), text.as_bytes()].concat())?;
+        if last {
+            return Ok(());
+        }
     }
 }
 
@@ -268,6 +317,10 @@ fn answer(method: &str, path: &str, body: &[u8]) -> (&'static str, String) {
     }
     if path.starts_with("/slow") {
         std::thread::sleep(Duration::from_millis(query("ms=").parse().unwrap_or(100)));
+    }
+    if path.starts_with("/bytes") {
+        let count = query("n=").parse().unwrap_or(0);
+        return ("200 OK", "b".repeat(count));
     }
     if path.starts_with("/env") {
         return ("200 OK", variables());

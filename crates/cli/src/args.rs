@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Deploy the app in a folder with a fly.toml
     Deploy(DeployArgs),
     /// Show an app and its Machines, by process group
-    Status(AppArgs),
+    Status(ShowArgs),
     /// List, create, destroy and restart apps
     #[command(subcommand)]
     Apps(AppsCommand),
@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Health checks
     #[command(subcommand)]
-    Checks(ListCommand),
+    Checks(ChecksCommand),
     /// Services and their ports
     #[command(subcommand)]
     Services(ListCommand),
@@ -91,6 +91,13 @@ pub(crate) struct AppArgs {
     /// The fly.toml, or a folder that has one
     #[arg(short, long)]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// An app of which something is shown.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
     /// Print JSON
     #[arg(short, long)]
     pub(crate) json: bool,
@@ -217,7 +224,13 @@ pub(crate) struct VmArgs {
 pub(crate) enum AppsCommand {
     /// List all apps
     #[command(visible_alias = "ls")]
-    List(JsonArgs),
+    List {
+        #[command(flatten)]
+        form: JsonArgs,
+        /// Only names
+        #[arg(short, long)]
+        quiet: bool,
+    },
     /// Create an app without deploying anything
     Create {
         /// Its name
@@ -271,7 +284,7 @@ pub(crate) enum ScaleCommand {
         yes: bool,
     },
     /// Show count, size and regions of each group
-    Show(AppArgs),
+    Show(ShowArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -280,7 +293,7 @@ pub(crate) enum MachineCommand {
     #[command(visible_alias = "ls")]
     List {
         #[command(flatten)]
-        app: AppArgs,
+        show: ShowArgs,
         /// Only ids
         #[arg(short, long)]
         quiet: bool,
@@ -289,7 +302,7 @@ pub(crate) enum MachineCommand {
     Status {
         id: MachineId,
         #[command(flatten)]
-        app: AppArgs,
+        show: ShowArgs,
         /// With its configuration
         #[arg(short, long)]
         display_config: bool,
@@ -413,7 +426,7 @@ pub(crate) struct ReleasesArgs {
     #[command(subcommand)]
     pub(crate) command: Option<ReleasesCommand>,
     #[command(flatten)]
-    pub(crate) app: AppArgs,
+    pub(crate) show: ShowArgs,
     /// With each release's image
     #[arg(long)]
     pub(crate) image: bool,
@@ -436,7 +449,7 @@ pub(crate) enum ReleasesCommand {
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
-    pub(crate) app: AppArgs,
+    pub(crate) show: ShowArgs,
     /// Show what there is and return
     #[arg(short, long)]
     pub(crate) no_tail: bool,
@@ -455,7 +468,20 @@ pub(crate) struct LogsArgs {
 pub(crate) enum ListCommand {
     /// List them
     #[command(visible_alias = "ls")]
-    List(AppArgs),
+    List(ShowArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChecksCommand {
+    /// List them
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        show: ShowArgs,
+        /// Only checks of this name
+        #[arg(long)]
+        check_name: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -496,7 +522,7 @@ pub(crate) enum SecretsCommand {
     },
     /// List names and digests; values are never shown
     #[command(visible_alias = "ls")]
-    List(AppArgs),
+    List(ShowArgs),
     /// Set secrets from NAME=VALUE lines on standard input
     Import {
         #[command(flatten)]

@@ -8,11 +8,11 @@ use super::machine::wait::{self, Settle};
 use crate::args::{AppArgs, AppsCommand};
 use crate::context::Context;
 use crate::error::Exit;
-use crate::output;
+use crate::output::{self, rfc3339};
 
 pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit> {
     match command {
-        AppsCommand::List(args) => list(context, args.json).await,
+        AppsCommand::List { form, quiet } => list(context, form.json, quiet).await,
         AppsCommand::Create { name, network } => {
             context.client.create_app(&name, network.as_deref()).await?;
             output::data(&format!("New app created: {name}"))?;
@@ -28,7 +28,6 @@ pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit>
                 .app(&AppArgs {
                     app: name,
                     config: None,
-                    json: false,
                 })
                 .await?
                 .name;
@@ -37,24 +36,30 @@ pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit>
     }
 }
 
-async fn list(context: &Context, json: bool) -> Result<Exit> {
+async fn list(context: &Context, json: bool, quiet: bool) -> Result<Exit> {
     let apps = context.client.apps().await?.apps;
     if json {
         output::json(&apps)?;
         return Ok(Exit::Done);
     }
-    let rows: Vec<Vec<String>> = apps
-        .iter()
-        .map(|app| {
-            vec![
-                app.name.to_string(),
-                app.organization.slug.clone(),
-                app.status.clone(),
-                app.machine_count.to_string(),
-            ]
-        })
-        .collect();
-    output::table(None, &["Name", "Owner", "Status", "Machines"], &rows)?;
+    if quiet {
+        let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
+        output::data(&names.join("\n"))?;
+        return Ok(Exit::Done);
+    }
+    let mut rows = Vec::new();
+    for app in &apps {
+        let newest = context
+            .client
+            .releases(&app.name, 1)
+            .await?
+            .into_iter()
+            .next();
+        let latest = newest.map_or_else(String::new, |release| rfc3339(release.created_at));
+        let (name, owner) = (app.name.to_string(), app.organization.slug.clone());
+        rows.push(vec![name, owner, app.status.clone(), latest]);
+    }
+    output::table(None, &["Name", "Owner", "Status", "Latest Deploy"], &rows)?;
     Ok(Exit::Done)
 }
 

@@ -6,20 +6,20 @@ use anyhow::Result;
 use hangar_client::MachineFilter;
 
 use super::machine::health;
-use crate::args::ListCommand;
+use crate::args::ChecksCommand;
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output::{self, rfc3339};
 
-pub(super) async fn run(context: &Context, command: ListCommand) -> Result<Exit> {
-    let ListCommand::List(args) = command;
-    let app = context.app(&args).await?.name;
+pub(super) async fn run(context: &Context, command: ChecksCommand) -> Result<Exit> {
+    let ChecksCommand::List { show, check_name } = command;
+    let app = context.app(&show.app).await?.name;
     let mut machines = context
         .client
         .machines(&app, &MachineFilter::default())
         .await?;
     machines.sort_by(|a, b| a.id.cmp(&b.id));
-    if args.json {
+    if show.json {
         let all: BTreeMap<_, _> = machines
             .iter()
             .map(|m| (m.id.to_string(), &m.checks))
@@ -30,6 +30,7 @@ pub(super) async fn run(context: &Context, command: ListCommand) -> Result<Exit>
     let mut rows = Vec::new();
     for machine in &machines {
         let mut checks = machine.checks.clone();
+        checks.retain(|check| check_name.as_ref().is_none_or(|name| *name == check.name));
         checks.sort_by(|a, b| a.name.cmp(&b.name));
         rows.extend(checks.into_iter().map(|check| {
             let status = health(check.status).to_owned();

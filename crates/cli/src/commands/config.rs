@@ -3,12 +3,16 @@
 use std::path::Path;
 
 use anyhow::Result;
+use hangar_api::release::{Release, ReleaseStatus};
 use hangar_config::{AppConfig, Format, Loaded};
 
 use crate::args::{AppArgs, ConfigCommand};
 use crate::context::{self, Context};
 use crate::error::Exit;
 use crate::output;
+
+/// Releases among which the current one is looked for.
+const SEARCHED: usize = 25;
 
 pub(super) async fn run(command: ConfigCommand) -> Result<Exit> {
     match command {
@@ -19,11 +23,13 @@ pub(super) async fn run(command: ConfigCommand) -> Result<Exit> {
         ConfigCommand::Show { app, .. } => {
             let context = Context::find()?;
             let name = context.app(&app).await?.name;
-            let newest = context.client.releases(&name, 1).await?.into_iter().next();
-            let newest = newest.ok_or_else(|| {
+            let releases = context.client.releases(&name, SEARCHED).await?;
+            let complete = |r: &&Release| r.status == ReleaseStatus::Complete;
+            let current = releases.iter().find(complete).or(releases.first());
+            let current = current.ok_or_else(|| {
                 Exit::NotFound.with(format!("{name} has no release yet, so no configuration"))
             })?;
-            output::data(&hangar_config::render::json(&newest.definition))?;
+            output::data(&hangar_config::render::json(&current.definition))?;
         }
         ConfigCommand::Validate { app, strict } => return validate(&local_file(&app)?, strict),
     }

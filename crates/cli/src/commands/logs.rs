@@ -16,7 +16,7 @@ const TAIL: usize = 100;
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(context: &Context, args: &LogsArgs) -> Result<Exit> {
-    let app = context.app(&args.app).await?.name;
+    let app = context.app(&args.show.app).await?.name;
     let mut query = LogQuery {
         app,
         group: args.group.clone(),
@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, args: &LogsArgs) -> Result<Exit> {
             match lines.next().await {
                 Ok(Some(line)) => {
                     query.since = Some(line.timestamp);
-                    show(&line, args.app.json)?;
+                    show(&line, args.show.json)?;
                 }
                 Ok(None) if args.no_tail => return Ok(Exit::Done),
                 Err(error) if args.no_tail => return Err(error.into()),

@@ -16,12 +16,12 @@ use crate::error::Exit;
 
 pub(super) async fn run(context: &Context, command: MachineCommand) -> Result<Exit> {
     match command {
-        MachineCommand::List { app, quiet } => show::list(context, &app, quiet).await,
+        MachineCommand::List { show, quiet } => show::list(context, &show, quiet).await,
         MachineCommand::Status {
             id,
-            app,
+            show,
             display_config,
-        } => show::status(context, &app, &id, display_config).await,
+        } => show::status(context, &show, &id, display_config).await,
         MachineCommand::Clone {
             id,
             app,

@@ -5,7 +5,7 @@ use hangar_api::deployment::{CreateDeployment, DeployOptions, DeploymentSource};
 use hangar_api::release::ReleaseStatus;
 
 use super::follow;
-use crate::args::{AppArgs, ReleasesArgs, ReleasesCommand};
+use crate::args::{AppArgs, ReleasesArgs, ReleasesCommand, ShowArgs};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output::{self, rfc3339};
@@ -21,18 +21,17 @@ pub(super) async fn run(context: &Context, args: ReleasesArgs) -> Result<Exit> {
             detach,
         }) => {
             let app = AppArgs {
-                app: app.app.or(args.app.app),
-                config: app.config.or(args.app.config),
-                json: app.json,
+                app: app.app.or(args.show.app.app),
+                config: app.config.or(args.show.app.config),
             };
             rollback(context, &app, version.as_deref(), detach).await
         }
-        None => list(context, &args.app, args.image).await,
+        None => list(context, &args.show, args.image).await,
     }
 }
 
-async fn list(context: &Context, args: &AppArgs, image: bool) -> Result<Exit> {
-    let app = context.app(args).await?.name;
+async fn list(context: &Context, args: &ShowArgs, image: bool) -> Result<Exit> {
+    let app = context.app(&args.app).await?.name;
     let releases = context.client.releases(&app, SHOWN).await?;
     if args.json {
         output::json(&releases)?;

@@ -12,7 +12,7 @@ use hangar_deploy::scale::{self, ScaleAction, ScaleMachine, ScaleOptions};
 use serde_json::json;
 
 use super::machine::wait;
-use crate::args::{AppArgs, ScaleCommand};
+use crate::args::{AppArgs, ScaleCommand, ShowArgs};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
@@ -196,8 +196,8 @@ async fn managed(context: &Context, app: &AppName) -> Result<Vec<Machine>> {
         .collect())
 }
 
-async fn show(context: &Context, args: &AppArgs) -> Result<Exit> {
-    let app = context.app(args).await?.name;
+async fn show(context: &Context, args: &ShowArgs) -> Result<Exit> {
+    let app = context.app(&args.app).await?.name;
     let machines = managed(context, &app).await?;
     let mut groups: BTreeMap<&str, Vec<&Machine>> = BTreeMap::new();
     for machine in &machines {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::follow;
 use super::machine::pairs;
-use crate::args::{AppArgs, SecretsArgs, SecretsCommand};
+use crate::args::{SecretsArgs, SecretsCommand, ShowArgs};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
@@ -56,8 +56,8 @@ pub(super) async fn run(context: &Context, command: SecretsCommand) -> Result<Ex
     }
 }
 
-async fn list(context: &Context, args: &AppArgs) -> Result<Exit> {
-    let app = context.app(args).await?.name;
+async fn list(context: &Context, args: &ShowArgs) -> Result<Exit> {
+    let app = context.app(&args.app).await?.name;
     let secrets = context.client.secrets(&app).await?.secrets;
     if args.json {
         let all: Vec<_> = secrets

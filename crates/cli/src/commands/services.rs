@@ -24,7 +24,7 @@ struct Offer {
 
 pub(super) async fn run(context: &Context, command: ListCommand) -> Result<Exit> {
     let ListCommand::List(args) = command;
-    let app = context.app(&args).await?.name;
+    let app = context.app(&args.app).await?.name;
     let machines = context
         .client
         .machines(&app, &MachineFilter::default())

@@ -7,13 +7,13 @@ use hangar_client::MachineFilter;
 use serde_json::json;
 
 use super::machine::image_name;
-use crate::args::AppArgs;
+use crate::args::ShowArgs;
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output::{self, rfc3339};
 
-pub(super) async fn run(context: &Context, args: &AppArgs) -> Result<Exit> {
-    let name = context.app(args).await?.name;
+pub(super) async fn run(context: &Context, args: &ShowArgs) -> Result<Exit> {
+    let name = context.app(&args.app).await?.name;
     let app = context.client.app(&name).await?;
     let machines = context
         .client

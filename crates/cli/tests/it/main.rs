@@ -12,11 +12,15 @@
 mod world;
 
 mod bad_input;
+mod commands;
 mod deploy;
 mod dev;
 mod groups;
 mod images;
 mod kills;
 mod load;
+mod machines;
+mod network;
+mod proxy;
 mod regions;
 mod server;

@@ -16,7 +16,14 @@ use crate::output;
 /// Returns the app of the Machines: the one named, else the one that has the first of them.
 pub(super) async fn app_of(context: &Context, args: &AppArgs, id: &MachineId) -> Result<AppName> {
     if let Some(choice) = crate::context::named_app(args)? {
-        return Ok(choice.name);
+        let app = choice.name;
+        return match context.client.machine(&app, id).await {
+            Ok(_) => Ok(app),
+            Err(error) if error.status() == Some(404) => {
+                Err(Exit::NotFound.with(format!("app {app} has no Machine {id}: {error}")))
+            }
+            Err(error) => Err(error.into()),
+        };
     }
     for app in context.client.apps().await?.apps {
         match context.client.machine(&app.name, id).await {
@@ -31,9 +38,11 @@ pub(super) async fn app_of(context: &Context, args: &AppArgs, id: &MachineId) ->
 pub(super) async fn start(context: &Context, ids: &MachineIds) -> Result<Exit> {
     for id in &ids.ids {
         let app = app_of(context, &ids.app, id).await?;
-        if context.client.machine(&app, id).await?.state != MachineState::Started {
+        let machine = context.client.machine(&app, id).await?;
+        if machine.state != MachineState::Started {
+            let newest = machine.events.first().map(|event| event.id.clone());
             context.client.start_machine(&app, id, None).await?;
-            wait::settle(context, &app, id, Settle::Started).await?;
+            wait::restarted(context, &app, id, newest.as_ref()).await?;
         }
         output::data(&format!("{id} has been started"))?;
     }

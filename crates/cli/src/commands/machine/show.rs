@@ -7,13 +7,13 @@ use hangar_api::machine::Machine;
 use hangar_client::MachineFilter;
 
 use super::act::app_of;
-use crate::args::AppArgs;
+use crate::args::ShowArgs;
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output::{self, rfc3339};
 
-pub(super) async fn list(context: &Context, args: &AppArgs, quiet: bool) -> Result<Exit> {
-    let app = context.app(args).await?.name;
+pub(super) async fn list(context: &Context, args: &ShowArgs, quiet: bool) -> Result<Exit> {
+    let app = context.app(&args.app).await?.name;
     let machines = context
         .client
         .machines(&app, &MachineFilter::default())
@@ -90,11 +90,11 @@ pub(in crate::commands) fn image(machine: &Machine) -> String {
 
 pub(super) async fn status(
     context: &Context,
-    args: &AppArgs,
+    args: &ShowArgs,
     id: &MachineId,
     config: bool,
 ) -> Result<Exit> {
-    let app = app_of(context, args, id).await?;
+    let app = app_of(context, &args.app, id).await?;
     let machine = context.client.machine(&app, id).await?;
     if args.json {
         output::json(&machine)?;

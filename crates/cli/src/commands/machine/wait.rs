@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hangar_api::check::Health;
+use hangar_api::event::MachineEvent;
 use hangar_api::id::{AppName, EventId, MachineId};
 use hangar_api::machine::{Machine, MachineState};
 use hangar_client::WaitFor;
@@ -75,7 +76,8 @@ pub(crate) async fn settle(
     .await
 }
 
-/// Waits until a Machine has started anew since the event that was its newest.
+/// Waits until a Machine has started anew since the event that was its newest. A job may have
+/// ended well meanwhile.
 pub(crate) async fn restarted(
     context: &Context,
     app: &AppName,
@@ -87,16 +89,26 @@ pub(crate) async fn restarted(
             .events
             .iter()
             .take_while(|event| Some(&event.id) != since);
+        let news: Vec<&MachineEvent> = news.collect();
         let started = news
-            .into_iter()
+            .iter()
             .any(|event| event.kind == "start" && event.status == "started");
         match machine.state {
             MachineState::Started if started => Look::Done,
+            MachineState::Stopped if started && ended_well(&news) => Look::Done,
+            MachineState::Stopped if started => Look::Failed,
             MachineState::Failed => Look::Failed,
             _ => Look::Again,
         }
     })
     .await
+}
+
+/// Returns whether the newest exit among events was one with code 0.
+fn ended_well(news: &[&MachineEvent]) -> bool {
+    let exits = news.iter().filter_map(|event| event.request.as_ref());
+    let mut exits = exits.filter_map(|request| request.exit_event.as_ref());
+    exits.next().is_some_and(|exit| exit.exit_code == 0)
 }
 
 enum Look {

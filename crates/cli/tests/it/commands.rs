@@ -1,0 +1,310 @@
+//! What the command line prints: flyctl's tables, JSON on standard output, talk on standard error.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::world::{IMAGE, Ran, World, fly_toml, service};
+
+fn deployed(world: &World, app: &str) -> String {
+    let groups = "[processes]\nweb = \"serve\"\nworker = \"lines 3 1\"\n";
+    let folder = world.app(
+        app,
+        &fly_toml(app, &format!("{groups}{}", service(&["web"]))),
+    );
+    world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
+    folder
+}
+
+/// Returns the words of a table's heading.
+fn heading(ran: &Ran, first: &str) -> Vec<String> {
+    let line = ran
+        .stdout
+        .lines()
+        .find(|line| line.trim_start().starts_with(first));
+    let line = line.unwrap_or_else(|| panic!("no heading {first} in\n{}", ran.stdout));
+    let cells = line
+        .split("  ")
+        .map(str::trim)
+        .filter(|cell| !cell.is_empty());
+    cells.map(str::to_owned).collect()
+}
+
+#[test]
+fn tables_have_the_columns_that_flyctl_prints() {
+    let Some(world) = World::start() else { return };
+    deployed(&world, "tables");
+    world.ok(&["secrets", "set", "KEY=value", "--stage", "-a", "tables"]);
+    let columns = |words: &[&str], first: &str| {
+        let ran = world.ok(&[words, &["-a", "tables"]].concat());
+        heading(&ran, first).join(" | ")
+    };
+    assert_eq!(
+        columns(&["status"], "PROCESS"),
+        "PROCESS | ID | VERSION | REGION | STATE | ROLE | CHECKS | LAST UPDATED"
+    );
+    assert_eq!(
+        columns(&["releases"], "VERSION"),
+        "VERSION | STATUS | DESCRIPTION | USER | DATE"
+    );
+    assert_eq!(
+        columns(&["releases", "--image"], "VERSION"),
+        "VERSION | STATUS | DESCRIPTION | USER | DATE | DOCKER IMAGE"
+    );
+    assert_eq!(
+        columns(&["checks", "list"], "NAME"),
+        "NAME | STATUS | MACHINE | LAST UPDATED | OUTPUT"
+    );
+    // What is bound where is Hangar's own.
+    assert_eq!(
+        columns(&["services", "list"], "PROTOCOL"),
+        "PROTOCOL | PORTS | BOUND AT | HANDLERS | FORCE HTTPS | PROCESS GROUP | REGIONS | MACHINES"
+    );
+    assert_eq!(
+        columns(&["scale", "show"], "NAME"),
+        "NAME | COUNT | KIND | CPUS | MEMORY | REGIONS"
+    );
+    assert_eq!(columns(&["secrets", "list"], "NAME"), "NAME | DIGEST");
+    let apps = world.ok(&["apps", "list"]);
+    assert_eq!(
+        heading(&apps, "NAME").join(" | "),
+        "NAME | OWNER | STATUS | LATEST DEPLOY"
+    );
+    assert_eq!(world.ok(&["apps", "list", "--quiet"]).stdout, "tables\n");
+    let machines = world.ok(&["machine", "list", "-a", "tables"]);
+    let expected = [
+        "ID",
+        "NAME",
+        "STATE",
+        "CHECKS",
+        "REGION",
+        "ROLE",
+        "IMAGE",
+        "IP ADDRESS",
+        "CREATED",
+        "LAST UPDATED",
+        "PROCESS GROUP",
+        "SIZE",
+    ];
+    assert_eq!(heading(&machines, "ID"), expected);
+}
+
+#[test]
+fn json_is_all_that_standard_output_has_and_nothing_is_drawn() {
+    let Some(world) = World::start() else { return };
+    let folder = deployed(&world, "plain");
+    for words in [
+        &["status"][..],
+        &["releases"],
+        &["checks", "list"],
+        &["services", "list"],
+        &["scale", "show"],
+        &["secrets", "list"],
+        &["machine", "list"],
+    ] {
+        let ran = world.ok(&[words, &["-a", "plain", "--json"]].concat());
+        let read = serde_json::from_str::<Value>(&ran.stdout);
+        assert!(read.is_ok(), "{words:?}: {}", ran.stdout);
+    }
+    for words in [
+        &["apps", "list"][..],
+        &["platform", "regions"],
+        &["image", "list"],
+        &["doctor"],
+    ] {
+        let ran = world.ok(&[words, &["--json"]].concat());
+        assert!(
+            serde_json::from_str::<Value>(&ran.stdout).is_ok(),
+            "{words:?}"
+        );
+    }
+    // Where nobody reads along there are no colours and no progress that draws over itself.
+    let ran = world.ok(&["deploy", &folder, "--smoke-checks=false"]);
+    for text in [&ran.stdout, &ran.stderr] {
+        assert!(!text.contains('\u{1b}') && !text.contains('\r'), "{text:?}");
+    }
+    // A flag that would do nothing is not there.
+    world.fails(2, &["deploy", &folder, "--json"]);
+}
+
+#[test]
+fn the_app_is_the_one_named_or_found_here_or_the_only_one() {
+    let Some(world) = World::start() else { return };
+    let none = world.fails(3, &["status"]);
+    assert!(none.contains("hangar deploy"), "{none}");
+    let folder = deployed(&world, "first");
+    let only = world.ok(&["status"]);
+    assert!(
+        only.stderr.contains("taking first, the only app"),
+        "{}",
+        only.stderr
+    );
+    world.ok(&["apps", "create", "second"]);
+    let many = world.fails(2, &["status"]);
+    assert!(
+        many.contains("-a") && many.contains("first, second"),
+        "{many}"
+    );
+    assert!(
+        world
+            .ok(&["status", "-c", &folder])
+            .stdout
+            .contains("first")
+    );
+    assert!(
+        world
+            .ok(&["status", "-a", "second"])
+            .stdout
+            .contains("second")
+    );
+    let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
+    let ran = crate::world::finish(command.arg("status").env("FLY_APP", "first"));
+    assert!(ran.stdout.contains("first"), "{ran:?}");
+    let unknown = world.fails(3, &["status", "-a", "third"]);
+    assert!(unknown.contains("third"), "{unknown}");
+}
+
+#[test]
+fn secrets_reach_machines_when_they_are_told_to_and_are_never_shown() {
+    let Some(world) = World::start() else { return };
+    deployed(&world, "secret");
+    let env = || world.get("secret", "/env").body;
+    world.ok(&["secrets", "set", "ONE=first word", "-a", "secret"]);
+    assert!(env().contains("ONE=first word"));
+    let staged = world.ok(&["secrets", "set", "TWO=2", "--stage", "-a", "secret"]);
+    assert!(
+        staged.stderr.contains("staged") || staged.stdout.contains("staged"),
+        "{staged:?}"
+    );
+    assert!(!env().contains("TWO=2"));
+    let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
+    command.args(["secrets", "import", "-a", "secret"]);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let text = b"# a comment\nTHREE=\"quoted\"\nFOUR=\"\"\"a\nb\"\"\"\n";
+    child.stdin.take().unwrap().write_all(text).unwrap();
+    assert!(child.wait().unwrap().success());
+    let all = env();
+    for line in ["TWO=2", "THREE=quoted", "FOUR=a\nb"] {
+        assert!(all.contains(line), "{line}: {all}");
+    }
+    let listed = world.ok(&["secrets", "list", "-a", "secret"]).stdout;
+    for name in ["ONE", "TWO", "THREE", "FOUR"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    assert!(
+        !listed.contains("word") && !listed.contains("quoted"),
+        "{listed}"
+    );
+    world.ok(&["secrets", "unset", "ONE", "-a", "secret"]);
+    assert!(!env().contains("ONE="));
+    // On the disk there is nothing to be read either.
+    let store = std::fs::read(world.data_dir().join("store.db-wal")).unwrap();
+    let find = |needle: &[u8]| store.windows(needle.len()).any(|w| w == needle);
+    assert!(find(b"THREE") && !find(b"first word") && !find(b"quoted"));
+    let wrong = world.fails(2, &["secrets", "set", "NOVALUE", "-a", "secret"]);
+    assert!(wrong.contains("NAME=VALUE"), "{wrong}");
+}
+
+#[test]
+fn logs_are_marked_with_their_group_and_can_be_narrowed() {
+    let Some(world) = World::start() else { return };
+    deployed(&world, "talk");
+    let all = world.eventually("both have said something", |world| {
+        let all = world.logs("talk");
+        (all.contains("worker [info] line 2") && all.contains("web [info] listening"))
+            .then_some(all)
+    });
+    assert!(all.lines().all(|line| line.contains(" iad ")), "{all}");
+    let web = world
+        .ok(&["logs", "-a", "talk", "-n", "--group", "web"])
+        .stdout;
+    assert!(
+        web.contains("listening") && !web.contains("line 2"),
+        "{web}"
+    );
+    let id = world.only("talk", "worker");
+    let one = world
+        .ok(&["logs", "-a", "talk", "-n", "--machine", &id])
+        .stdout;
+    assert!(
+        one.contains("line 2") && !one.contains("listening"),
+        "{one}"
+    );
+    let json = world.ok(&["logs", "-a", "talk", "-n", "--json"]).stdout;
+    assert!(
+        json.lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "{json}"
+    );
+}
+
+#[test]
+fn the_configuration_is_shown_and_checked() {
+    let Some(world) = World::start() else { return };
+    let folder = deployed(&world, "conf");
+    let shown: Value =
+        serde_json::from_str(&world.ok(&["config", "show", "-a", "conf"]).stdout).unwrap();
+    assert_eq!(shown["processes"]["worker"], "lines 3 1");
+    assert_eq!(shown["http_service"]["internal_port"], 8080);
+    world.ok(&["config", "validate", "-c", &folder]);
+    world.app(
+        "conf",
+        &format!("app = \"conf\"\nunknown_key = 1\n[build]\nimage = \"{IMAGE}\"\n"),
+    );
+    let ran = world.ok(&["config", "validate", "-c", &folder]);
+    assert!(
+        ran.stderr.contains("line 2") && ran.stderr.contains("unknown_key"),
+        "{}",
+        ran.stderr
+    );
+    world.fails(2, &["config", "validate", "--strict", "-c", &folder]);
+    let local: Value = serde_json::from_str(
+        &world
+            .ok(&["config", "show", "--local", "-c", &folder])
+            .stdout,
+    )
+    .unwrap();
+    assert_eq!(local["app"], "conf");
+}
+
+#[test]
+fn apps_are_created_restarted_and_destroyed() {
+    let Some(world) = World::start() else { return };
+    assert_eq!(
+        world.ok(&["apps", "create", "mine"]).stdout,
+        "New app created: mine\n"
+    );
+    let taken = world.fails(1, &["apps", "create", "mine"]);
+    assert!(taken.to_lowercase().contains("taken"), "{taken}");
+    deployed(&world, "mine");
+    let before = world.machines("mine");
+    world.ok(&["apps", "restart", "mine"]);
+    let after = world.machines("mine");
+    assert_eq!(before.len(), after.len());
+    for machine in &after {
+        assert!(
+            machine["events"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|e| e["type"] == "restart"),
+            "{machine}"
+        );
+    }
+    // Without a terminal to ask at, and without --yes, nothing is destroyed.
+    assert_ne!(world.hangar(&["apps", "destroy", "mine"]).code, 0);
+    assert_eq!(world.machines("mine").len(), 2);
+    assert_eq!(
+        world.ok(&["apps", "destroy", "mine", "--yes"]).stdout,
+        "Destroyed app mine\n"
+    );
+    world.eventually("nothing of it runs", |world| {
+        world.inits().is_empty().then_some(())
+    });
+    assert_eq!(world.json(&["apps", "list"]), serde_json::json!([]));
+}
