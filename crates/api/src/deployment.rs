@@ -31,6 +31,7 @@ pub enum DeploymentSource {
         /// One per process group, made by `config`; `image` in them is the name below.
         groups: BTreeMap<GroupName, GroupSpec>,
         /// The image's name, as an imported name or a registry reference.
+        /// Empty in a dry run: it is yet to be built.
         image: String,
         /// The region of new Machines.
         #[serde(default)]

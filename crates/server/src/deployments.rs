@@ -72,7 +72,7 @@ pub(crate) async fn create(
     }
     let record = core.app(app)?;
     refuse_second(core, app)?;
-    let content = content(core, &record, request.source).await?;
+    let content = content(core, &record, request.source, Unbuilt::Refused).await?;
     for _ in 0..MAX_TRIES {
         let record = core.app(app)?;
         refuse_second(core, app)?;
@@ -180,10 +180,19 @@ fn take_claim(core: &Core, app: &AppName, claim: &DeployClaim) -> Txn {
     }
 }
 
+/// What becomes of a source without an image, which is yet to be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unbuilt {
+    Refused,
+    /// Enough for a look at the plan.
+    Imagined,
+}
+
 async fn content(
     core: &Core,
     app: &Record<Apps>,
     source: DeploymentSource,
+    unbuilt: Unbuilt,
 ) -> Result<Content, Problem> {
     match source {
         DeploymentSource::Config {
@@ -192,11 +201,16 @@ async fn content(
             primary_region,
             definition,
         } => {
-            let groups = checked(groups, &image)?;
+            let imagined = image.is_empty() && unbuilt == Unbuilt::Imagined;
+            let groups = checked(groups, if imagined { "to-be-built" } else { &image })?;
             let definition = placed(core, definition, primary_region)?;
             Ok(Content {
                 description: "Deploy".to_owned(),
-                image_ref: core.images.resolve(image).await?,
+                image_ref: if imagined {
+                    ImageRef::default()
+                } else {
+                    core.images.resolve(image).await?
+                },
                 secrets_version: app.value.secrets_version,
                 groups,
                 definition,
@@ -391,7 +405,7 @@ async fn dry_run(
 ) -> Result<DeployPreview, Problem> {
     let known = core.cache.get::<Apps>(app);
     let record = known.map_or_else(|| apps::imagined(core, app), |known| (*known).clone());
-    let content = content(core, &record, request.source).await?;
+    let content = content(core, &record, request.source, Unbuilt::Imagined).await?;
     let (release, deployment) = records(core, &record, user, &content, &request.options);
     let desired = desired(core, &record, &release, &deployment);
     let fleet = fleet::Fleet::observe(core, app, &deployment.id);

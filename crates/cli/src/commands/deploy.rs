@@ -17,6 +17,9 @@ use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
 
+/// The image of a dry run that would be built or sent first: nothing is, so it has no name.
+const UNBUILT: &str = "";
+
 /// What a deployment is made from, as the user said it.
 #[derive(Debug, Default)]
 pub(super) struct DeployInput {
@@ -307,10 +310,16 @@ async fn ensure_image(
 ) -> Result<String> {
     let section = config.build.clone().unwrap_or_default();
     if let Some(given) = &input.image {
+        if input.dry_run && is_archive(given) {
+            return Ok(UNBUILT.to_owned());
+        }
         return send_or_name(context, app, given).await;
     }
     if let Some(image) = section.image {
         return Ok(image);
+    }
+    if input.dry_run {
+        return Ok(UNBUILT.to_owned());
     }
     let folder = file
         .parent()
@@ -323,12 +332,16 @@ async fn ensure_image(
     send(context, app, &built.archive).await
 }
 
+/// Returns whether `--image` names a file or layout here.
+fn is_archive(given: &str) -> bool {
+    let path = Path::new(given);
+    path.is_file() || path.join("oci-layout").is_file()
+}
+
 /// Takes `--image` as an archive where there is such a file, else as a name.
 async fn send_or_name(context: &Context, app: &AppName, given: &str) -> Result<String> {
-    let path = Path::new(given);
-    let is_archive = path.is_file() || path.join("oci-layout").is_file();
-    if is_archive {
-        send(context, app, path).await
+    if is_archive(given) {
+        send(context, app, Path::new(given)).await
     } else {
         Ok(given.to_owned())
     }

@@ -34,6 +34,16 @@ fn a_dry_run_prints_the_plan_and_changes_nothing() {
     assert_eq!(world.machines("dry"), before);
     assert_eq!(statuses(&world, "dry"), ["complete"]);
     assert_eq!(world.ask("dry")["version"], "1");
+
+    // What would be built or sent first is neither.
+    let images = world.json(&["image", "list"]);
+    let plan = world.ok(&["deploy", &folder, "--dry-run", "--image", "testapp.tar"]);
+    assert!(plan.stdout.contains("update 1 \"app\" machine"), "{plan:?}");
+    let built = world.app("built", "app = \"built\"\n");
+    std::fs::write(world.path("built/Dockerfile"), "FROM nothing\n").unwrap();
+    let plan = world.ok(&["deploy", &built, "--dry-run"]);
+    assert!(plan.stdout.contains("create"), "{plan:?}");
+    assert_eq!(world.json(&["image", "list"]), images);
 }
 
 #[test]
