@@ -124,8 +124,11 @@ def create(world):
 
 
 def first_byte(world):
-    machine = world.create(["serve"])["id"]
-    address = (world.address(machine), 8080)
+    port = {"port": 80, "handlers": ["http"]}
+    service = {"protocol": "tcp", "internal_port": 8080, "ports": [port]}
+    machine = world.create(["serve"], services=[service])["id"]
+    edge = ("127.0.0.1", 80)
+    until_answer(edge, "bench.localhost")
     figures = {"hangar start to first byte": [], "the program by hand": []}
     for _ in range(20):
         world.api("POST", f"/v1/apps/{APP}/machines/{machine}/stop", {"signal": "SIGKILL"})
@@ -133,7 +136,7 @@ def first_byte(world):
 
         def start():
             world.api("POST", f"/v1/apps/{APP}/machines/{machine}/start")
-            until_answer(address)
+            until_answer(edge, "bench.localhost")
 
         figures["hangar start to first byte"].append(timed(start))
         figures["the program by hand"].append(by_hand())
@@ -276,16 +279,19 @@ def run(command):
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def until_answer(address):
+def until_answer(address, host="x"):
+    """Asks until an answer with status 200 begins."""
     limit = time.time() + 20
+    request = f"GET /health HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()
     while time.time() < limit:
         try:
             with socket.create_connection(address, timeout=2) as stream:
-                stream.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
-                if stream.recv(1):
+                stream.sendall(request)
+                if stream.recv(12) == b"HTTP/1.1 200":
                     return
         except OSError:
-            time.sleep(0.0005)
+            pass
+        time.sleep(0.0005)
     raise RuntimeError(f"nobody answers at {address}")
 
 

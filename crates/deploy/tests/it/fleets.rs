@@ -198,9 +198,18 @@ fn reached(case: &Case, before: &Picture, after: &Picture) -> Result<(), TestCas
     Ok(())
 }
 
+/// Random fleets of one property; many more in the long form (`HANGAR_LONG=1`).
+fn fleets() -> u32 {
+    if std::env::var_os("HANGAR_LONG").is_some() {
+        10_000
+    } else {
+        300
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 300,
+        cases: fleets(),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
