@@ -9,13 +9,7 @@ use hangar_api::id::{AppName, GroupName, MachineId, Region};
 
 /// Run apps from fly.toml on your own machine.
 #[derive(Debug, Parser)]
-#[command(
-    name = "hangar",
-    version,
-    about,
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
+#[command(name = "hangar", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 not allowed, \
 5 deploy failed and former versions are back, 6 deploy failed and the fleet was left as it is, 7 no server."
@@ -69,6 +63,8 @@ pub(crate) enum Command {
     Platform(PlatformCommand),
     /// Say what this machine lacks, and how to mend it
     Doctor(JsonArgs),
+    /// Print the version
+    Version,
     /// Print shell completions
     Completions {
         /// The shell

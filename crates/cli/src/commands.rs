@@ -35,6 +35,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Doctor(args) => doctor::run(&args),
+        Command::Version => {
+            output::data(&format!("hangar {}", env!("CARGO_PKG_VERSION")))?;
+            Ok(Exit::Done)
+        }
         Command::Server(args) => server::run(&args),
         Command::Dev(args) => dev::run(&args),
         Command::Config(command) => block_on(config::run(command)),
@@ -60,6 +64,7 @@ async fn client(command: Command) -> Result<Exit> {
         // Taken care of above, without a server.
         Command::Completions { .. }
         | Command::Doctor(_)
+        | Command::Version
         | Command::Server(_)
         | Command::Dev(_)
         | Command::Config(_)
