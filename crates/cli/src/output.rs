@@ -1,10 +1,14 @@
 //! The only place that prints. Standard output is data, standard error is talk and progress.
 
+mod progress;
+
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets};
 use serde::Serialize;
+
+pub(crate) use progress::Progress;
 
 use crate::error::Exit;
 

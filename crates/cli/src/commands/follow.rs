@@ -8,7 +8,7 @@ use hangar_client::{ClientError, Followed};
 
 use crate::context::Context;
 use crate::error::Exit;
-use crate::output;
+use crate::output::{self, Progress};
 
 /// Pause before the server is asked again after the connection broke.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -21,16 +21,28 @@ struct Place {
     from: String,
     /// What went wrong, as it was shown.
     told: Vec<String>,
+    /// Shows that it goes on.
+    progress: Progress,
 }
 
 // === impl Place ===
 
-impl Default for Place {
-    fn default() -> Self {
+impl Place {
+    fn begin(deployment: &Deployment) -> Self {
         Self {
             from: "0".to_owned(),
             told: Vec::new(),
+            progress: Progress::start(format!("Deploying v{}", deployment.version)),
         }
+    }
+
+    fn show(&self, event: &DeployEvent) {
+        let mark = match event.level.as_str() {
+            "error" => "✘ ",
+            "warning" => "! ",
+            _ => "",
+        };
+        self.progress.say(&format!("{mark}{}", event.message));
     }
 }
 
@@ -48,7 +60,7 @@ pub(super) async fn to_the_end(
         ));
         return Ok(Exit::Done);
     }
-    let (mut place, mut tries) = (Place::default(), 0);
+    let (mut place, mut tries) = (Place::begin(&deployment), 0);
     loop {
         let followed = follow(context, &deployment, &mut place, &mut tries).await;
         match followed {
@@ -86,22 +98,13 @@ async fn follow(
             Some(Followed::Event(event)) => {
                 *tries = 0;
                 events.last_id().clone_into(&mut place.from);
-                show(&event);
+                place.show(&event);
                 if event.level == "error" {
                     place.told.push(event.message);
                 }
             }
         }
     }
-}
-
-fn show(event: &DeployEvent) {
-    let mark = match event.level.as_str() {
-        "error" => "✘ ",
-        "warning" => "! ",
-        _ => "",
-    };
-    output::say(&format!("{mark}{}", event.message));
 }
 
 fn verdict(over: &Deployment, told: &[String]) -> Result<Exit> {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::args::ImageCommand;
 use crate::context::Context;
 use crate::error::Exit;
-use crate::output::{self, rfc3339};
+use crate::output::{self, Progress, rfc3339};
 
 pub(super) async fn run(context: &Context, command: ImageCommand) -> Result<Exit> {
     match command {
@@ -75,6 +75,8 @@ pub(super) async fn import(
     } else {
         path.to_owned()
     };
+    let bytes = std::fs::metadata(&archive).map_or(0, |meta| meta.len());
+    let _sending = Progress::start(format!("Sending the image, {}", size(bytes)));
     let image = context.client.import_image(&archive, name).await?;
     drop(packed);
     Ok(image)

@@ -129,6 +129,30 @@ fn json_is_all_that_standard_output_has_and_nothing_is_drawn() {
 }
 
 #[test]
+fn on_a_terminal_what_takes_long_is_shown_to_go_on() {
+    let Some(world) = World::start() else { return };
+    let folder = world.app("shown", &fly_toml("shown", &service(&[])));
+    let words = format!(
+        "{} deploy {folder} --ha=false",
+        env!("CARGO_BIN_EXE_hangar")
+    );
+    let mut command = world.command("script");
+    command
+        .args(["-qec", &words, "/dev/null"])
+        .env("TERM", "xterm");
+    let ran = crate::world::finish(&mut command);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("Deploying v1"), "{ran:?}");
+    assert!(ran.stdout.contains("[app] is started"), "{ran:?}");
+    let mut command = world.command("script");
+    command
+        .args(["-qec", &words, "/dev/null"])
+        .env("TERM", "dumb");
+    let ran = crate::world::finish(&mut command);
+    assert!(!ran.stdout.contains('\u{1b}'), "{ran:?}");
+}
+
+#[test]
 fn the_app_is_the_one_named_or_found_here_or_the_only_one() {
     let Some(world) = World::start() else { return };
     let none = world.fails(3, &["status"]);

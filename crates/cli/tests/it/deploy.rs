@@ -277,6 +277,27 @@ fn a_deploy_goes_on_after_the_server_was_killed() {
 }
 
 #[test]
+fn without_a_fly_toml_the_current_configuration_is_deployed_again() {
+    let Some(world) = World::start() else { return };
+    let folder = world.app("bare", &web("bare", "VERSION = \"1\""));
+    world.ok(&["deploy", &folder, "--ha=false"]);
+    world.ok(&["secrets", "set", "LATE=1", "--stage", "-a", "bare"]);
+    let ran = world.ok(&["deploy"]);
+    assert!(
+        ran.stderr.contains("taking bare, the only app"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("configuration of v1 again"),
+        "{}",
+        ran.stderr
+    );
+    let env = world.get("bare", "/env").body;
+    assert!(env.contains("VERSION=1") && env.contains("LATE=1"), "{env}");
+}
+
+#[test]
 fn a_rollback_makes_a_new_release_from_an_old_one() {
     let Some(world) = World::start() else { return };
     let folder = world.app("again", &web("again", "VERSION = \"1\""));

@@ -8,7 +8,6 @@
     reason = "a test says what it skips, and what it measured"
 )]
 
-#[expect(dead_code, reason = "the next tests use the rest")]
 mod world;
 
 mod bad_input;

@@ -206,6 +206,47 @@ fn a_store_of_a_newer_version_is_refused_in_words_and_left_alone() {
 }
 
 #[test]
+fn a_newer_binary_takes_over_the_machines_of_an_older_one() {
+    let Some(mut world) = World::start() else {
+        return;
+    };
+    let folder = world.app("old", &web("old"));
+    world.ok(&["deploy", &folder, "--ha=false"]);
+    let id = world.only("old", "app");
+    let inits = world.inits();
+    world.stop_server();
+    // Another executable: its Machines would get another `init`.
+    let newer = world.path("newer");
+    let mut bytes = std::fs::read(env!("CARGO_BIN_EXE_hangar")).unwrap();
+    bytes.extend_from_slice(b"newer");
+    std::fs::write(&newer, bytes).unwrap();
+    std::fs::set_permissions(&newer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    world.set_program(newer);
+    world.start_server();
+    assert_eq!(world.inits(), inits);
+    assert_eq!(world.ask("old")["machine"], id.as_str());
+    assert_eq!(world.exec("old", &id, &["exit", "4"]).code, 4);
+    world.ok(&["machine", "stop", &id, "-a", "old"]);
+    let exit = world.machine("old", &id)["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|event| event["type"] == "exit")
+        .unwrap()
+        .clone();
+    assert_eq!(
+        exit["request"]["exit_event"]["requested_stop"], true,
+        "{exit}"
+    );
+    world.ok(&["machine", "start", &id, "-a", "old"]);
+    assert_eq!(world.inits().len(), 1);
+    let kept = std::fs::read_dir(world.data_dir().join("init"))
+        .unwrap()
+        .count();
+    assert_eq!(kept, 2, "each version of init is kept");
+}
+
+#[test]
 fn doctor_and_completions_need_no_server() {
     let Some(world) = World::empty() else { return };
     let doctor = world.ok(&["doctor"]).stdout;

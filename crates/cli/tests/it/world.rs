@@ -27,6 +27,8 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
     server: Option<Child>,
     arguments: Vec<String>,
+    /// What the server runs from, from its next start on.
+    program: PathBuf,
     /// Most descriptors that the server may open, from its next start on.
     descriptors: Option<u64>,
     /// Programs that tests left running in the world.
@@ -90,6 +92,7 @@ impl World {
             folder,
             server: None,
             arguments: Vec::new(),
+            program: env!("CARGO_BIN_EXE_hangar").into(),
             descriptors: None,
             others: Vec::new(),
             mounts: Vec::new(),
@@ -99,6 +102,11 @@ impl World {
     /// Gives the server more arguments from its next start on.
     pub(crate) fn set_arguments(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
+    }
+
+    /// Runs the server from another executable from its next start on.
+    pub(crate) fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// Gives the server so many descriptors from its next start on.
@@ -114,11 +122,6 @@ impl World {
             .args(["-t", "tmpfs", "-o", &size, "none"])
             .arg(path));
         self.mounts.push(path.to_owned());
-    }
-
-    /// Returns the name of the world's network namespace.
-    pub(crate) fn netns(&self) -> &str {
-        &self.netns
     }
 
     /// Returns the server's process id.
@@ -155,13 +158,13 @@ impl World {
             .append(true)
             .open(self.path("server.log"))
             .unwrap();
+        let program = self.program.to_string_lossy().into_owned();
         let mut command = match self.descriptors {
             Some(_) => self.command("prlimit"),
-            None => self.command(env!("CARGO_BIN_EXE_hangar")),
+            None => self.command(&program),
         };
         if let Some(most) = self.descriptors {
-            command.arg(format!("--nofile={most}:{most}"));
-            command.arg(env!("CARGO_BIN_EXE_hangar"));
+            command.arg(format!("--nofile={most}:{most}")).arg(program);
         }
         command
             .arg("server")

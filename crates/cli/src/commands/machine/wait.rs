@@ -11,6 +11,7 @@ use hangar_client::WaitFor;
 
 use crate::context::Context;
 use crate::error::Exit;
+use crate::output::Progress;
 
 /// Longest wait for one Machine.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -34,6 +35,7 @@ pub(crate) async fn state(
     state: &str,
 ) -> Result<()> {
     let step = Duration::from_secs(60);
+    let _waiting = Progress::start(format!("Waiting for Machine {id} to be {state}"));
     let mut last = None;
     for _ in 0..LIMIT.as_secs() / step.as_secs() {
         match context
@@ -124,6 +126,7 @@ async fn look(
     judge: impl Fn(&Machine) -> Look,
 ) -> Result<()> {
     let limit = tokio::time::Instant::now() + LIMIT;
+    let _waiting = Progress::start(format!("Waiting for Machine {id}"));
     loop {
         let machine = context.client.machine(app, id).await?;
         match judge(&machine) {
