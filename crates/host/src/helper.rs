@@ -4,7 +4,9 @@
 //! therefore spawns this one (the same binary in the role [`ROLE`], its socket as standard input),
 //! which forks once per request, so that a slow mount blocks nobody. It keeps nothing: a request is
 //! one operation that may be repeated, keyed by run. When it dies it is started again; what it
-//! had begun is finished by the forked workers or given up whole. Machines survive it.
+//! had begun is finished by the forked workers or given up whole. Machines survive it. The next
+//! helper of the same data directory waits for the workers of the last one: what was asked before
+//! a server was killed is not done after what its successor asks.
 
 mod child;
 pub mod client;
@@ -17,9 +19,11 @@ mod worker;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use hangar_init::sys;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper};
 
 pub(crate) use protocol::{Paths, RemoveRequest, Reply, Request, StartRequest};
@@ -29,6 +33,9 @@ pub const ROLE: &str = "__helper";
 
 /// Workers at once; more requests wait in the socket.
 const MAX_WORKERS: usize = 64;
+/// How long a helper waits for what the last one has left running, looking so often.
+const TURN_TIME: Duration = Duration::from_secs(5);
+const TURN_PAUSE: Duration = Duration::from_millis(2);
 
 /// Runs the role and returns the exit code of the process.
 ///
@@ -38,13 +45,31 @@ pub fn run() -> u8 {
     let Ok(socket) = sys::take_fd(0) else {
         return 125;
     };
-    match Helper::new(socket) {
+    let turn = take_turn();
+    match Helper::new(socket, turn) {
         Ok(helper) => helper.serve(),
         Err(_) => 125,
     }
 }
 
+/// Waits until the last helper and its workers have ended, for [`TURN_TIME`]: they share a lock on
+/// the directory that all of them run from. Returns the lock, which the workers inherit.
+fn take_turn() -> Option<File> {
+    let program = std::fs::read_link("/proc/self/exe").ok()?;
+    let home = File::open(program.parent()?).ok()?;
+    let until = Instant::now() + TURN_TIME;
+    while flock(&home, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > until {
+            return None;
+        }
+        std::thread::sleep(TURN_PAUSE);
+    }
+    Some(home)
+}
+
 struct Helper {
+    /// Held until the last worker has ended.
+    _turn: Option<File>,
     socket: OwnedFd,
     signals: OwnedFd,
     /// This binary, which is also every Machine's PID 1.
@@ -56,10 +81,11 @@ struct Helper {
 // === impl Helper ===
 
 impl Helper {
-    fn new(socket: OwnedFd) -> std::io::Result<Self> {
+    fn new(socket: OwnedFd, turn: Option<File>) -> std::io::Result<Self> {
         // Machines whose maker has gone become our children, so that somebody reaps them here.
         set_child_subreaper(Some(getpid()))?;
         Ok(Self {
+            _turn: turn,
             socket,
             signals: sys::signal_fd(&[libc::SIGCHLD])?,
             program: File::open("/proc/self/exe")?,

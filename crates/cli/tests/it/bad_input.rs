@@ -57,6 +57,20 @@ fn a_missing_image_leaves_no_machine_behind() {
 }
 
 #[test]
+fn an_image_name_that_is_none_is_told_before_an_archive_is_taken() {
+    let Some(world) = World::start() else { return };
+    for (name, told) in [
+        ("UPPER CASE", "not valid"),
+        ("a/../b", "not valid"),
+        ("", "needs a name"),
+    ] {
+        let said = world.hangar(&["image", "import", "testapp.tar", "--name", name]);
+        assert_ne!(said.code, 0);
+        assert!(said.stderr.contains(told), "{name:?}: {}", said.stderr);
+    }
+}
+
+#[test]
 fn a_second_server_is_told_that_the_directory_is_taken() {
     let Some(world) = World::start() else { return };
     let ran = world.hangar(&["server", "--listen", "127.0.0.1:0"]);

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
 use axum::http::StatusCode;
 use futures_util::StreamExt as _;
@@ -18,6 +19,8 @@ use crate::images;
 
 /// Most bytes of an uploaded archive.
 const MAX_UPLOAD: u64 = 32 * 1024 * 1024 * 1024;
+/// How long the rest of an upload is taken that has failed already.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
 
 pub(super) async fn list(State(core): State<Arc<Core>>) -> Result<Json<Vec<ImageInfo>>, Problem> {
     let mut images = core.images.list().await?;
@@ -45,12 +48,18 @@ pub(super) async fn import(
     params: Params,
     body: Body,
 ) -> Result<(StatusCode, Json<ImageRef>), Problem> {
-    let name = name_of(&params)?;
+    let mut chunks = body.into_data_stream();
     let dir = core.data_dir.join("tmp");
     let path = dir.join(format!("upload-{}", core.env.ulid()));
     let upload = Upload(path.clone());
-    let received = receive(&dir, &path, body).await;
-    received?;
+    let received = match name_of(&params) {
+        Ok(name) => receive(&dir, &path, &mut chunks).await.map(|()| name),
+        Err(problem) => Err(problem),
+    };
+    if received.is_err() {
+        drain(chunks).await;
+    }
+    let name = received?;
     let image = core.images.import(path, name).await?;
     drop(upload);
     Ok((StatusCode::CREATED, Json(image)))
@@ -58,7 +67,9 @@ pub(super) async fn import(
 
 fn name_of(params: &Params) -> Result<String, Problem> {
     let name = params.get("name").map(str::to_owned);
-    name.ok_or_else(|| Problem::Invalid("invalid_argument: the query needs name=".to_owned()))
+    name.ok_or_else(|| {
+        Problem::Invalid("invalid_argument: the image needs a name, NAME or NAME:TAG".to_owned())
+    })
 }
 
 /// A file that goes with the request, however that ends.
@@ -71,7 +82,23 @@ impl Drop for Upload {
     }
 }
 
-async fn receive(dir: &Path, path: &Path, body: Body) -> Result<(), Problem> {
+/// Takes what is still being sent: a client that writes on would see a broken connection in place
+/// of the reason.
+async fn drain(mut chunks: BodyDataStream) {
+    let rest = async {
+        let mut length = 0_u64;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            length += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            if length > MAX_UPLOAD {
+                return;
+            }
+        }
+    };
+    // Who sends for longer than that learns the reason from the log.
+    let _late = tokio::time::timeout(DRAIN_TIME, rest).await;
+}
+
+async fn receive(dir: &Path, path: &Path, chunks: &mut BodyDataStream) -> Result<(), Problem> {
     let failed = |error: std::io::Error| {
         let full = error.kind() == std::io::ErrorKind::StorageFull;
         let hint = if full {
@@ -86,7 +113,6 @@ async fn receive(dir: &Path, path: &Path, body: Body) -> Result<(), Problem> {
     };
     tokio::fs::create_dir_all(dir).await.map_err(failed)?;
     let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
-    let mut chunks = body.into_data_stream();
     let mut length = 0_u64;
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| {
