@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hangar_testkit::random::Random;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -19,23 +20,6 @@ const LONG: u32 = 200;
 /// A kill falls at most so long after a deploy was asked for, and after anything else.
 const DEPLOY_MS: u64 = 250;
 const OTHER_MS: u64 = 30;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-
-    fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
-        let end = u64::try_from(all.len()).unwrap();
-        (end > 0).then(|| &all[usize::try_from(self.below(end)).unwrap()])
-    }
-}
 
 /// Whom the kills are for.
 #[derive(Clone, Copy, PartialEq)]
@@ -90,7 +74,7 @@ fn run(victim: Victim) {
     eprintln!("HANGAR_SEED={seed}");
     let mut story = Story {
         world,
-        random: Random(seed),
+        random: Random::new(seed),
         victim,
         version: 1,
         in_flight: 0,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hangar_api::catalog::Phase;
 use hangar_api::id::MachineId;
 use hangar_api::machine::{MachineState, OpKind};
+use hangar_testkit::random::Random;
 
 use crate::rig::Rig;
 
@@ -18,18 +19,6 @@ const SHORT: u64 = 150;
 /// Seeds of the long form.
 const LONG: u64 = 5000;
 const STEP: Duration = Duration::from_millis(1);
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-}
 
 /// What a Machine must come to when its requests are done one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +87,7 @@ async fn shake(rig: &mut Rig, random: &mut Random) {
 }
 
 async fn world(seed: u64, patient: bool) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut rig = Rig::new(seed).await;
     rig.files.set_latency(STEP);
     rig.runtime.set_latency(STEP);
@@ -212,7 +201,7 @@ fn one_seed_is_the_same_world_every_time() {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let mut random = Random(7);
+            let mut random = Random::new(7);
             let mut rig = Rig::new(7).await;
             rig.runtime.set_latency(STEP);
             let id = rig.create(&["exit-after", "20ms", "1"], |_| {}).await;
