@@ -114,10 +114,12 @@ def create(world):
         figures["runc run -d"].append(timed(lambda: run(["runc", "run", "-d", "-b", bundle, name])))
         run(["runc", "delete", "-f", name])
         if have_podman and round_number < 10:
-            command = ["podman", "run", "-d", "--net", "none", "--cgroups", "disabled", "--name", name, "localhost/hangarbench"]
+            # With the runtime and the control groups that every kind of machine has.
+            command = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "run", "-d", "--net", "none"]
+            command += ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--name", name, "localhost/hangarbench"]
             try:
                 figures["podman run -d"].append(timed(lambda: run(command)))
-                run(["podman", "rm", "-f", name])
+                run(["podman", "rm", "-f", "-t", "0", name])
             except subprocess.CalledProcessError:
                 have_podman = False
     report(figures, "hangar create to started")
