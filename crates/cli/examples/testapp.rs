@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! testapp serve [PORT]        HTTP/1.1 with keep-alive; see `answer`
+//! testapp late MS             serves, and exits with 1 after MS milliseconds
 //! testapp lines N PAUSE_MS    prints N numbered lines, then waits for ever
 //! testapp exit CODE [MS]      exits with CODE after MS milliseconds
 //! testapp connect ADDR:PORT   exits 0 when a TCP connection is made within 2 s
@@ -34,6 +35,11 @@ fn main() -> ExitCode {
         } else {
             u16::try_from(number(1)).unwrap_or(8080)
         }),
+        "late" => {
+            std::thread::spawn(|| serve(8080));
+            std::thread::sleep(Duration::from_millis(number(1)));
+            ExitCode::FAILURE
+        }
         "lines" => lines(number(1), number(2)),
         "exit" => {
             std::thread::sleep(Duration::from_millis(number(2)));

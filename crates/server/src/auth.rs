@@ -44,7 +44,8 @@ pub enum AuthError {
 }
 
 /// Makes sure that there is an admin token: in the file, readable by its owner alone, and hashed
-/// in the store. May be repeated; a token that is there is kept.
+/// in the store. May be repeated; a token that is there is kept. Where the file holds another one
+/// than before, the one before is no longer let in.
 pub(crate) async fn ensure_admin(path: &Path, cache: &Cache, env: &Env) -> Result<(), AuthError> {
     let token = read_or_make(path, env)?;
     let hash = verify::hash(&token);
@@ -57,9 +58,13 @@ pub(crate) async fn ensure_admin(path: &Path, cache: &Cache, env: &Env) -> Resul
         created_at: env.now(),
         expires_at: None,
     };
-    cache
-        .commit(Txn::new().put::<Tokens>(&hash, &record))
-        .await?;
+    let mut txn = Txn::new().put::<Tokens>(&hash, &record);
+    for former in cache.snapshot().all::<Tokens>() {
+        if former.value.name == ADMIN {
+            txn = txn.remove(former);
+        }
+    }
+    cache.commit(txn).await?;
     tracing::info!(path = %path.display(), "admin token made");
     Ok(())
 }

@@ -52,7 +52,8 @@ pub(crate) enum Made {
 struct Content {
     description: String,
     image_ref: ImageRef,
-    secrets_version: u64,
+    /// `None` for the app's own, as they are when the release is made.
+    secrets_version: Option<u64>,
     groups: BTreeMap<GroupName, GroupSpec>,
     definition: Value,
     restart_only: bool,
@@ -211,7 +212,7 @@ async fn content(
                 } else {
                     core.images.resolve(image).await?
                 },
-                secrets_version: app.value.secrets_version,
+                secrets_version: None,
                 groups,
                 definition,
                 restart_only: false,
@@ -226,7 +227,7 @@ async fn content(
                     .as_ref()
                     .map(|r| r.image_ref.clone())
                     .unwrap_or_default(),
-                secrets_version: app.value.secrets_version,
+                secrets_version: None,
                 groups: newest
                     .as_ref()
                     .map(|r| r.groups.clone())
@@ -299,6 +300,12 @@ fn rolled_back(core: &Core, app: &Record<Apps>, version: u64) -> Result<Content,
         )));
     };
     let old = old.value.clone();
+    if old.groups.is_empty() {
+        return Err(Problem::Precondition(format!(
+            "release v{version} only restarted machines and has no process groups to go back to; \
+             name an earlier one"
+        )));
+    }
     let secrets = (name.clone(), old.secrets_version);
     if old.secrets_version > 0 && core.cache.get::<SecretSets>(&secrets).is_none() {
         return Err(Problem::Precondition(format!(
@@ -308,7 +315,7 @@ fn rolled_back(core: &Core, app: &Record<Apps>, version: u64) -> Result<Content,
     Ok(Content {
         description: format!("Rollback to v{version}"),
         image_ref: old.image_ref,
-        secrets_version: old.secrets_version,
+        secrets_version: Some(old.secrets_version),
         groups: old.groups,
         definition: old.definition,
         restart_only: false,
@@ -334,7 +341,7 @@ fn records(
         created_at: now,
         deployment: Some(id.clone()),
         image_ref: content.image_ref.clone(),
-        secrets_version: content.secrets_version,
+        secrets_version: content.secrets_version.unwrap_or(app.value.secrets_version),
         groups: content.groups.clone(),
         definition: content.definition.clone(),
     };

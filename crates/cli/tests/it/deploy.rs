@@ -277,6 +277,45 @@ fn a_deploy_goes_on_after_the_server_was_killed() {
 }
 
 #[test]
+fn an_app_that_is_restarted_by_its_policy_does_not_keep_the_server_busy() {
+    let Some(world) = World::start() else { return };
+    let toml = web("busy", "UNHEALTHY = \"1\"").replace(
+        "[env]",
+        "[[restart]]\npolicy = \"always\"\nretries = 10\n[env]",
+    );
+    let toml = toml.replace("[build]", "[processes]\napp = \"late 10500\"\n[build]");
+    let toml = toml.replace("internal_port", "processes = [\"app\"]\ninternal_port");
+    let folder = world.app("busy", &toml);
+    world.ok(&[
+        "deploy",
+        &folder,
+        "--ha=false",
+        "--detach",
+        "--wait-timeout",
+        "20s",
+    ]);
+    world.eventually("it has exited after ten seconds", |world| {
+        let machine = world.machines("busy").pop()?;
+        let mut events = machine["events"].as_array()?.iter();
+        events.any(|event| event["type"] == "exit").then_some(())
+    });
+    let spent = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", world.server_pid())).unwrap();
+        let rest = stat.rsplit(')').next().unwrap().split_whitespace();
+        let ticks: Vec<u64> = rest.skip(11).take(2).map(|t| t.parse().unwrap()).collect();
+        ticks[0] + ticks[1]
+    };
+    let before = spent();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let ticks = spent() - before;
+    // A driver that never waits takes all of a processor: 300 ticks.
+    assert!(ticks < 150, "{ticks} ticks in 3 s");
+    world.eventually("it is put back", |w| {
+        (statuses(w, "busy")[0] == "failed").then_some(())
+    });
+}
+
+#[test]
 fn without_a_fly_toml_the_current_configuration_is_deployed_again() {
     let Some(world) = World::start() else { return };
     let folder = world.app("bare", &web("bare", "VERSION = \"1\""));

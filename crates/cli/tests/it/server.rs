@@ -34,6 +34,23 @@ fn the_admin_token_is_found_on_this_machine_and_given_by_variables_elsewhere() {
 }
 
 #[test]
+fn a_token_whose_file_was_removed_is_let_in_no_more() {
+    let Some(mut world) = World::start() else {
+        return;
+    };
+    let leaked = world.token();
+    world.stop_server();
+    std::fs::remove_file(world.data_dir().join("token")).unwrap();
+    world.start_server();
+    assert_ne!(world.token(), leaked);
+    assert_eq!(world.api("GET", "/v1/apps", Some(&leaked)).status, 401);
+    assert_eq!(
+        world.api("GET", "/v1/apps", Some(&world.token())).status,
+        200
+    );
+}
+
+#[test]
 fn without_a_server_the_command_line_says_how_to_start_one() {
     let Some(world) = World::empty() else { return };
     let said = world.fails(7, &["apps", "list"]);

@@ -27,6 +27,9 @@ use crate::error::Problem;
 use crate::lease::Holder;
 use crate::unit::Unit;
 
+/// Between two plans there is at least this, when nothing has changed in between: a gate may have
+/// an edge that the planner makes nothing of, such as a crash that it forgives.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// A timer makes it true: a plan is made at least this often.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// First pause after a wave that was refused; doubles up to the last.
@@ -410,7 +413,12 @@ impl Driver {
         let rest = until.map_or(LONGEST_WAIT, |until| {
             Duration::try_from(until.duration_since(now)).unwrap_or_default()
         });
-        let deadline = tokio::time::Instant::now() + rest.min(LONGEST_WAIT);
+        let rest = rest.clamp(SHORTEST_WAIT, LONGEST_WAIT);
+        let deadline = tokio::time::Instant::now() + rest;
+        changes.borrow_and_update();
+        if self.has_edge(gates) {
+            return tokio::time::sleep(SHORTEST_WAIT).await;
+        }
         loop {
             changes.borrow_and_update();
             if self.has_edge(gates) {
