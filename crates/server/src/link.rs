@@ -13,7 +13,7 @@ use hangar_api::id::{AppName, MachineId, OpId};
 use hangar_api::link::{FromHost, HostMachine, ToHost};
 use hangar_api::machine::Observed;
 use hangar_store::tables::{MachineHomes, Observations, Ops, Specs};
-use hangar_store::{Delta, Revision, Snapshot, Txn};
+use hangar_store::{Delta, Revision, Snapshot, StoreError, Txn};
 use tokio::sync::mpsc;
 
 use crate::core::Core;
@@ -201,7 +201,7 @@ fn is_newer(news: &Observed, kept: &Observed) -> bool {
 /// Writes a group of observations; returns false when the server stops before it could.
 async fn write_all(
     core: &Core,
-    newest: BTreeMap<MachineId, Observed>,
+    mut newest: BTreeMap<MachineId, Observed>,
     to_host: &mpsc::Sender<ToHost>,
 ) -> bool {
     loop {
@@ -213,6 +213,16 @@ async fn write_all(
             Ok(Some(_)) => return true,
             // One of the Machines has been forgotten meanwhile.
             Ok(None) => {}
+            // Others must not wait for what will never be taken.
+            Err(error @ StoreError::Limit { .. }) => {
+                let Some(rest) = halve(&mut newest) else {
+                    let machine = newest.keys().next().map(ToString::to_string);
+                    tracing::error!(machine, error = %error, "observation left out");
+                    return true;
+                };
+                return Box::pin(write_all(core, newest, to_host)).await
+                    && Box::pin(write_all(core, rest, to_host)).await;
+            }
             Err(error) => {
                 tracing::error!(error = %error, "observations cannot be written, trying again");
                 tokio::select! {
@@ -223,6 +233,12 @@ async fn write_all(
             }
         }
     }
+}
+
+/// Takes the second half of some observations away, or `None` when there is only one.
+fn halve(newest: &mut BTreeMap<MachineId, Observed>) -> Option<BTreeMap<MachineId, Observed>> {
+    let middle = newest.keys().nth(newest.len() / 2)?.clone();
+    (newest.len() > 1).then(|| newest.split_off(&middle))
 }
 
 fn put(core: &Core, newest: &BTreeMap<MachineId, Observed>, to_host: &mpsc::Sender<ToHost>) -> Txn {

@@ -265,6 +265,8 @@ impl Driver {
         next.status = DeploymentStatus::Failed;
         next.finished_at = Some(now);
         next.error = Some(reason.to_owned());
+        // Nobody plans from it any more, and with it the record may be more than the store takes.
+        next.progress = serde_json::Value::Null;
         push_event(&mut next, event(now, "error", reason.to_owned()));
         let end = self.final_writes(records, &next);
         Txn::new().update(&records.deployment, &next).and(end)
