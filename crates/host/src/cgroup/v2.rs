@@ -24,6 +24,14 @@ impl Version for V2 {
     }
 
     fn limit(&self, hierarchy: &Hierarchy, group: &Path, limits: &Limits) -> io::Result<()> {
+        let wanted = WANTED.into_iter().filter(|name| hierarchy.has(name));
+        let lacks = |name: &str| !group.join(format!("{name}.max")).exists();
+        if let Some(parent) = group.parent()
+            && wanted.into_iter().any(lacks)
+        {
+            // Somebody made the parent a moment ago and had not enabled its controllers yet.
+            self.prepare_parent(hierarchy, parent)?;
+        }
         if hierarchy.has("cpu") {
             let quota = CPU_PERIOD_US * u64::from(limits.cpus);
             write_value(&group.join("cpu.max"), &format!("{quota} {CPU_PERIOD_US}"))?;

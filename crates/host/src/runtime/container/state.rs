@@ -38,7 +38,9 @@ pub(super) fn look(run: &Path) -> Seen {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !run.exists() => {
             return Seen::Absent;
         }
-        Err(_) => return Seen::Dead,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Seen::Dead,
+        // Not to be able to look, for want of descriptors say, tells nothing: look again.
+        Err(_) => return Seen::Making,
     };
     // Shared, so that two who only look do not see each other.
     if flock(&lock, FlockOperation::NonBlockingLockShared).is_err() {
@@ -49,14 +51,19 @@ pub(super) fn look(run: &Path) -> Seen {
         };
     }
     drop(lock);
-    read_exit(run).map_or(Seen::Dead, Seen::Exited)
+    match read_exit(run) {
+        Ok(exit) => exit.map_or(Seen::Dead, Seen::Exited),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Dead,
+        Err(_) => Seen::Making,
+    }
 }
 
-fn read_exit(run: &Path) -> Option<ExitFile> {
+/// Returns how a run ended, or `None` when what is written there is not ours.
+fn read_exit(run: &Path) -> io::Result<Option<ExitFile>> {
     let mut bytes = Vec::new();
-    let file = File::open(run.join(file::EXIT)).ok()?;
-    file.take(MAX_EXIT).read_to_end(&mut bytes).ok()?;
-    ExitFile::parse(&bytes)
+    let file = File::open(run.join(file::EXIT))?;
+    file.take(MAX_EXIT).read_to_end(&mut bytes)?;
+    Ok(ExitFile::parse(&bytes))
 }
 
 /// Returns the record of an exit. A run killed by SIGKILL, or by a shell that passes that on,
