@@ -8,6 +8,7 @@
     reason = "a test says what it skips, and what it measured"
 )]
 
+mod busybox;
 mod world;
 
 mod bad_input;
@@ -16,10 +17,12 @@ mod deploy;
 mod dev;
 mod groups;
 mod images;
+mod init_pid1;
 mod kills;
 mod load;
 mod machines;
 mod network;
 mod proxy;
 mod regions;
+mod runtime;
 mod server;
