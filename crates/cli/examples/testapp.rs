@@ -8,6 +8,7 @@
 //! testapp lines N PAUSE_MS    prints N numbered lines, then waits for ever
 //! testapp exit CODE [MS]      exits with CODE after MS milliseconds
 //! testapp connect ADDR:PORT   exits 0 when a TCP connection is made within 2 s
+//! testapp say ADDR:PORT TEXT  sends a UDP datagram
 //! testapp resolve NAME        prints the AAAA addresses of NAME
 //! testapp eat MB              takes so much memory, then waits
 //! testapp sick | well         makes `/health` of the Machine fail or pass
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             ExitCode::from(u8::try_from(number(1)).unwrap_or(1))
         }
         "connect" => connect(word(1)),
+        "say" => say(word(1), word(2)),
         "resolve" => resolve(word(1)),
         "eat" => eat(number(1)),
         "sick" | "well" => health(word(0) == "sick"),
@@ -155,6 +157,20 @@ fn connect(address: &str) -> ExitCode {
         }
         Err(error) => {
             println!("not connected: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(address: &str, text: &str) -> ExitCode {
+    let sent = address.parse::<SocketAddr>().map(|to| {
+        let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        UdpSocket::bind(any).and_then(|socket| socket.send_to(text.as_bytes(), to))
+    });
+    match sent {
+        Ok(Ok(_)) => ExitCode::SUCCESS,
+        other => {
+            println!("not sent: {other:?}");
             ExitCode::FAILURE
         }
     }
