@@ -528,6 +528,50 @@ fn the_log_has_every_line_of_both_streams_whatever_is_in_them() {
 }
 
 #[test]
+fn who_follows_a_log_misses_nothing_and_reads_nothing_twice_when_the_server_is_killed() {
+    let Some(mut world) = World::with_shell() else {
+        return;
+    };
+    let program = "[processes]\napp = \"/testapp lines 1000000 1\"\n";
+    let id = world.shell_app("follow", program);
+    let path = world.path("followed");
+    let mut follower = world.command(env!("CARGO_BIN_EXE_hangar"));
+    follower.args(["logs", "-a", "follow"]);
+    follower.stdout(std::fs::File::create(&path).unwrap());
+    world.keep(follower.stderr(std::process::Stdio::null()));
+    let numbers = |path: &std::path::Path| -> Vec<usize> {
+        let text = std::fs::read_to_string(path).unwrap();
+        // The last one may be half there.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole
+            .lines()
+            .filter_map(|l| l.split_once("] line ").or(l.split_once(" line ")));
+        lines.map(|(_, number)| number.parse().unwrap()).collect()
+    };
+    let log = world.data_dir().join("logs").join(&id).join("app.0.log");
+    for _ in 0..2 {
+        let shown = numbers(&path).last().copied().unwrap_or(0);
+        world.eventually("it follows", |_| {
+            (numbers(&path).last().copied()? > shown + 50).then_some(())
+        });
+        world.kill_server();
+        // More is written meanwhile than a log shows at first.
+        let written = numbers(&log).len();
+        world.eventually("the program goes on", |_| {
+            (numbers(&log).len() > written + 500).then_some(())
+        });
+        world.start_server();
+        world.eventually("it follows again", |_| {
+            (numbers(&path).last().copied()? > written + 600).then_some(())
+        });
+    }
+    let shown = numbers(&path);
+    let expected: Vec<usize> = (shown[0]..shown[0] + shown.len()).collect();
+    let wrong = shown.iter().zip(&expected).find(|(a, b)| a != b);
+    assert_eq!(wrong, None, "of {} lines", shown.len());
+}
+
+#[test]
 fn a_log_that_is_written_without_end_takes_no_more_than_its_share_of_the_disk() {
     let Some(world) = World::with_shell() else {
         return;
