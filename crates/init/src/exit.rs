@@ -19,6 +19,9 @@ pub struct ExitFile {
     /// Whether a stop had been asked for.
     #[serde(default)]
     pub requested_stop: bool,
+    /// Whether SIGKILL came from `init`: a stop by force is no lack of memory.
+    #[serde(default)]
+    pub killed_by_init: bool,
     /// Why the program could not be run at all.
     #[serde(default)]
     pub spawn_error: Option<String>,

@@ -55,6 +55,8 @@ struct Init {
     log: SegmentWriter,
     main: Option<i32>,
     stop: Stop,
+    /// SIGKILL was sent to the program from here.
+    killed: bool,
     /// How the program ended, once it has.
     ended: Option<Ended>,
 }
@@ -148,6 +150,7 @@ impl Start {
             log,
             main: None,
             stop: Stop::default(),
+            killed: false,
             ended: None,
         };
         let mut record = match init.start_program() {
@@ -327,12 +330,14 @@ impl Init {
             "INFO Sending signal {} to main child process w/ PID {pid}",
             stop::signal_name(signal)
         ));
+        self.killed |= signal == libc::SIGKILL;
         // It may have ended just now; then there is nothing to signal.
         let _sent = sys::kill(pid, signal);
     }
 
     /// Kills what is left, writes the last lines and returns how it ended.
     fn end(&mut self, output: &mut Output) -> ExitFile {
+        self.killed |= self.ended.is_none();
         let _killed = sys::kill(-1, libc::SIGKILL);
         let until = Instant::now() + LAST_REAP;
         while self.reap_last() && Instant::now() < until {
@@ -358,6 +363,7 @@ impl Init {
             exit_code: ended.exit_code,
             signal: ended.signal,
             requested_stop: self.stop.requested(),
+            killed_by_init: self.killed,
             ..ExitFile::default()
         }
     }

@@ -225,6 +225,17 @@ fn what_takes_too_much_memory_is_killed_alone_and_told_of_by_name() {
     assert_ne!(exit["oom_killed"], true, "{exit}");
     assert_eq!(exit["exit_code"], 143, "{exit}");
 
+    // Nor of one that has to be killed to be stopped.
+    world.ok(&["machine", "start", &id, "-a", "thirst"]);
+    assert_eq!(world.exec("thirst", &id, &["eat", "400"]).code, 137);
+    let force = ["machine", "stop", &id, "-a", "thirst", "--signal", "KILL"];
+    world.ok(&force);
+    let status = world.ok(&["machine", "status", &id, "-a", "thirst"]).stdout;
+    let told = "exit_code=137,oom_killed=false,requested_stop=true";
+    assert!(status.contains(told), "{status}");
+    let log = world.logs("thirst");
+    assert!(!log.contains("OOM killed"), "{log}");
+
     let program = format!("/bin/sh -c '{AWAIT_GO}; exec /testapp eat 400'");
     let command = format!("[processes]\napp = \"{program}\"\n{restart}");
     let id = world.shell_app("glutton", &command);

@@ -67,13 +67,14 @@ fn read_exit(run: &Path) -> io::Result<Option<ExitFile>> {
 }
 
 /// Returns the record of an exit. A run killed by SIGKILL, or by a shell that passes that on,
-/// ran out of memory if the kernel counted a kill for that.
+/// ran out of memory if the kernel counted a kill for that, which may have met a command beside
+/// the program: where `init` sent the SIGKILL, it was not that.
 pub(super) fn record(exit: &ExitFile, oom_kills: u64) -> ExitRecord {
     let killed = exit.signal == Some(libc::SIGKILL) || exit.exit_code == KILLED;
     ExitRecord {
         exit_code: exit.exit_code,
         signal: exit.signal,
-        oom_killed: killed && oom_kills > 0,
+        oom_killed: killed && !exit.killed_by_init && oom_kills > 0,
         requested_stop: exit.requested_stop,
         spawn_error: exit.spawn_error.clone(),
         exited_at: Timestamp::from_microsecond(exit.exited_at_us).unwrap_or_default(),
