@@ -27,6 +27,7 @@ pub mod region;
 pub mod release;
 pub mod seam;
 pub mod secret;
+pub mod signal;
 
 /// A point in time, written as RFC 3339 on the wire.
 pub use jiff::Timestamp;

@@ -417,6 +417,20 @@ impl Check<'_> {
     }
 
     fn rest(&self) {
+        if let Some(signal) = self.config.kill_signal.as_deref()
+            && !signal.is_empty()
+            && hangar_api::signal::number(signal).is_none()
+        {
+            self.hinted(
+                "kill_signal",
+                format!("no signal is called {signal:?}"),
+                "write SIGINT, SIGTERM, SIGQUIT or another one of Linux",
+            );
+        }
+        let negative = |t: GoDuration| t < GoDuration::from_secs(0);
+        if self.config.kill_timeout.is_some_and(negative) {
+            self.error("kill_timeout", "is negative");
+        }
         let too_long = |t: GoDuration| t > GoDuration::from_secs(MAX_KILL_SECS);
         if self.config.kill_timeout.is_some_and(too_long) {
             self.warn(

@@ -1,6 +1,6 @@
 //! One Machine on this host: what it may do next, and the task that does it.
 //!
-//! `lifecycle` decides (pure, with `restart` and `signal`), `actor` performs, `plan` says what a
+//! `lifecycle` decides (pure, with `restart`), `actor` performs, `plan` says what a
 //! start looks like, `images` is the seam to the image store. Called by the agent alone.
 
 pub(crate) mod actor;
@@ -8,6 +8,5 @@ pub mod images;
 pub mod lifecycle;
 pub mod plan;
 pub mod restart;
-pub mod signal;
 #[cfg(test)]
 pub(crate) mod testing;

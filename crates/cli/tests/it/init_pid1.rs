@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::busybox::{AWAIT_GO, SHELL, file, shell_spec};
-use crate::world::{Ran, World};
+use crate::world::{IMAGE, Ran, World};
 
 /// Writes each of its arguments in brackets.
 const SHOW: &str = "for word; do echo \"[$word]\"; done";
@@ -323,6 +323,20 @@ fn a_program_that_hears_the_signal_ends_by_itself_and_one_that_does_not_is_kille
         &["machine", "stop", &id, "-a", "ends", "--signal", "SIGNONE"],
     );
     assert!(said.contains("SIGNONE"), "{said}");
+}
+
+#[test]
+fn a_stop_signal_that_is_none_is_told_and_not_taken_for_another() {
+    let Some(world) = World::start() else { return };
+    for (line, told) in [
+        ("kill_signal = \"SIGFOO\"", "no signal is called \"SIGFOO\""),
+        ("kill_timeout = -1", "kill_timeout: is negative"),
+    ] {
+        let wrong = world.app("wrong", &format!("app = \"wrong\"\n{line}\n"));
+        let said = world.fails(2, &["deploy", &wrong, "--image", IMAGE]);
+        assert!(said.contains(told) && said.contains("line 2"), "{said}");
+    }
+    world.fails(3, &["status", "-a", "wrong"]);
 }
 
 // --- children ----------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hangar_api::machine::{MachineConfig, MachineSpec};
 use hangar_api::secret::SecretValues;
+use hangar_api::signal;
 
 use super::images::{PreparedImage, reference};
 use super::lifecycle::Rules;
-use super::signal;
 use crate::runtime::{Limits, RunKey, RunNet, StartPlan};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

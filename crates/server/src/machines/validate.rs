@@ -64,6 +64,13 @@ pub(crate) fn config(given: Option<MachineConfig>) -> Result<MachineConfig, Prob
             )));
         }
     }
+    let stop = config.stop_config.as_ref();
+    let signal = stop.and_then(|stop| stop.signal.as_deref()).unwrap_or("");
+    if !signal.is_empty() && hangar_api::signal::number(signal).is_none() {
+        return Err(refused(format!(
+            "config.stop_config: no signal is called {signal:?}; use SIGINT, SIGTERM or another one of Linux"
+        )));
+    }
     if !config.standbys.is_empty() && !config.services.is_empty() {
         return Err(refused(
             "config.standbys: a Machine with services cannot be a standby".to_owned(),
@@ -107,6 +114,10 @@ mod tests {
             (r#"{"image":"x","schedule":"daily"}"#, "schedule"),
             (r#"{"image":"x","guest":{"cpus":3}}"#, "number of CPUs"),
             (r#"{"image":"x","size":"huge"}"#, "unknown size"),
+            (
+                r#"{"image":"x","stop_config":{"signal":"SIGFOO"}}"#,
+                "no signal is called \"SIGFOO\"",
+            ),
             (
                 r#"{"image":"x","services":[{"internal_port":1,"protocol":"udp"}]}"#,
                 "udp",

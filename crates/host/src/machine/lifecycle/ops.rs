@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use hangar_api::duration::GoDuration;
 use hangar_api::machine::{MachineState, Op, OpKind, OpOutcome};
+use hangar_api::signal;
 
 use super::{Denied, Effect, Fallback, MAX_QUEUE, Phase, Rest, Then, Turn};
-use crate::machine::signal;
 
 /// The longest time that a stop may take (machines-api.md, `stop_config`).
 pub(crate) const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);

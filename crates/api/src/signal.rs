@@ -35,14 +35,17 @@ pub fn number(text: &str) -> Option<i32> {
         .or_else(|| name.parse().ok().filter(|number| (1..=64).contains(number)))
 }
 
-/// Returns `SIGTERM` for 15, or `signal 40` for one without a name.
-#[must_use]
-pub fn name(number: i32) -> String {
-    SIGNALS
-        .iter()
-        .find(|(_, known)| *known == number)
-        .map_or_else(
-            || format!("signal {number}"),
-            |(name, _)| format!("SIG{name}"),
-        )
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_every_spelling_and_numbers_are_signals_and_nothing_else_is() {
+        for text in ["SIGTERM", "sigterm", "TERM", " term ", "15"] {
+            assert_eq!(number(text), Some(15), "{text}");
+        }
+        for text in ["", "SIG", "SIGFOO", "0", "65", "-9", "9.5"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
 }
