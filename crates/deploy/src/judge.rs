@@ -22,8 +22,6 @@ pub(crate) struct Watch {
     pub(crate) since: Timestamp,
     /// It is to run.
     pub(crate) run: bool,
-    /// It was asked to start beside the update.
-    pub(crate) start_asked: bool,
     /// Its checks are to pass.
     pub(crate) health: bool,
     /// It is to stay up for a while when it has no checks.
@@ -92,19 +90,19 @@ pub(crate) fn judge(
         }
         MachineState::Started => Judgement::Pass,
         MachineState::Stopped | MachineState::Created => {
-            at_rest(machine, watch).unwrap_or_else(|| wait(Condition::Started))
+            if machine.observed.is_some_and(has_started) {
+                // Stopped by request, or a job that ended well: crashes were told before.
+                return Judgement::Pass;
+            }
+            // Whoever asked for its start may have died before that was written: ask again as
+            // long as it rests.
+            match wait(Condition::Started) {
+                Judgement::Wait(..) => Judgement::NeedsStart,
+                late => late,
+            }
         }
         _ => wait(Condition::Started),
     }
-}
-
-/// Judges a Machine that is down and is to run. Returns `None` when it was asked to start.
-fn at_rest(machine: &FleetMachine<'_>, watch: &Watch) -> Option<Judgement> {
-    if machine.observed.is_some_and(has_started) {
-        // Stopped by request, or a job that ended well: crashes were told before.
-        return Some(Judgement::Pass);
-    }
-    (!watch.start_asked).then_some(Judgement::NeedsStart)
 }
 
 /// Returns why the last thing asked of the Machine was not done.
@@ -126,7 +124,6 @@ pub(crate) fn relapse(machine: &FleetMachine<'_>) -> Option<String> {
     let watch = Watch {
         since: Timestamp::UNIX_EPOCH,
         run: true,
-        start_asked: false,
         health: true,
         smoke: true,
     };
@@ -142,16 +139,13 @@ fn crash(machine: &FleetMachine<'_>, watch: &Watch) -> Option<String> {
         return Some(format!("it could not be started: {why}"));
     }
     let (exit, ran_for) = unasked_exit(observed)?;
-    if ended_well(machine, &exit) {
-        return None;
-    }
     let down = !matches!(
         machine.state,
         MachineState::Started | MachineState::Starting | MachineState::Restarting
     );
     let soon = ran_for.is_none_or(|millis| millis < i64::try_from(SMOKE_SECS * 1000).unwrap_or(0));
     let fatal = down || (soon && watch.smoke);
-    if !fatal {
+    if !fatal || ended_well(machine, &exit, soon) {
         return None;
     }
     let why = reason.map_or_else(String::new, |r| format!(" ({r})"));
@@ -173,11 +167,12 @@ fn describe_exit(exit: &ExitEvent, ran_for: Option<i64>) -> String {
     }
 }
 
-/// A job that says by its restart policy that it ends, and has no services, ends well with code 0.
-fn ended_well(machine: &FleetMachine<'_>, exit: &ExitEvent) -> bool {
+/// A program without services that is not to be kept up ends well with code 0; soon after its
+/// start only if its restart policy is written down: by default it is taken for a crash.
+fn ended_well(machine: &FleetMachine<'_>, exit: &ExitEvent, soon: bool) -> bool {
     let config = &machine.spec.config;
     let says_so = config.restart.as_ref().is_some_and(|r| r.policy.is_some());
-    says_so
+    (says_so || !soon)
         && exit.exit_code == 0
         && config.services.is_empty()
         && config.restart_policy() != RestartPolicy::Always

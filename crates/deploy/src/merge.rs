@@ -110,6 +110,27 @@ pub(crate) fn restarted(existing: &MachineConfig, mark: Mark<'_>) -> MachineConf
     config
 }
 
+/// Returns the configuration of a Machine that goes back to a former version: that version's, but
+/// for the metadata that somebody has set or removed since the release took the Machine over.
+pub(crate) fn back(
+    former: &MachineConfig,
+    now: &MachineConfig,
+    taken_over: &MachineConfig,
+) -> MachineConfig {
+    let mut config = former.clone();
+    for (key, value) in &now.metadata {
+        if taken_over.metadata.get(key) != Some(value) {
+            config.metadata.insert(key.clone(), value.clone());
+        }
+    }
+    for key in taken_over.metadata.keys() {
+        if !now.metadata.contains_key(key) {
+            config.metadata.remove(key);
+        }
+    }
+    config
+}
+
 /// Returns the configuration of a new Machine of the group, of the size `guest` where fly.toml
 /// sets none.
 pub(crate) fn for_new(

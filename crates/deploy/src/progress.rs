@@ -93,9 +93,6 @@ pub struct Target {
     /// When it was last updated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// It was left stopped by the update and was asked to start, once.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub start_asked: bool,
     /// It has passed, and its checks fail again since then: it counts as unavailable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sick_since: Option<Timestamp>,
@@ -132,9 +129,6 @@ pub struct Launch {
     /// When it was asked for.
     #[serde(default)]
     pub since: Option<Timestamp>,
-    /// It was left stopped and was asked to start, once.
-    #[serde(default)]
-    pub start_asked: bool,
 }
 
 /// How far a created Machine is.
@@ -204,12 +198,16 @@ impl Progress {
         }
     }
 
-    /// Leaves a Machine as it is: nothing more can be done about it, and the rest goes on.
-    fn leave_out(&mut self, failure: &Failure) {
-        let text = failure.to_string();
+    /// Notes what went wrong after the first failure, or on the way after the point of no return.
+    pub(crate) fn add_trouble(&mut self, text: String) {
         if self.trouble.len() < MAX_TROUBLE && !self.trouble.contains(&text) {
             self.trouble.push(text);
         }
+    }
+
+    /// Leaves a Machine as it is: nothing more can be done about it, and the rest goes on.
+    fn leave_out(&mut self, failure: &Failure) {
+        self.add_trouble(failure.to_string());
         let Some(machine) = &failure.machine else {
             return;
         };

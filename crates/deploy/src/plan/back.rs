@@ -5,6 +5,7 @@ use hangar_api::id::MachineId;
 use super::{Level, Planner, Step};
 use crate::fleet::FleetMachine;
 use crate::judge::{Judgement, Watch};
+use crate::merge;
 use crate::plan::forward::pool;
 use crate::progress::{Failure, LaunchPhase, Retire, Stage, Target, TargetPhase};
 
@@ -72,7 +73,6 @@ impl Planner<'_> {
             let watch = Watch {
                 since: launch.since.unwrap_or(self.now),
                 run: !launch.standby,
-                start_asked: true,
                 health: true,
                 smoke: true,
             };
@@ -160,11 +160,12 @@ impl Planner<'_> {
         }
         target.phase = TargetPhase::Restoring;
         target.since = Some(self.now);
-        target.start_asked = false;
+        let taken_over = self.taken_over(&former.config, &target.group);
+        let config = merge::back(&former.config, &machine.spec.config, &taken_over);
         self.ready.push(Step::Update {
             machine: id.clone(),
             expected: machine.spec.instance_id.clone(),
-            config: Box::new(former.config),
+            config: Box::new(config),
             image_ref: former.image_ref,
             secrets_version: former.secrets_version,
             skip_launch: !target.run,
@@ -182,10 +183,7 @@ impl Planner<'_> {
                 let text = format!("Machine {id} [{}] is as before", target.group);
                 self.say(Level::Info, text, Some(id), Some(&target.group));
             }
-            Judgement::NeedsStart => {
-                target.start_asked = true;
-                self.ask_to_start(machine, watch.since);
-            }
+            Judgement::NeedsStart => self.ask_to_start(machine, watch.since),
             Judgement::Fail(reason) => {
                 target.phase = TargetPhase::Restored;
                 let failure = Failure {
@@ -195,7 +193,7 @@ impl Planner<'_> {
                 };
                 // A Machine that was broken before may be broken again: that is how it was.
                 if target.was_healthy {
-                    self.progress.trouble.push(failure.to_string());
+                    self.progress.add_trouble(failure.to_string());
                 } else {
                     self.say(Level::Warning, failure.to_string(), Some(id), None);
                 }
@@ -208,7 +206,6 @@ fn watch_of(target: &Target, now: hangar_api::Timestamp, forward: bool) -> Watch
     Watch {
         since: target.since.unwrap_or(now),
         run: target.run,
-        start_asked: target.start_asked,
         health: forward || target.was_healthy,
         smoke: forward,
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use hangar_api::id::{GroupName, MachineId};
-use hangar_api::machine::MachineState;
+use hangar_api::machine::{MachineConfig, MachineState};
 
 use super::{Condition, Level, Planner, Step, after};
 use crate::desired::Kind;
@@ -39,7 +39,6 @@ impl Planner<'_> {
                 standby: *standby,
                 machine: None,
                 since: None,
-                start_asked: false,
             };
             let launches = standbys.iter().map(launch).collect();
             self.progress.launches.insert(group.clone(), launches);
@@ -64,7 +63,6 @@ impl Planner<'_> {
             run,
             was_healthy: machine.is_healthy(),
             since: None,
-            start_asked: false,
             sick_since: None,
         }
     }
@@ -132,7 +130,6 @@ impl Planner<'_> {
         let watch = Watch {
             since,
             run: !launch.standby,
-            start_asked: launch.start_asked,
             health: true,
             smoke: true,
         };
@@ -149,10 +146,7 @@ impl Planner<'_> {
                 let text = format!("{kind}Machine {id} [{group}] is {}", machine.state);
                 self.say(Level::Info, text, Some(id), Some(group));
             }
-            Judgement::NeedsStart => {
-                launch.start_asked = true;
-                self.ask_to_start(machine, since);
-            }
+            Judgement::NeedsStart => self.ask_to_start(machine, since),
             Judgement::Fail(reason) => self.fail(Failure {
                 machine: Some(id.clone()),
                 group: Some(group.clone()),
@@ -322,7 +316,6 @@ impl Planner<'_> {
         let watch = Watch {
             since,
             run: target.run,
-            start_asked: target.start_asked,
             health: true,
             smoke: true,
         };
@@ -339,10 +332,7 @@ impl Planner<'_> {
                 let text = format!("Machine {id} [{}] is updated and {how}", target.group);
                 self.say(Level::Info, text, Some(id), Some(&target.group));
             }
-            Judgement::NeedsStart => {
-                target.start_asked = true;
-                self.ask_to_start(machine, since);
-            }
+            Judgement::NeedsStart => self.ask_to_start(machine, since),
             Judgement::Fail(reason) => {
                 return Err(Failure {
                     machine: Some(id.clone()),
@@ -372,6 +362,7 @@ impl Planner<'_> {
                         list.again.push(id.clone());
                     }
                 }
+                TargetPhase::Gone => list.gone += 1,
                 _ => {
                     list.passed += 1;
                     list.sick += usize::from(target.sick_since.is_some());
@@ -388,6 +379,14 @@ impl Planner<'_> {
             .collect()
     }
 
+    /// Returns the configuration that the release gives to a Machine.
+    pub(super) fn taken_over(&self, old: &MachineConfig, group: &GroupName) -> MachineConfig {
+        match (self.desired.kind, self.desired.groups.get(group)) {
+            (Kind::Full, Some(spec)) => merge::onto(old, spec, group, self.desired.mark()),
+            _ => merge::restarted(old, self.desired.mark()),
+        }
+    }
+
     fn ask_to_update(&mut self, id: &MachineId, group: &GroupName) {
         let Some(machine) = self.fleet.active(id).copied() else {
             return;
@@ -402,15 +401,10 @@ impl Planner<'_> {
         target.phase = TargetPhase::Asked;
         target.since = Some(self.now);
         let old = machine.spec;
-        let (config, image_ref) = match (self.desired.kind, self.desired.groups.get(group)) {
-            (Kind::Full, Some(spec)) => (
-                merge::onto(&old.config, spec, group, self.desired.mark()),
-                self.desired.image_ref.clone(),
-            ),
-            _ => (
-                merge::restarted(&old.config, self.desired.mark()),
-                old.image_ref.clone(),
-            ),
+        let config = self.taken_over(&old.config, group);
+        let image_ref = match self.desired.kind {
+            Kind::Full => self.desired.image_ref.clone(),
+            Kind::RestartOnly => old.image_ref.clone(),
         };
         self.ready.push(Step::Update {
             machine: id.clone(),
@@ -433,12 +427,14 @@ struct List {
     again: Vec<MachineId>,
     under_way: usize,
     passed: usize,
+    /// Destroyed by somebody else: done, and proof of nothing.
+    gone: usize,
     sick: usize,
 }
 
 impl List {
     fn is_done(&self) -> bool {
-        self.passed == self.total
+        self.passed + self.gone == self.total
     }
 
     /// Returns the Machines to update now: the first alone, then as many as the pool has room

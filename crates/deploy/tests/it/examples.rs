@@ -377,3 +377,69 @@ fn a_machine_that_falls_ill_after_it_passed_stops_the_rollout() {
         assert_eq!(sim.healthy("web"), 6);
     }
 }
+
+#[test]
+fn a_start_that_was_lost_with_the_server_is_asked_again() {
+    let mut sim = Sim::new(vec![]);
+    let id = sim.add("web", true, hangar_api::machine::MachineState::Failed);
+    let wanted = desired(&[("web", true)]);
+    // The second plan asks for the start, and the server dies before it has carried that out.
+    let (verdict, _) = drive(
+        &mut sim,
+        &wanted,
+        &DeployOptions::default(),
+        &[None, None, Some(0), Some(0)],
+        |_, _| {},
+    );
+    assert_eq!(verdict, Verdict::Complete);
+    assert_eq!(sim.machines[&id].state(), Started);
+    assert!(sim.now < 1_000_000 + 5_000, "it did not wait for a timeout");
+}
+
+#[test]
+fn metadata_set_while_a_deployment_fails_stays() {
+    let mut sim = Sim::new(vec![Fault::NeverHealthy]);
+    let id = sim.add("web", true, Started);
+    let wanted = desired(&[("web", true)]);
+    let options = DeployOptions {
+        wait_timeout_secs: 1,
+        ..DeployOptions::default()
+    };
+    let next = |sim: &Sim, progress: &hangar_deploy::Progress| {
+        hangar_deploy::plan(&wanted, &sim.fleet(), progress, sim.time(), &options)
+    };
+    let first = next(&sim, &hangar_deploy::Progress::default());
+    sim.execute(&first.ready[0]);
+    let metadata = &mut sim.machines.get_mut(&id).unwrap().spec.config.metadata;
+    metadata.insert("colour".to_owned(), "red".to_owned());
+    metadata.remove("mine");
+    while sim.step(sim.now + 2_000) {}
+    let back = next(&sim, &first.progress);
+    sim.execute(&back.ready[0]);
+    let metadata = &sim.machines[&id].spec.config.metadata;
+    assert_eq!(metadata["colour"], "red");
+    assert!(!metadata.contains_key("mine"), "{metadata:?}");
+    assert_eq!(
+        metadata["fly_release_id"],
+        crate::sim::release_id(1).as_str()
+    );
+    assert!(
+        !metadata.contains_key("fly_release_version"),
+        "{metadata:?}"
+    );
+}
+
+#[test]
+fn jobs_that_end_well_while_others_are_updated_are_no_failure() {
+    let mut sim = Sim::new(vec![Fault::EndsWell]);
+    for _ in 0..4 {
+        sim.add("job", false, Started);
+    }
+    let wanted = desired(&[("job", false)]);
+    assert_eq!(
+        run(&mut sim, &wanted, &DeployOptions::default()),
+        Verdict::Complete
+    );
+    let new = |m: &&crate::sim::SimMachine| m.spec.image_ref == image("v2");
+    assert_eq!(sim.alive("job").into_iter().filter(new).count(), 4);
+}

@@ -14,8 +14,8 @@ const GROUPS: [&str; 4] = ["api", "cron", "web", "worker"];
 
 #[derive(Clone, Debug)]
 struct Case {
-    /// For each group: serves, is wanted, Machines started, Machines stopped.
-    groups: Vec<(bool, bool, usize, usize)>,
+    /// For each group: serves, is wanted, Machines started, stopped, and that failed to start.
+    groups: Vec<(bool, bool, usize, usize, usize)>,
     faults: Vec<Fault>,
     max_unavailable: f64,
     ha: bool,
@@ -23,7 +23,8 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let group = (any::<bool>(), any::<bool>(), 0_usize..7, 0_usize..3);
+    let failed = prop_oneof![3 => Just(0_usize), 1 => 1_usize..3];
+    let group = (any::<bool>(), any::<bool>(), 0_usize..7, 0_usize..3, failed);
     let fault = prop_oneof![
         12 => Just(Fault::None),
         1 => Just(Fault::NoImage),
@@ -69,12 +70,15 @@ fn options(case: &Case) -> DeployOptions {
 fn set_up(case: &Case) -> (Sim, Desired) {
     let mut sim = Sim::new(case.faults.clone());
     let mut wanted = Vec::new();
-    for (name, (serves, is_wanted, started, stopped)) in GROUPS.iter().zip(&case.groups) {
+    for (name, (serves, is_wanted, started, stopped, failed)) in GROUPS.iter().zip(&case.groups) {
         for _ in 0..*started {
             sim.add(name, *serves, MachineState::Started);
         }
         for _ in 0..*stopped {
             sim.add(name, *serves, MachineState::Stopped);
+        }
+        for _ in 0..*failed {
+            sim.add(name, *serves, MachineState::Failed);
         }
         if *is_wanted {
             wanted.push((*name, *serves));
@@ -84,7 +88,7 @@ fn set_up(case: &Case) -> (Sim, Desired) {
     (sim, wanted)
 }
 
-/// Returns what each Machine is: group, image, secrets, release, whether it runs.
+/// Returns what each Machine is: group, image, secrets, release, whether it runs or is to run.
 type Picture = BTreeMap<MachineId, (String, String, u64, Option<String>, bool)>;
 
 fn picture(sim: &Sim) -> Picture {
@@ -98,7 +102,7 @@ fn picture(sim: &Sim) -> Picture {
                 m.spec.image_ref.digest.clone(),
                 m.spec.secrets_version,
                 config.metadata.get("fly_release_id").cloned(),
-                m.state() == MachineState::Started,
+                matches!(m.state(), MachineState::Started | MachineState::Failed),
             );
             (m.spec.id.clone(), value)
         })
@@ -122,7 +126,7 @@ fn check(case: &Case, crashes: &[Option<usize>]) -> Result<(Verdict, Picture), T
     let options = options(case);
     let before = picture(&sim);
     let mut promised: BTreeMap<&str, usize> = BTreeMap::new();
-    for (name, (_, is_wanted, started, _)) in GROUPS.iter().zip(&case.groups) {
+    for (name, (_, is_wanted, started, ..)) in GROUPS.iter().zip(&case.groups) {
         if *is_wanted && *started > 0 {
             promised.insert(name, started - pool(case.max_unavailable, *started));
         }
@@ -136,7 +140,7 @@ fn check(case: &Case, crashes: &[Option<usize>]) -> Result<(Verdict, Picture), T
     let news: Vec<&str> = GROUPS
         .iter()
         .zip(&case.groups)
-        .filter(|(_, g)| g.1 && g.2 + g.3 == 0)
+        .filter(|(_, g)| g.1 && g.2 + g.3 + g.4 == 0)
         .map(|(n, _)| *n)
         .collect();
     let mut broken: Vec<String> = Vec::new();
@@ -181,17 +185,17 @@ fn reached(case: &Case, before: &Picture, after: &Picture) -> Result<(), TestCas
             prop_assert_eq!(then.4, now.4, "stopped ones stay stopped, started ones run");
         }
     }
-    for (name, (serves, is_wanted, started, stopped)) in GROUPS.iter().zip(&case.groups) {
+    for (name, (serves, is_wanted, started, stopped, failed)) in GROUPS.iter().zip(&case.groups) {
         let count = after.values().filter(|m| m.0 == *name).count();
         let running = after.values().filter(|m| m.0 == *name && m.4).count();
-        let wanted = match (is_wanted, started + stopped) {
+        let wanted = match (is_wanted, started + stopped + failed) {
             (false, _) => (0, 0),
             (true, 0) => match (case.ha, serves) {
                 (false, _) => (1, 1),
                 (true, true) => (2, 2),
                 (true, false) => (2, 1),
             },
-            (true, n) => (n, *started),
+            (true, n) => (n, started + failed),
         };
         prop_assert_eq!((count, running), wanted, "{}", name);
     }

@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     PassesThenCrashes,
     /// It passes its checks and then fails them for ever.
     PassesThenFails,
+    /// A job: it exits with 0 after 12 seconds and rests.
+    EndsWell,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +63,7 @@ enum Act {
     Up(u64),
     Healthy(u64),
     Crash(u64),
+    End(u64),
     Sick(u64),
     Down,
     Gone,

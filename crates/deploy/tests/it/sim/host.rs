@@ -144,32 +144,56 @@ impl Sim {
                     self.launch(id);
                 }
             }
-            Act::Down => {
-                self.edit(id, |_, o| {
-                    o.state = MachineState::Stopped;
-                    o.checks.clear();
-                    o.events
-                        .insert(0, event("exit", "stopped", now, Some(exit(now, true))));
-                });
-                let relaunch = self.machines[id].pending.first().is_some_and(|op| {
-                    matches!(
-                        op.kind,
-                        OpKind::Update {
-                            skip_launch: false,
-                            ..
-                        }
-                    )
-                });
-                if relaunch && self.machines[id].busy {
-                    self.launch(id);
-                } else {
-                    self.finish(id, None);
-                }
-            }
+            Act::End(run) => self.end(id, run),
+            Act::Down => self.down(id),
             Act::Gone => {
                 self.edit(id, |_, o| o.state = MachineState::Destroyed);
                 self.finish(id, None);
             }
+        }
+    }
+
+    /// A job ends by itself.
+    fn end(&mut self, id: &MachineId, run: u64) {
+        let now = self.now;
+        let current = self.machines[id].observed.as_ref().unwrap();
+        if current.starts != run || current.state != MachineState::Started {
+            return;
+        }
+        let ended = ExitEvent {
+            exit_code: 0,
+            guest_exit_code: 0,
+            restarting: false,
+            ..exit(now, false)
+        };
+        self.edit(id, |_, o| {
+            o.events
+                .insert(0, event("exit", "stopped", now, Some(ended)));
+            o.state = MachineState::Stopped;
+        });
+    }
+
+    fn down(&mut self, id: &MachineId) {
+        let now = self.now;
+        self.edit(id, |_, o| {
+            o.state = MachineState::Stopped;
+            o.checks.clear();
+            o.events
+                .insert(0, event("exit", "stopped", now, Some(exit(now, true))));
+        });
+        let relaunch = self.machines[id].pending.first().is_some_and(|op| {
+            matches!(
+                op.kind,
+                OpKind::Update {
+                    skip_launch: false,
+                    ..
+                }
+            )
+        });
+        if relaunch && self.machines[id].busy {
+            self.launch(id);
+        } else {
+            self.finish(id, None);
         }
     }
 
@@ -241,6 +265,7 @@ impl Sim {
                     m.agenda.push((now + 200, Act::Healthy(run)));
                     m.agenda.push((now + 350, Act::Sick(run)));
                 }
+                Fault::EndsWell => m.agenda.push((now + 12_000, Act::End(run))),
                 _ => m.agenda.push((now + 200, Act::Healthy(run))),
             }
         });
