@@ -230,9 +230,17 @@ impl Inner {
             return Ok(image);
         }
         let found = self.describe(&name).await?;
-        self.lock()
-            .resolved
-            .insert(found.digest.clone(), Instant::now());
+        let was_imported = {
+            let mut state = self.lock();
+            state.resolved.insert(found.digest.clone(), Instant::now());
+            name.digest.is_some() && state.names.is_imported(&name)
+        };
+        if was_imported {
+            // An import that another one of the same name has replaced.
+            let mut image = name.imported_ref(&found.digest);
+            image.labels = found.config.into_config().labels;
+            return Ok(image);
+        }
         Ok(ImageRef {
             registry: name.registry,
             repository: name.repository,

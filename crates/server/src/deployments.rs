@@ -18,6 +18,7 @@ use hangar_api::machine::MachineConfig;
 use hangar_api::machine::config::RELEASE_ID;
 use hangar_api::release::{GroupSpec, Release, ReleaseStatus};
 use hangar_deploy::{Desired, Kind, preview};
+use hangar_store::backend::MAX_TXN_BYTES;
 use hangar_store::tables::{
     Apps, ClaimOwner, DeployClaim, DeployClaims, Deployments, Releases, SecretSets,
 };
@@ -33,6 +34,13 @@ use crate::unit::Unit;
 
 /// Most events that a deployment's record keeps.
 const MAX_EVENTS: usize = 200;
+/// Most characters of one of them.
+const MAX_EVENT_LENGTH: usize = 6_000;
+/// Most bytes of all of them.
+const MAX_EVENTS_LENGTH: usize = 50_000;
+/// Most bytes of a release. The transaction that ends a deployment holds the release, the
+/// deployment's record and its leases, and is to be sure to fit.
+const MAX_RELEASE: usize = MAX_TXN_BYTES - 384 * 1024;
 /// Where a release's definition says where new Machines go.
 const PRIMARY_REGION: &str = "primary_region";
 /// Most process groups of a release.
@@ -78,6 +86,7 @@ pub(crate) async fn create(
         let record = core.app(app)?;
         refuse_second(core, app)?;
         let (release, deployment) = records(core, &record, user, &content, &request.options);
+        refuse_large(&release)?;
         let mut app_record = record.value.clone();
         app_record.last_release = release.version;
         let claim = DeployClaim {
@@ -100,6 +109,19 @@ pub(crate) async fn create(
         }
     }
     Err(too_contended())
+}
+
+fn refuse_large(release: &Release) -> Result<(), Problem> {
+    let bytes = serde_json::to_vec(release).map_or(usize::MAX, |json| json.len());
+    if bytes <= MAX_RELEASE {
+        return Ok(());
+    }
+    Err(Problem::Unprocessable(format!(
+        "the configurations of all process groups are {} KiB together, and a release holds {}: \
+         put large [[files]] into the image",
+        bytes.div_ceil(1024),
+        MAX_RELEASE / 1024
+    )))
 }
 
 fn check_options(options: &DeployOptions) -> Result<(), Problem> {
@@ -203,15 +225,21 @@ async fn content(
             definition,
         } => {
             let imagined = image.is_empty() && unbuilt == Unbuilt::Imagined;
-            let groups = checked(groups, if imagined { "to-be-built" } else { &image })?;
+            let mut groups = checked(groups, if imagined { "to-be-built" } else { &image })?;
             let definition = placed(core, definition, primary_region)?;
+            let image_ref = if imagined {
+                ImageRef::default()
+            } else {
+                core.images.resolve(image.clone()).await?
+            };
+            // What the name means may change, also by a deploy that then fails; all that is made
+            // from this release later is to be of the image that was deployed.
+            for group in groups.values_mut() {
+                group.config.image = pinned(&image, &image_ref);
+            }
             Ok(Content {
                 description: "Deploy".to_owned(),
-                image_ref: if imagined {
-                    ImageRef::default()
-                } else {
-                    core.images.resolve(image).await?
-                },
+                image_ref,
                 secrets_version: None,
                 groups,
                 definition,
@@ -257,6 +285,13 @@ fn checked(
         if group.config.image.is_empty() {
             image.clone_into(&mut group.config.image);
         }
+        if group.config.image != image {
+            return Err(Problem::Unprocessable(format!(
+                "process group {name} has image {:?} and the deployment {image:?}: the groups of \
+                 an app share one",
+                group.config.image
+            )));
+        }
         let mut config = validate::config(Some(group.config)).map_err(|problem| {
             Problem::Unprocessable(format!("process group {name}: {problem}"))
         })?;
@@ -265,6 +300,14 @@ fn checked(
         out.insert(name, group);
     }
     Ok(out)
+}
+
+/// Returns an image's name with the digest that it means now.
+fn pinned(name: &str, means: &ImageRef) -> String {
+    if means.digest.is_empty() || name.contains('@') {
+        return name.to_owned();
+    }
+    format!("{name}@{}", means.digest)
 }
 
 /// Writes the region of new Machines into the definition, after making sure that there is one.
@@ -376,9 +419,19 @@ fn records(
 }
 
 /// Adds an event; the oldest go when there are too many.
-fn push_event(deployment: &mut Deployment, event: DeployEvent) {
+fn push_event(deployment: &mut Deployment, mut event: DeployEvent) {
+    if let Some((end, _)) = event.message.char_indices().nth(MAX_EVENT_LENGTH) {
+        event.message.truncate(end);
+    }
     deployment.events.push(event);
-    let surplus = deployment.events.len().saturating_sub(MAX_EVENTS);
+    let mut room = MAX_EVENTS_LENGTH;
+    let newest = deployment.events.iter().rev().take(MAX_EVENTS);
+    let kept = newest.take_while(|event| {
+        let fits = event.message.len() <= room;
+        room = room.saturating_sub(event.message.len());
+        fits
+    });
+    let surplus = deployment.events.len() - kept.count();
     deployment.events.drain(..surplus);
     deployment.events_from += u64::try_from(surplus).unwrap_or(0);
 }
@@ -414,6 +467,7 @@ async fn dry_run(
     let record = known.map_or_else(|| apps::imagined(core, app), |known| (*known).clone());
     let content = content(core, &record, request.source, Unbuilt::Imagined).await?;
     let (release, deployment) = records(core, &record, user, &content, &request.options);
+    refuse_large(&release)?;
     let desired = desired(core, &record, &release, &deployment);
     let fleet = fleet::Fleet::observe(core, app, &deployment.id);
     Ok(DeployPreview {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hangar_api::id::AppName;
 use hangar_api::image::Pruned;
 use hangar_api::machine::MachineState;
+use hangar_api::release::ReleaseStatus;
 use hangar_store::Snapshot;
 use hangar_store::tables::{Apps, Releases, Specs};
 
@@ -12,7 +13,8 @@ use crate::core::Core;
 use crate::error::Problem;
 use crate::unit::Unit;
 
-/// So many of an app's newest releases keep their images.
+/// So many of an app's newest releases keep their images, and the newest complete one, which
+/// new Machines are made from.
 const RELEASES_KEPT: usize = 5;
 
 /// Returns the digests of all manifests that are needed.
@@ -32,9 +34,13 @@ pub(crate) fn needed(snapshot: &Snapshot) -> BTreeSet<String> {
 fn of_releases(snapshot: &Snapshot, app: &AppName) -> Vec<String> {
     let mut newest: Vec<_> = snapshot.under::<Releases, _>(app).collect();
     newest.reverse();
+    let complete = newest
+        .iter()
+        .find(|release| release.value.status == ReleaseStatus::Complete);
     newest
-        .into_iter()
+        .iter()
         .take(RELEASES_KEPT)
+        .chain(complete)
         .map(|release| release.value.image_ref.digest.clone())
         .collect()
 }

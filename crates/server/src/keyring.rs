@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use hangar_api::env::Env;
+use hangar_api::id::AppName;
 use sha2::{Digest as _, Sha256};
 
 use crate::hex;
@@ -63,6 +64,16 @@ pub enum KeyringError {
     Missing {
         /// Which.
         key: String,
+    },
+    /// A version of an app's secrets is not there.
+    #[error(
+        "version {version} of the secrets of app {app} is not kept any more; deploy the app again"
+    )]
+    NotKept {
+        /// Whose.
+        app: AppName,
+        /// Which.
+        version: u64,
     },
     /// The text does not open: it was changed, or belongs elsewhere.
     #[error("a stored secret does not open with key {key}: it was damaged or moved")]

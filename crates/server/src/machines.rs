@@ -49,11 +49,11 @@ pub(crate) async fn update_from_input(
     let unit = Unit::find(core, app, id)?;
     // Refused before the image is looked up, and again in the transaction.
     let _ = holder.may_write(&unit, core.env.now())?;
-    let record = core.app(app)?;
     let config = validate::config(input.config)?;
-    let secrets_version =
-        validate::secrets_version(record.value.secrets_version, input.min_secrets_version)?;
     let image_ref = core.images.resolve(config.image.clone()).await?;
+    // Read after the registry has answered: secrets may have been set meanwhile.
+    let newest = core.app(app)?.value.secrets_version;
+    let secrets_version = validate::secrets_version(newest, input.min_secrets_version)?;
     let version = NewVersion {
         config,
         image_ref,

@@ -152,8 +152,12 @@ pub(crate) fn values(
     app: &AppName,
     version: u64,
 ) -> Result<SecretValues, KeyringError> {
-    let Some(record) = snapshot.get::<SecretSets>(&(app.clone(), version)) else {
+    if version == 0 {
         return Ok(SecretValues::default());
+    }
+    let Some(record) = snapshot.get::<SecretSets>(&(app.clone(), version)) else {
+        let app = app.clone();
+        return Err(KeyringError::NotKept { app, version });
     };
     let mut values = BTreeMap::new();
     for (name, sealed) in &record.value.secrets {

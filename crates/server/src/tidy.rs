@@ -39,6 +39,9 @@ const MAX_DEPLOYMENTS: usize = 50;
 const BATCH: usize = 100;
 /// Images that nobody needs are removed this often.
 const COLLECT_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// And the first time so long after the start, so that a server that is started anew every day
+/// collects too.
+const COLLECT_FIRST: Duration = Duration::from_secs(15 * 60);
 
 /// Sweeps until the server stops.
 pub(crate) async fn run(core: Arc<Core>) {
@@ -69,14 +72,16 @@ pub(crate) async fn run(core: Arc<Core>) {
     }
 }
 
-/// Removes unneeded images daily, until the server stops.
+/// Removes unneeded images soon after the start and then daily, until the server stops.
 pub(crate) async fn collect_images(core: Arc<Core>) {
+    let mut rest = COLLECT_FIRST;
     loop {
         tokio::select! {
             biased;
             () = core.stop.cancelled() => return,
-            () = tokio::time::sleep(COLLECT_EVERY) => {}
+            () = tokio::time::sleep(rest) => {}
         }
+        rest = COLLECT_EVERY;
         if let Err(problem) = images::collect(&core).await {
             tracing::warn!(error = %problem.text(), "images not collected");
         }

@@ -124,7 +124,7 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     if let Some(region) = &input.primary_region {
         config.primary_region = Some(region.to_string());
     }
-    let options = options(&config, input)?;
+    let options = options(&config.definition(), input)?;
     let inputs = inputs(&config, file, input)?;
     // What cannot become a Machine is said before anything is built or sent.
     let usage =
@@ -180,7 +180,7 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
         return Err(Exit::Usage
             .with("--env and --primary-region change a fly.toml, and there is none here"));
     }
-    let options = options(&AppConfig::default(), input)?;
+    let options = options(&newest.definition, input)?;
     let image = match &input.image {
         Some(given) => send_or_name(context, &app, given).await?,
         None => newest
@@ -215,29 +215,22 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
     })
 }
 
-fn options(config: &AppConfig, input: &DeployInput) -> Result<DeployOptions> {
-    let defaults = DeployOptions::default();
-    let deploy = config.deploy.clone().unwrap_or_default();
-    let strategy = input
-        .strategy
-        .clone()
-        .or(deploy.strategy)
-        .unwrap_or(defaults.strategy.clone());
+/// Returns the options of a deployment of this definition, with what the flags change.
+fn options(definition: &serde_json::Value, input: &DeployInput) -> Result<DeployOptions> {
+    let defaults = options_of(definition);
+    let strategy = input.strategy.clone().unwrap_or(defaults.strategy);
     if strategy != "rolling" {
         return Err(Exit::Usage.with(format!(
             "strategy {strategy:?} is not offered yet: leave it out, or use rolling"
         )));
     }
-    let max_unavailable = input
-        .max_unavailable
-        .or(deploy.max_unavailable)
-        .unwrap_or(defaults.max_unavailable);
+    let max_unavailable = input.max_unavailable.unwrap_or(defaults.max_unavailable);
     if max_unavailable <= 0.0 || !max_unavailable.is_finite() {
         return Err(Exit::Usage.with("--max-unavailable must be greater than 0"));
     }
     let wait = match &input.wait_timeout {
         Some(text) => Some(wait_timeout(text)?),
-        None => deploy.wait_timeout.map(|d| d.to_std().as_secs()),
+        None => None,
     };
     let vm = &input.vm;
     let sized = vm.vm_size.is_some()
@@ -257,6 +250,25 @@ fn options(config: &AppConfig, input: &DeployInput) -> Result<DeployOptions> {
             .then(|| guest(hangar_api::machine::Guest::default(), vm))
             .transpose()?,
     })
+}
+
+/// Returns the options that the `[deploy]` of a definition sets; the defaults for all others.
+pub(super) fn options_of(definition: &serde_json::Value) -> DeployOptions {
+    let mut options = DeployOptions::default();
+    let section = definition.get("deploy");
+    let get = |key: &str| section.and_then(|section| section.get(key)).cloned();
+    if let Some(strategy) = get("strategy").and_then(|value| value.as_str().map(str::to_owned)) {
+        options.strategy = strategy;
+    }
+    let wait: Option<GoDuration> =
+        get("wait_timeout").and_then(|value| serde_json::from_value(value).ok());
+    if let Some(wait) = wait {
+        options.wait_timeout_secs = wait.to_std().as_secs();
+    }
+    if let Some(unavailable) = get("max_unavailable").and_then(|value| value.as_f64()) {
+        options.max_unavailable = unavailable;
+    }
+    options
 }
 
 /// Reads a time: Go's form, or a bare number of seconds.

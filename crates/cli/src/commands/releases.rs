@@ -1,9 +1,10 @@
 //! `hangar releases`.
 
 use anyhow::Result;
-use hangar_api::deployment::{CreateDeployment, DeployOptions, DeploymentSource};
+use hangar_api::deployment::{CreateDeployment, DeploymentSource};
 use hangar_api::release::ReleaseStatus;
 
+use super::deploy::options_of;
 use super::follow;
 use crate::args::{AppArgs, ReleasesArgs, ReleasesCommand, ShowArgs};
 use crate::context::Context;
@@ -64,7 +65,7 @@ async fn rollback(
     detach: bool,
 ) -> Result<Exit> {
     let app = context.app(args).await?.name;
-    let version = match version {
+    let version: u64 = match version {
         Some(text) => text.trim_start_matches('v').parse().map_err(|_| {
             Exit::Usage.with(format!(
                 "{text:?} is not a release: say its number, such as v3 (see `hangar releases`)"
@@ -72,10 +73,11 @@ async fn rollback(
         })?,
         None => before_current(context, args).await?,
     };
+    let release = context.client.release(&app, version).await?;
     output::say(&format!("Rolling {app} back to v{version}"));
     let body = CreateDeployment {
         source: DeploymentSource::Release { version },
-        options: DeployOptions::default(),
+        options: options_of(&release.definition),
         dry_run: false,
     };
     let deployment = context.client.create_deployment(&app, &body).await?;

@@ -6,10 +6,12 @@ use std::io::Read;
 use anyhow::{Context as _, Result};
 use hangar_api::deployment::{CreateDeployment, DeployOptions, DeploymentSource};
 use hangar_api::id::AppName;
+use hangar_api::release::ReleaseStatus;
 use hangar_api::secret::SecretsUpdate;
 use hangar_client::MachineFilter;
 use serde_json::json;
 
+use super::deploy::options_of;
 use super::follow;
 use super::machine::pairs;
 use crate::args::{SecretsArgs, SecretsCommand, ShowArgs};
@@ -18,6 +20,9 @@ use crate::error::Exit;
 use crate::output;
 
 mod lines;
+
+/// Releases looked through for the newest complete one.
+const RELEASES: usize = 25;
 
 pub(super) async fn run(context: &Context, command: SecretsCommand) -> Result<Exit> {
     match command {
@@ -107,11 +112,18 @@ async fn restart(context: &Context, app: &AppName, detach: bool) -> Result<Exit>
         output::data("Secrets are staged for the first deployment")?;
         return Ok(Exit::Done);
     }
+    let releases = context.client.releases(app, RELEASES).await?;
+    let newest = releases
+        .iter()
+        .find(|release| release.status == ReleaseStatus::Complete)
+        .or(releases.first());
     let body = CreateDeployment {
         source: DeploymentSource::Restart {
             description: "Secrets".to_owned(),
         },
-        options: DeployOptions::default(),
+        options: newest.map_or_else(DeployOptions::default, |release| {
+            options_of(&release.definition)
+        }),
         dry_run: false,
     };
     let deployment = context.client.create_deployment(app, &body).await?;

@@ -387,3 +387,56 @@ fn scaling_adds_and_removes_machines_of_single_groups() {
     assert_eq!(shown[0]["Process"], "web");
     assert_eq!(shown[0]["Count"], 2);
 }
+
+#[test]
+fn after_a_deploy_that_failed_every_new_machine_is_of_the_image_that_was_put_back() {
+    let Some(world) = World::start() else { return };
+    let variant = |number: &str| {
+        let mut spec = crate::world::image_spec();
+        spec.env.insert("VARIANT".into(), number.into());
+        world.import("same", &spec);
+    };
+    variant("1");
+    let folder = world.app("again", &web("again", "VERSION = \"1\""));
+    world.ok(&["deploy", &folder, "--ha=false", "--image", "same"]);
+    let id = world.machines("again").remove(0)["id"].clone();
+    let id = id.as_str().unwrap();
+
+    variant("2");
+    world.app("again", &web("again", "VERSION = \"2\"\nUNHEALTHY = \"1\""));
+    let patience = ["--image", "same", "--wait-timeout", "1s"];
+    world.fails(5, &[&["deploy", &folder], &patience[..]].concat());
+
+    let all_are_first = |what: &str| {
+        for machine in world.machines("again") {
+            let id = machine["id"].as_str().unwrap();
+            let env = world.exec("again", id, &["env"]).stdout;
+            assert!(env.contains("VARIANT=1"), "{what}: {machine} {env}");
+        }
+    };
+    world.ok(&["scale", "count", "2", "-a", "again", "--yes"]);
+    all_are_first("scale count");
+    world.ok(&[
+        "machine", "update", id, "-a", "again", "--env", "X=1", "--yes",
+    ]);
+    all_are_first("machine update");
+    world.ok(&["deploy", "-a", "again"]);
+    all_are_first("deploy without a fly.toml");
+    world.ok(&["scale", "count", "0", "-a", "again", "--yes"]);
+    world.ok(&["image", "prune"]);
+    world.ok(&["scale", "count", "1", "-a", "again", "--yes"]);
+    assert_eq!(world.machines("again").len(), 1);
+    all_are_first("scale count from nothing");
+}
+
+#[test]
+fn secrets_and_rollbacks_keep_to_the_deploy_section_of_the_release() {
+    let Some(world) = World::start() else { return };
+    let section = "[deploy]\nwait_timeout = \"1s\"\n";
+    let toml = format!("{}{section}", web("kept", "VERSION = \"1\""));
+    let folder = world.app("kept", &toml);
+    world.ok(&["deploy", &folder, "--ha=false"]);
+    let said = world.fails(5, &["secrets", "set", "UNHEALTHY=1", "-a", "kept"]);
+    assert!(said.contains("did not pass within 1 s"), "{said}");
+    assert_eq!(world.get("kept", "/health").status, 200);
+}

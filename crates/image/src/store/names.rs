@@ -75,6 +75,11 @@ impl Names {
         same.then(|| found.clone())
     }
 
+    /// Returns whether something was imported under a name, whatever its digest.
+    pub(super) fn is_imported(&self, name: &Name) -> bool {
+        self.imported.contains_key(&name.import_key)
+    }
+
     pub(super) fn import(&mut self, key: &str, digest: &Digest, at: Timestamp) {
         let entry = Imported {
             digest: digest.clone(),

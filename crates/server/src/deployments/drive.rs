@@ -20,7 +20,7 @@ use hangar_store::{Record, StoreError, Txn};
 
 use super::fleet::Fleet;
 use super::listen::{Listening, When};
-use super::steps::{self, Wave};
+use super::steps::{self, Refusal, Wave};
 use super::{desired, leases, primary_region, push_event};
 use crate::core::Core;
 use crate::error::Problem;
@@ -46,6 +46,8 @@ const RETRY: Duration = Duration::from_millis(250);
 const MAX_FAILURES: u32 = 480;
 /// Log lines that are shown with a failure.
 const LOG_LINES: usize = 10;
+/// Characters of each.
+const LINE_LENGTH: usize = 500;
 /// How long they are waited for.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -151,10 +153,18 @@ impl Driver {
             return Ok(Next::Over);
         }
         let fleet = Fleet::observe(&self.core, &self.app, &self.id);
-        if let Some(held) = leases::hold(&self.core, record, &self.holder, &fleet.units).await? {
-            return self.refused(&records, &held).await;
-        }
         let progress: Progress = read_progress(record)?;
+        let held = leases::hold(&self.core, record, &self.holder, &fleet.units).await?;
+        // On the way forward all wait for a lease of somebody else. Where it only remains to
+        // tidy up, it is in the way of its own Machine alone.
+        let forward = record.status == DeploymentStatus::Running && !progress.is_past_return();
+        if let Some(problem) = held.filter(|_| forward) {
+            let refusal = Refusal {
+                machine: None,
+                problem,
+            };
+            return self.refused(&records, vec![refusal]).await;
+        }
         let desired = desired(&self.core, &records.app, &records.release.value, record);
         let now = self.core.env.now();
         let mut plan = plan(&desired, &fleet.view(), &progress, now, &record.options);
@@ -192,26 +202,30 @@ impl Driver {
             tracing::warn!(app = %self.app, error = %failure, "deployment step failed");
             self.report(failure).await?;
         }
-        match wave.refused.into_iter().next() {
-            Some(problem) if wave.done == 0 => match self.records() {
-                Some(records) => self.refused(&records, &problem).await,
-                None => Ok(Next::Over),
-            },
-            _ => {
-                self.refusals = 0;
-                Ok(Next::Again)
-            }
+        if wave.refused.is_empty() || wave.done > 0 {
+            self.refusals = 0;
+            return Ok(Next::Again);
+        }
+        match self.records() {
+            Some(records) => self.refused(&records, wave.refused).await,
+            None => Ok(Next::Over),
         }
     }
 
-    /// Waits a little after a refusal, and gives up when there are too many in a row.
-    async fn refused(&mut self, records: &Records, problem: &Problem) -> Result<Next, Problem> {
+    /// Waits a little after a wave of nothing but refusals, and gives up when there are too many
+    /// in a row.
+    async fn refused(
+        &mut self,
+        records: &Records,
+        refusals: Vec<Refusal>,
+    ) -> Result<Next, Problem> {
         self.refusals += 1;
-        let text = problem.text();
+        let first = refusals.first().map(|refusal| refusal.problem.text());
+        let text = first.unwrap_or_default();
         tracing::debug!(app = %self.app, error = %text, "deployment step refused");
         if self.refusals > MAX_REFUSALS {
             self.refusals = 0;
-            self.give_up(records, &text).await?;
+            self.give_up(records, refusals).await?;
             return Ok(Next::Again);
         }
         if self.refusals == TELL_AFTER {
@@ -224,28 +238,31 @@ impl Driver {
 
     async fn tell(&self, records: &Records, message: String) -> Result<(), Problem> {
         let mut next = records.deployment.value.clone();
-        push_event(&mut next, event(self.core.env.now(), "info", message));
+        push_event(&mut next, event(self.core.env.now(), "info", &message));
         self.core
             .try_commit(Txn::new().update(&records.deployment, &next))
             .await?;
         Ok(())
     }
 
-    /// Makes the deployment fail. One that has not begun, or is being put back already, and still
-    /// cannot go on, ends as it is.
-    async fn give_up(&mut self, records: &Records, reason: &str) -> Result<(), Problem> {
+    /// Makes the deployment fail; where it is being put back already, leaves out the Machines
+    /// that refuse. One that has not begun, or still cannot go on, ends as it is.
+    async fn give_up(&mut self, records: &Records, refusals: Vec<Refusal>) -> Result<(), Problem> {
         let record = &records.deployment.value;
         let mut progress = read_progress(record)?;
         let before = progress.clone();
-        let failure = Failure {
-            machine: None,
-            group: None,
-            reason: reason.to_owned(),
-        };
-        progress.report(failure);
+        let mut reason = String::new();
+        for Refusal { machine, problem } in refusals {
+            reason = problem.text();
+            progress.report(Failure {
+                machine,
+                group: None,
+                reason: reason.clone(),
+            });
+        }
         let untouched = before.targets.is_empty() && before.launches.is_empty();
-        if progress == before || before.failure.is_some() || untouched {
-            let reason = record.error.as_deref().unwrap_or(reason);
+        if progress == before || untouched {
+            let reason = record.error.as_deref().unwrap_or(&reason);
             let txn = self.failed(records, reason);
             self.core.try_commit(txn).await?;
             return Ok(());
@@ -267,7 +284,7 @@ impl Driver {
         next.error = Some(reason.to_owned());
         // Nobody plans from it any more, and with it the record may be more than the store takes.
         next.progress = serde_json::Value::Null;
-        push_event(&mut next, event(now, "error", reason.to_owned()));
+        push_event(&mut next, event(now, "error", reason));
         let end = self.final_writes(records, &next);
         Txn::new().update(&records.deployment, &next).and(end)
     }
@@ -313,10 +330,7 @@ impl Driver {
         if let (None, Some(failure)) = (&old.error, plan.verdict.failure()) {
             let lines = self.last_lines(failure, old.created_at).await;
             if let Some(lines) = &lines {
-                push_event(
-                    &mut next,
-                    event(self.core.env.now(), "error", lines.clone()),
-                );
+                push_event(&mut next, event(self.core.env.now(), "error", lines));
             }
             let lines = lines.map(|lines| format!("\n{lines}")).unwrap_or_default();
             next.error = Some(format!("{failure}{lines}"));
@@ -324,6 +338,12 @@ impl Driver {
         let mut txn = Txn::new().update(&records.deployment, &next);
         if status.is_over() {
             next.finished_at = Some(self.core.env.now());
+            // Nobody plans from it any more, and it may be large.
+            next.progress = serde_json::Value::Null;
+            if let (Some(error), trouble @ [_, ..]) = (&mut next.error, &*plan.progress.trouble) {
+                let left = trouble.join("; ");
+                error.push_str(&format!("\nWhile things were put back: {left}"));
+            }
             txn = Txn::new()
                 .update(&records.deployment, &next)
                 .and(self.final_writes(records, &next));
@@ -335,9 +355,14 @@ impl Driver {
                 "the deployment's records changed".to_owned(),
             )),
             Err(StoreError::Limit { what, .. }) => {
+                let touched = if old.progress.is_null() {
+                    "no machine was changed"
+                } else {
+                    "it ends as it is"
+                };
                 let reason = format!(
-                    "the deployment's memory is more than the store takes ({what}); deploy fewer \
-                     machines at once"
+                    "what the machines were before is more than the store takes ({what}), so \
+                     there would be no way back: {touched}; put large [[files]] into the image"
                 );
                 let txn = self.failed(records, &reason);
                 self.core.try_commit(txn).await?;
@@ -404,7 +429,8 @@ impl Driver {
         if lines.is_empty() {
             return None;
         }
-        let shown: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+        let short = |line: &String| line.chars().take(LINE_LENGTH).collect::<String>();
+        let shown: String = lines.iter().map(|l| format!("\n  {}", short(l))).collect();
         Some(format!("Last log lines of machine {machine}:{shown}"))
     }
 
@@ -449,10 +475,10 @@ impl Driver {
     }
 }
 
-fn event(at: Timestamp, level: &str, message: String) -> DeployEvent {
+fn event(at: Timestamp, level: &str, message: &str) -> DeployEvent {
     DeployEvent {
         at,
-        message,
+        message: message.to_owned(),
         machine: None,
         group: None,
         level: level.to_owned(),

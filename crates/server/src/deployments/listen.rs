@@ -22,8 +22,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// What is known of the groups of one deployment. Kept in memory: a restarted server looks again.
 #[derive(Debug, Default)]
 pub(super) struct Listening {
-    /// When the first started Machine of a group was seen.
-    since: BTreeMap<GroupName, Timestamp>,
+    /// When the look at a group is due. Groups of which nothing runs are not looked at.
+    due: BTreeMap<GroupName, Timestamp>,
     /// Groups that were looked at.
     done: BTreeSet<GroupName>,
 }
@@ -50,6 +50,7 @@ impl Listening {
     ) -> Vec<DeployEvent> {
         let now = core.env.now();
         let mut warnings = Vec::new();
+        let before = std::mem::take(&mut self.due);
         for unit in units {
             let config = &unit.spec().config;
             let group = config.group_or_app();
@@ -61,10 +62,13 @@ impl Listening {
             if !ours || !runs || self.done.contains(&group) || service_ports(config).is_empty() {
                 continue;
             }
-            let since = *self.since.entry(group.clone()).or_insert(now);
-            if when == When::Patiently && now < due(since, config) {
+            let due = before.get(&group).copied();
+            let due = due.unwrap_or_else(|| now.saturating_add(patience(config)).unwrap_or(now));
+            if when == When::Patiently && now < due {
+                self.due.insert(group, due);
                 continue;
             }
+            self.due.remove(&group);
             self.done.insert(group.clone());
             if let Some(message) = look_at(core, unit.id(), config).await {
                 warnings.push(DeployEvent {
@@ -81,22 +85,15 @@ impl Listening {
 
     /// Returns when the next look is due.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        let waiting = self
-            .since
-            .iter()
-            .filter(|(group, _)| !self.done.contains(*group));
-        waiting
-            .filter_map(|(_, since)| since.checked_add(PATIENCE).ok())
-            .min()
+        self.due.values().min().copied()
     }
 }
 
-fn due(since: Timestamp, config: &MachineConfig) -> Timestamp {
+fn patience(config: &MachineConfig) -> SignedDuration {
     let checks = config.services.iter().flat_map(|service| &service.checks);
-    let grace = checks
+    checks
         .filter_map(|check| SignedDuration::try_from(check.grace_period?.to_std()).ok())
-        .fold(PATIENCE, SignedDuration::max);
-    since.saturating_add(grace).unwrap_or(since)
+        .fold(PATIENCE, SignedDuration::max)
 }
 
 fn service_ports(config: &MachineConfig) -> BTreeSet<u16> {

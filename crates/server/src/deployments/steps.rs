@@ -25,9 +25,17 @@ pub(super) struct Wave {
     /// Steps that were done.
     pub(super) done: usize,
     /// Steps that were refused because the world had moved: plan again.
-    pub(super) refused: Vec<Problem>,
+    pub(super) refused: Vec<Refusal>,
     /// Steps that cannot be done.
     pub(super) failed: Vec<Failure>,
+}
+
+/// A step that was refused because the world had moved.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The Machine it is about, if there is one yet.
+    pub(super) machine: Option<MachineId>,
+    pub(super) problem: Problem,
 }
 
 /// Carries out a wave.
@@ -96,7 +104,7 @@ fn sort_out(
         | Problem::LeaseHeld { .. }
         | Problem::MachineNotFound
         | Problem::Exhausted(_)
-        | Problem::Store(_) => wave.refused.push(problem),
+        | Problem::Store(_) => wave.refused.push(Refusal { machine, problem }),
         other => wave.failed.push(Failure {
             machine,
             group,

@@ -48,7 +48,8 @@ pub(super) async fn show(
     match found {
         Some(record) => Ok(Json(record.value.clone())),
         None => Err(Problem::NotFound(format!(
-            "app {app} has no release {version:?}"
+            "app {app} has no release {}; see `hangar releases`",
+            number.map_or_else(|| format!("{version:?}"), |number| format!("v{number}"))
         ))),
     }
 }

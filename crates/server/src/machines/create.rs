@@ -57,7 +57,7 @@ pub(crate) async fn create_from_input(
     holder: &Holder,
     input: LaunchInput,
 ) -> Result<(Unit, Option<String>), Problem> {
-    let record = core.app(app)?;
+    core.app(app)?;
     let config = validate::config(input.config)?;
     let name = input.name.filter(|name| !name.is_empty());
     if let Some(rule) = name.as_deref().and_then(names::refuse) {
@@ -65,12 +65,13 @@ pub(crate) async fn create_from_input(
             "invalid machine name: {rule}"
         )));
     }
-    let secrets_version =
-        validate::secrets_version(record.value.secrets_version, input.min_secrets_version)?;
     deployments::refuse_other_release(core, app, &config)?;
     // Refused before the image is looked up, which may take long.
     placement::place(input.region.as_deref(), &core.slots, &BTreeMap::new())?;
     let image_ref = core.images.resolve(config.image.clone()).await?;
+    // Read after the registry has answered: secrets may have been set meanwhile.
+    let newest = core.app(app)?.value.secrets_version;
+    let secrets_version = validate::secrets_version(newest, input.min_secrets_version)?;
     let new = NewMachine {
         config,
         image_ref,

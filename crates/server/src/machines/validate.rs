@@ -1,22 +1,34 @@
 //! Whether a configuration can be run here. Pure: what is asked for and not done is refused in
 //! words, never ignored.
 
+use hangar_api::check::CheckConfig;
 use hangar_api::machine::{Guest, MachineConfig};
 use serde_json::Value;
 
 use crate::error::Problem;
 
-/// Parts of a configuration that Hangar does not act on yet, and what they are called.
-const NOT_OFFERED: [(&str, &str); 8] = [
+/// Parts of a configuration that Hangar does not act on yet, and what they are called. `statics`
+/// is not among them: the proxy's answer from it is a copy of what the app itself answers.
+const NOT_OFFERED: [(&str, &str); 7] = [
     ("mounts", "volumes"),
     ("volumes", "volumes of containers"),
     ("containers", "several containers in one Machine"),
     ("processes", "several processes in one Machine"),
     ("schedule", "scheduled Machines"),
-    ("statics", "static files served by the proxy"),
     ("cache_drive", "cache drives"),
     ("spot", "spot Machines"),
 ];
+
+/// What may stand for what happens after an exit (machines-api.md 7.1; `never` is fly.toml's).
+const RESTART_POLICIES: [&str; 5] = ["", "no", "never", "on-failure", "always"];
+/// Most services of a Machine.
+const MAX_SERVICES: usize = 64;
+/// Most checks of a Machine, those of its services among them.
+const MAX_CHECKS: usize = 64;
+/// Most bytes of a check's name.
+const MAX_NAME: usize = 128;
+/// Most bytes of a configuration, as JSON.
+const MAX_CONFIG: usize = 512 * 1024;
 
 /// Returns the configuration of a request with its size filled in.
 pub(crate) fn config(given: Option<MachineConfig>) -> Result<MachineConfig, Problem> {
@@ -64,19 +76,82 @@ pub(crate) fn config(given: Option<MachineConfig>) -> Result<MachineConfig, Prob
             )));
         }
     }
+    rules(&config).map_err(refused)?;
+    sizes(&config).map_err(refused)?;
+    Ok(config)
+}
+
+/// Refuses words that mean nothing here.
+fn rules(config: &MachineConfig) -> Result<(), String> {
     let stop = config.stop_config.as_ref();
     let signal = stop.and_then(|stop| stop.signal.as_deref()).unwrap_or("");
     if !signal.is_empty() && hangar_api::signal::number(signal).is_none() {
-        return Err(refused(format!(
+        return Err(format!(
             "config.stop_config: no signal is called {signal:?}; use SIGINT, SIGTERM or another one of Linux"
-        )));
-    }
-    if !config.standbys.is_empty() && !config.services.is_empty() {
-        return Err(refused(
-            "config.standbys: a Machine with services cannot be a standby".to_owned(),
         ));
     }
-    Ok(config)
+    let restart = config.restart.as_ref();
+    let policy = restart.and_then(|r| r.policy.as_deref()).unwrap_or("");
+    if !RESTART_POLICIES.contains(&policy) {
+        return Err(format!(
+            "config.restart: policy {policy:?} is not offered by this Hangar; use no, on-failure or always"
+        ));
+    }
+    for (name, check) in checks(config) {
+        let kind = check.kind.as_deref().unwrap_or("");
+        if !["", "tcp", "http"].contains(&kind) {
+            return Err(format!(
+                "config.checks: {name} has type {kind:?}; use tcp or http"
+            ));
+        }
+    }
+    if !config.standbys.is_empty() && !config.services.is_empty() {
+        return Err("config.standbys: a Machine with services cannot be a standby".to_owned());
+    }
+    Ok(())
+}
+
+/// Refuses what would be more than one record can hold, in the store or of the host.
+fn sizes(config: &MachineConfig) -> Result<(), String> {
+    let (services, checks) = (config.services.len(), checks(config).count());
+    if services > MAX_SERVICES {
+        return Err(format!(
+            "config.services: {services} are too many, at most {MAX_SERVICES}"
+        ));
+    }
+    if checks > MAX_CHECKS {
+        return Err(format!(
+            "config.checks: {checks} with those of services are too many, at most {MAX_CHECKS}"
+        ));
+    }
+    if let Some(name) = config.checks.keys().find(|name| name.len() > MAX_NAME) {
+        let start: String = name.chars().take(40).collect();
+        return Err(format!(
+            "config.checks: the name {start}... is {} bytes long, at most {MAX_NAME}",
+            name.len()
+        ));
+    }
+    let bytes = serde_json::to_vec(config).map_or(usize::MAX, |json| json.len());
+    if bytes > MAX_CONFIG {
+        return Err(format!(
+            "config is {} KiB in all, at most {}: put large files into the image",
+            bytes.div_ceil(1024),
+            MAX_CONFIG / 1024
+        ));
+    }
+    Ok(())
+}
+
+/// Returns all checks, each with a name to call it by.
+fn checks(config: &MachineConfig) -> impl Iterator<Item = (&str, &CheckConfig)> {
+    let services = config.services.iter().flat_map(|service| &service.checks);
+    let named = config
+        .checks
+        .iter()
+        .map(|(name, check)| (name.as_str(), check));
+    services
+        .map(|check| ("a check of a service", check))
+        .chain(named)
 }
 
 /// Returns the version of the secrets that a new version of a Machine starts with.

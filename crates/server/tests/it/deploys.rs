@@ -425,3 +425,85 @@ async fn a_deploy_waits_for_a_lease_and_says_so() {
     let image = &machines(&cluster, "patient").await[0]["image_ref"];
     assert_eq!(image["repository"], "two");
 }
+
+#[tokio::test]
+async fn what_is_made_from_a_release_later_is_of_the_image_that_was_deployed() {
+    let cluster = Cluster::start().await;
+    cluster.app("pinned").await;
+    deploy(&cluster, "pinned", config("one", &[("web", &[])])).await;
+    let machine = machines(&cluster, "pinned").await[0].clone();
+    let digest = machine["image_ref"]["digest"].as_str().unwrap();
+    let name = format!("one@{digest}");
+    assert_eq!(machine["config"]["image"], name);
+    let release = cluster.get("/v1/apps/pinned/releases/1").await;
+    assert_eq!(release["groups"]["web"]["config"]["image"], name);
+    let mut mixed = config("one", &[("web", &[])]);
+    mixed["source"]["groups"]["web"]["config"]["image"] = json!("two");
+    let (status, error) = cluster
+        .call(Method::POST, "/v1/apps/pinned/deployments", mixed)
+        .await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(error.to_string().contains("share one"), "{error}");
+}
+
+/// Gives each group of a deployment a file of so many bytes, told apart by `mark`.
+fn with_files(mut body: Value, bytes: usize, mark: char) -> Value {
+    for (_, group) in body["source"]["groups"].as_object_mut().unwrap() {
+        let content = mark.to_string().repeat(bytes);
+        group["config"]["files"] = json!([{"guest_path": "/data", "raw_value": content}]);
+    }
+    body
+}
+
+#[tokio::test]
+async fn large_configurations_are_deployed_or_refused_and_never_leave_a_deployment_behind() {
+    let cluster = Cluster::start().await;
+    cluster.app("large").await;
+    let groups: [(&str, &[(&str, &str)]); 3] = [("a", &[]), ("b", &[]), ("c", &[])];
+    for mark in ['A', 'B', 'C'] {
+        // The release, and the memory of what was there before, are each 600 KB.
+        let body = with_files(config("one", &groups), 200_000, mark);
+        let done = deploy(&cluster, "large", body).await;
+        assert_eq!(done["status"], "complete", "{}", done["error"]);
+    }
+    let body = with_files(config("one", &groups), 230_000, 'D');
+    let (status, error) = cluster
+        .call(Method::POST, "/v1/apps/large/deployments", body)
+        .await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+    assert!(error.to_string().contains("put large [[files]]"), "{error}");
+
+    // Machines that differ are remembered one by one: too much, and said before any is touched.
+    let first = machines(&cluster, "large").await;
+    for _ in 0..4 {
+        let mut copy = first[0]["config"].clone();
+        copy["env"] = json!({"COPY": "differs"});
+        let made = cluster
+            .post("/v1/apps/large/machines", json!({"config": copy}))
+            .await;
+        let id = made["id"].as_str().unwrap();
+        let path = format!("/v1/apps/large/machines/{id}");
+        cluster.until(&path, |m| m["state"] == "started").await;
+        let key = format!("{path}/metadata/copy");
+        cluster.post(&key, json!({"value": id})).await;
+    }
+    let body = with_files(config("one", &groups), 1_000, 'E');
+    let done = deploy(&cluster, "large", body).await;
+    assert_eq!(done["status"], "failed", "{done}");
+    let error = done["error"].as_str().unwrap();
+    assert!(error.contains("more than the store takes"), "{error}");
+    assert!(error.contains("no machine was changed"), "{error}");
+    let after = machines(&cluster, "large").await;
+    assert_eq!(after.len(), 7);
+    for machine in &after {
+        assert_ne!(machine["config"]["metadata"]["fly_release_version"], "5");
+    }
+    let (status, _) = cluster
+        .call(
+            Method::POST,
+            "/v1/apps/large/deployments",
+            json!({"dry_run": true, "source": {"kind": "release", "version": 1}}),
+        )
+        .await;
+    assert_eq!(status, StatusCode::OK, "the claim is given back");
+}

@@ -59,7 +59,7 @@ pub(super) async fn clone(
 pub(super) async fn update(context: &Context, args: MachineUpdateArgs) -> Result<Exit> {
     let app = app_of(context, &args.app, &args.id).await?;
     let machine = context.client.machine(&app, &args.id).await?;
-    let config = changed(&machine.config, &args)?;
+    let mut config = changed(&machine.config, &args)?;
     if !args.yes {
         let lines = difference(&machine.config, &config)?;
         if lines.is_empty() {
@@ -74,6 +74,10 @@ pub(super) async fn update(context: &Context, args: MachineUpdateArgs) -> Result
             output::say("No changes to apply");
             return Ok(Exit::Done);
         }
+    }
+    if args.image.is_none() {
+        // What its name means may have changed since; nobody asked for another image.
+        config.image = pinned(&machine);
     }
     let runs = machine.state == MachineState::Started;
     let input = LaunchInput {
