@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hangar_api::id::{AppName, GroupName, MachineId, Region};
+use hangar_host::net::IpNet;
 
 /// Run apps from fly.toml on your own machine.
 #[derive(Debug, Parser)]
@@ -125,6 +126,10 @@ pub(crate) struct NodeArgs {
     /// Where names outside .internal are asked, instead of /etc/resolv.conf; may be repeated
     #[arg(long = "dns-upstream", value_name = "ADDRESS")]
     pub(crate) dns_upstreams: Vec<IpAddr>,
+    /// A private range of addresses that Machines may reach, such as a database's; may be repeated.
+    /// Without it they reach each other and the internet, not the host's neighbours
+    #[arg(long = "allow-egress", value_name = "CIDR", value_parser = hangar_host::net::parse_range)]
+    pub(crate) egress: Vec<IpNet>,
     /// A registry spoken to over plain HTTP, as HOST[:PORT]; may be repeated. Loopback always is
     #[arg(long = "insecure-registry", value_name = "HOST")]
     pub(crate) insecure_registries: Vec<String>,

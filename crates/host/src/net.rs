@@ -25,6 +25,7 @@ use hangar_api::net::NetworkId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+pub use ipnet::IpNet;
 pub use pool::{POOL_CAPACITY, V4Pool};
 
 use keeper::{Keeper, Request};
@@ -42,6 +43,8 @@ pub struct NetConfig {
     /// The networks of the Machines that may be running, from the ledger: they must be able to
     /// talk the moment the table is made anew.
     pub networks: BTreeSet<NetworkId>,
+    /// Private ranges that Machines may reach beside the internet.
+    pub egress: Vec<IpNet>,
 }
 
 /// Why the network could not be made, or changed.
@@ -133,7 +136,7 @@ impl Network {
     pub async fn ensure(config: NetConfig, env: &Env) -> Result<Self, NetError> {
         let (requests, inbox) = mpsc::channel(QUEUE);
         let known = Arc::new(Mutex::new(BTreeSet::new()));
-        let keeper = Keeper::start(config.networks, Arc::clone(&known), inbox).await?;
+        let keeper = Keeper::start(config, Arc::clone(&known), inbox).await?;
         let (pool, findings) = (keeper.pool(), keeper.findings());
         Ok(Self {
             shared: Arc::new(Shared {
@@ -201,6 +204,15 @@ impl Drop for Shared {
             keeper.abort();
         }
     }
+}
+
+/// Reads a range of addresses, `10.1.0.0/16`, or a single address.
+pub fn parse_range(text: &str) -> Result<IpNet, String> {
+    let single = text.parse::<std::net::IpAddr>().map(IpNet::from);
+    single
+        .or_else(|_| text.parse::<IpNet>())
+        .map(|range| range.trunc())
+        .map_err(|_| "write a range of addresses such as 10.1.0.0/16, or one address".to_owned())
 }
 
 /// Returns what this machine lacks for a private network, without changing anything. Blocks for

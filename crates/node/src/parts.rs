@@ -57,10 +57,18 @@ pub(crate) fn images(
 }
 
 /// Makes the private network, with the networks of the Machines that may still run.
-pub(crate) async fn network(root: &Path, env: &Env) -> Result<Network, NodeError> {
+pub(crate) async fn network(
+    root: &Path,
+    config: &NodeConfig,
+    env: &Env,
+) -> Result<Network, NodeError> {
     let known = agent::known_networks(root, Arc::new(DiskFiles), env).await;
     let networks = known.map_err(NodeError::role("the private network"))?;
-    let network = Network::ensure(NetConfig { networks }, env)
+    let config = NetConfig {
+        networks,
+        egress: config.egress.clone(),
+    };
+    let network = Network::ensure(config, env)
         .await
         .map_err(NodeError::role("the private network"))?;
     for finding in network.findings() {

@@ -12,6 +12,7 @@ use hangar_api::id::HostId;
 use hangar_api::region::Slot;
 use hangar_dns::DnsHandle;
 use hangar_host::agent::HostHandle;
+use hangar_host::net::IpNet;
 use hangar_proxy::ProxyHandle;
 use hangar_server::ServerHandle;
 use tokio::net::TcpListener;
@@ -43,6 +44,8 @@ pub struct NodeConfig {
     pub slots: Vec<String>,
     /// Where names outside `.internal` are asked; none means `/etc/resolv.conf`.
     pub dns_upstreams: Vec<IpAddr>,
+    /// Private ranges that Machines may reach beside the internet.
+    pub egress: Vec<IpNet>,
     /// Registries spoken to over plain HTTP.
     pub insecure_registries: Vec<String>,
 }
@@ -118,7 +121,7 @@ impl Node {
 
         let store = parts::store(&root).await?;
         let images = parts::images(&root, &config, &env)?;
-        let network = parts::network(&root, &env).await?;
+        let network = parts::network(&root, &config, &env).await?;
         let mut tasks = JoinSet::new();
 
         let (catalog_out, catalog) = watch::channel(Arc::new(Catalog::default()));

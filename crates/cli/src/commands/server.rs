@@ -45,6 +45,7 @@ pub(super) async fn start(args: &NodeArgs) -> Result<Node> {
         domain: args.domain.to_lowercase(),
         slots: args.hosts.clone(),
         dns_upstreams: args.dns_upstreams.clone(),
+        egress: args.egress.clone(),
         insecure_registries: args.insecure_registries.clone(),
     };
     let node = Node::start(config, Env::real())

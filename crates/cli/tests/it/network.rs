@@ -552,3 +552,50 @@ fn a_flushed_firewall_is_made_again() {
     assert_eq!(said, "connected\n");
     assert_eq!(world.get("mine", "/health").status, 200);
 }
+
+#[test]
+fn the_hosts_neighbours_are_closed_to_machines_until_the_operator_opens_them() {
+    let Some(mut world) = World::empty() else {
+        return;
+    };
+    let Some(spec) = crate::busybox::shell_spec() else {
+        return;
+    };
+    let outside = Outside::of(&mut world);
+    let near = ["10.99.0.2", "192.168.99.2", "fd99::2"];
+    for (host, neighbour, prefix) in [
+        ("10.99.0.1", near[0], 24),
+        ("192.168.99.1", near[1], 24),
+        ("fd99::1", near[2], 64),
+    ] {
+        let add = |ip: &str, dev: &str| format!("addr add {ip}/{prefix} dev {dev}");
+        run_in(world.command("ip"), &add(host, "up0"));
+        outside.ip(&add(neighbour, "wan0"));
+    }
+    let _listener = outside.listens();
+    // As where Docker is: our way through its table is no way to its containers.
+    add_fence(&world, "ip filter");
+    world.start_server();
+    world.import(crate::busybox::SHELL, &spec);
+    let id = server_with_shell(&world, "mine");
+    let places = near.map(|ip| SocketAddr::from((ip.parse::<IpAddr>().unwrap(), 7777)));
+    let all = [&places[..], &Outside::places()].concat();
+    assert_eq!(reached(&world, "mine", &id, &all), Outside::places());
+    assert!(world.inside(|| TcpStream::connect(places[0]).is_ok()));
+
+    world.stop_server();
+    world.set_arguments(&[
+        "--allow-egress",
+        "10.99.0.0/16",
+        "--allow-egress",
+        "fd99::2",
+    ]);
+    world.start_server();
+    let mut open = [&[places[0], places[2]], &Outside::places()[..]].concat();
+    open.sort();
+    assert_eq!(reached(&world, "mine", &id, &all), open);
+
+    world.stop_server();
+    let said = world.fails(2, &["server", "--allow-egress", "10.99.0.0/33"]);
+    assert!(said.contains("10.1.0.0/16"), "{said}");
+}

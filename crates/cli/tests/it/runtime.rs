@@ -342,6 +342,8 @@ fn nothing_can_be_mounted_made_or_set_that_is_the_hosts() {
         "cat /proc/1/environ",
         "cat /proc/1/mem",
         "readlink -v /proc/1/fd/3",
+        "busybox chmod 0 /proc/1/exe",
+        "dd if=/dev/null of=/proc/1/exe",
     ] {
         let ran = world.sh("tame", &id, script);
         assert_ne!(ran.code, 0, "{script}: {ran:?}");

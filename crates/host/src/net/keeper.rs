@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hangar_api::net::NetworkId;
+use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::nft::{Changes, Nft};
 use super::pool::V4Pool;
 use super::rules::{self, Nat};
-use super::{Finding, LOCK_NAME, MAX_NETWORKS, NetError, setup};
+use super::{Finding, LOCK_NAME, MAX_NETWORKS, NetConfig, NetError, setup};
 
 /// How often everything is looked at even when nothing was heard.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -43,6 +44,7 @@ pub(super) struct Keeper {
     pool: V4Pool,
     nat: Nat,
     networks: BTreeSet<NetworkId>,
+    egress: Vec<IpNet>,
     known: Arc<Mutex<BTreeSet<NetworkId>>>,
     inbox: mpsc::Receiver<Request>,
     /// The table as nft listed it after our last transaction.
@@ -60,7 +62,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Makes everything, from nothing.
     pub(super) async fn start(
-        networks: BTreeSet<NetworkId>,
+        config: NetConfig,
         known: Arc<Mutex<BTreeSet<NetworkId>>>,
         inbox: mpsc::Receiver<Request>,
     ) -> Result<Self, NetError> {
@@ -79,11 +81,13 @@ impl Keeper {
             changes,
             pool,
             nat: Nat::Masquerade,
-            networks: networks
+            networks: config
+                .networks
                 .into_iter()
                 .filter(|n| n.0 != 0)
                 .take(MAX_NETWORKS)
                 .collect(),
+            egress: config.egress,
             known,
             inbox,
             listing: String::new(),
@@ -156,10 +160,13 @@ impl Keeper {
             return Err(NetError::TooMany);
         }
         self.networks.insert(network);
-        // Somebody may have flushed the table a moment ago: then all of it is made.
-        let added = match self.nft.apply(&rules::add_network(network)).await {
-            Ok(()) => self.remember().await,
-            Err(_) => self.make_table().await,
+        let generation = self.changes.generation().ok();
+        let known = generation.is_some() && generation == self.in_order;
+        // Somebody may have changed the table a moment ago: then all of it is made.
+        let added = if known && self.apply(&rules::add_network(network)).await.is_ok() {
+            Ok(())
+        } else {
+            self.make_table().await
         };
         match &added {
             Ok(()) => self.publish(),
@@ -188,15 +195,31 @@ impl Keeper {
     }
 
     async fn make_table(&mut self) -> Result<(), NetError> {
-        let transaction = rules::table(self.pool, &self.networks, self.nat);
-        self.nft.apply(&transaction).await?;
-        self.remember().await?;
+        let transaction = rules::table(self.pool, &self.networks, &self.egress, self.nat);
+        self.apply(&transaction).await?;
         self.publish();
         Ok(())
     }
 
-    async fn remember(&mut self) -> Result<(), NetError> {
-        self.listing = self.nft.list(&listing_command()).await?;
+    /// Applies a transaction that may be repeated, and remembers what came of it: what is listed
+    /// is ours only if nobody else changed anything between the two.
+    async fn apply(&mut self, transaction: &str) -> Result<(), NetError> {
+        self.listing.clear();
+        for _ in 0..ROUNDS {
+            let before = self.changes.generation().ok();
+            self.nft.apply(transaction).await?;
+            let listing = self.nft.list(&listing_command()).await?;
+            let after = self.changes.generation().ok();
+            if after == before.map(|number| number.wrapping_add(1)) {
+                self.listing = listing;
+                if before == self.in_order {
+                    self.in_order = after;
+                }
+                return Ok(());
+            }
+        }
+        // Somebody changes the firewall all the time: the next look makes the table again.
+        self.in_order = None;
         Ok(())
     }
 

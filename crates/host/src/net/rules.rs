@@ -7,6 +7,7 @@
 //! Machine ── source is not its own address ──────────────► dropped, before anything else
 //!         ── to the host: names at fdaa::3, answers ─────► accepted; all else dropped
 //!         ── to a Machine of the same network, IPv6 ─────► accepted; all else dropped
+//!         ── to the host's neighbours, private ranges ───► dropped, unless they are opened
 //!         ── to the outside ─────────────────────────────► behind the host's address
 //! outside ── to a Machine: only answers
 //! ```
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use hangar_api::net::{NetworkId, RESOLVER};
+use ipnet::IpNet;
 use serde_json::Value;
 
 use super::pool::V4Pool;
@@ -62,7 +64,12 @@ pub(super) enum Hook {
 }
 
 /// Returns one transaction that makes the table anew, whatever was there.
-pub(super) fn table(pool: V4Pool, networks: &BTreeSet<NetworkId>, nat: Nat) -> String {
+pub(super) fn table(
+    pool: V4Pool,
+    networks: &BTreeSet<NetworkId>,
+    egress: &[IpNet],
+    nat: Nat,
+) -> String {
     let elements: Vec<String> = networks.iter().copied().map(element).collect();
     let elements = if elements.is_empty() {
         String::new()
@@ -72,6 +79,7 @@ pub(super) fn table(pool: V4Pool, networks: &BTreeSet<NetworkId>, nat: Nat) -> S
     let mut text = format!("add table {TABLE}\ndelete table {TABLE}\n");
     let body = include_str!("hangar.nft")
         .replace("@ELEMENTS@", &elements)
+        .replace("@EGRESS@", &accepted(egress))
         .replace("@RESOLVER@", &RESOLVER.to_string())
         .replace("@POOL@", &pool.cidr());
     text.push_str(&body);
@@ -79,6 +87,25 @@ pub(super) fn table(pool: V4Pool, networks: &BTreeSet<NetworkId>, nat: Nat) -> S
         text.push_str(&include_str!("hangar-nat.nft").replace("@POOL@", &pool.cidr()));
     }
     text
+}
+
+/// Returns the rules that open the way to these ranges, none of which overlap in what is returned.
+fn accepted(egress: &[IpNet]) -> String {
+    let ranges = IpNet::aggregate(&egress.to_vec());
+    let of = |family: &str, ranges: Vec<String>| match ranges.is_empty() {
+        true => String::new(),
+        false => format!("{family} daddr {{ {} }} accept\n", ranges.join(", ")),
+    };
+    let (v4, v6): (Vec<IpNet>, Vec<IpNet>) = ranges
+        .into_iter()
+        .partition(|range| matches!(range, IpNet::V4(_)));
+    let text = |ranges: Vec<IpNet>| {
+        ranges
+            .iter()
+            .map(|range| range.trunc().to_string())
+            .collect()
+    };
+    of("ip", text(v4)) + &of("ip6", text(v6))
 }
 
 /// Returns the transaction that lets the Machines of one network reach each other.

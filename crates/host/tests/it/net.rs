@@ -103,6 +103,7 @@ impl Host {
     fn ensure(&mut self, networks: &[NetworkId]) -> &Network {
         let config = NetConfig {
             networks: networks.iter().copied().collect::<BTreeSet<_>>(),
+            egress: Vec::new(),
         };
         let network = self.runtime.block_on(Network::ensure(config, &Env::real()));
         self.network.insert(network.unwrap())

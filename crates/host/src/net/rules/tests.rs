@@ -21,7 +21,7 @@ fn only(listing: &Value) -> ForeignChain {
 fn a_table_is_one_transaction_that_holds_each_network_once() {
     let pool = pool::choose(&[]).unwrap();
     let networks = BTreeSet::from([NetworkId(1), NetworkId(0x0002_0003)]);
-    let text = table(pool, &networks, Nat::Masquerade);
+    let text = table(pool, &networks, &[], Nat::Masquerade);
     assert!(text.starts_with("add table inet hangar\ndelete table inet hangar\n"));
     assert!(text.contains("fdaa:0:1::/48 . fdaa:0:1::/48, fdaa:2:3::/48 . fdaa:2:3::/48"));
     assert!(text.contains("ip saddr 172.30.0.0/16 masquerade"));
@@ -29,8 +29,8 @@ fn a_table_is_one_transaction_that_holds_each_network_once() {
         !text.contains('@') || text.contains("@same_network"),
         "{text}"
     );
-    assert!(!table(pool, &networks, Nat::Missing).contains("masquerade"));
-    assert!(!table(pool, &BTreeSet::new(), Nat::Missing).contains("elements"));
+    assert!(!table(pool, &networks, &[], Nat::Missing).contains("masquerade"));
+    assert!(!table(pool, &BTreeSet::new(), &[], Nat::Missing).contains("elements"));
 }
 
 #[test]
@@ -105,4 +105,18 @@ fn chains_of_our_own_and_of_other_hooks_and_odd_names_are_no_business_of_ours() 
     ] {
         assert_eq!(foreign_chains(&listing), vec![], "{listing}");
     }
+}
+
+#[test]
+fn ranges_that_are_opened_come_before_the_private_ones_are_closed() {
+    let pool = pool::choose(&[]).unwrap();
+    let ranges = ["10.1.2.3/8", "10.9.0.0/16", "192.168.7.5/32", "fd00:1::/64"];
+    let egress = ranges.map(|range| range.parse().unwrap());
+    let text = table(pool, &BTreeSet::new(), &egress, Nat::Masquerade);
+    let opened = text
+        .find("ip daddr { 10.0.0.0/8, 192.168.7.5/32 } accept\nip6 daddr { fd00:1::/64 } accept")
+        .expect(&text);
+    let closed = text.find("192.168.0.0/16 } drop").unwrap();
+    let others = text.find("ip daddr 172.30.0.0/16 drop").unwrap();
+    assert!(others < opened && opened < closed, "{text}");
 }

@@ -8,17 +8,22 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+/// A copy's mode: nobody writes to it.
+const MODE: u32 = 0o500;
 /// Bytes copied at a time.
 const BLOCK: usize = 256 * 1024;
 
 /// Keeps a copy of `executable` in `dir`, named by its digest, and returns its path. A copy that
-/// is there already is taken: it is only ever put in place whole.
+/// is there already is taken: it is only ever put in place whole. One whose mode somebody has
+/// changed is made anew.
 pub(super) fn keep(executable: &Path, dir: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(dir)?;
     let digest = digest(executable)?;
     let target = dir.join(&digest);
     let length = fs::metadata(executable)?.len();
-    if fs::metadata(&target).is_ok_and(|have| have.len() == length) {
+    let whole =
+        |have: fs::Metadata| have.len() == length && have.permissions().mode() & 0o7777 == MODE;
+    if fs::metadata(&target).is_ok_and(whole) {
         return Ok(target);
     }
     let temporary = dir.join(format!(".{digest}.{}", std::process::id()));
@@ -44,7 +49,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut to = File::create(to)?;
     io::copy(&mut from, &mut to)?;
     to.flush()?;
-    to.set_permissions(fs::Permissions::from_mode(0o500))?;
+    to.set_permissions(fs::Permissions::from_mode(MODE))?;
     to.sync_all()
 }
 
