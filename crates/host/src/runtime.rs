@@ -107,6 +107,9 @@ pub enum RunStatus {
     Exited(ExitRecord),
     /// No lock is held and no exit was written: killed from outside, or the host booted.
     Lost,
+    /// Its making was broken off: its program was never executed. What is left of it has to be
+    /// removed.
+    Unmade,
     /// There never was such a run, or it has been removed.
     Absent,
 }

@@ -212,7 +212,9 @@ fn prepare_child(
     let stdin = if let Some(stdin) = &program.stdin {
         stdin.as_fd()
     } else {
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        // Where the Machine has put a FIFO in its place, nobody waits for the other end.
+        let flags =
+            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
         null = step(1, rustix::fs::open("/dev/null", flags, Mode::empty()))?;
         null.as_fd()
     };

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -218,7 +219,11 @@ impl Init {
         let home = self.identity.home.clone();
         self.spec.env.entry("HOME".to_owned()).or_insert(home);
         // An error comes out again, better said, when the program enters it.
-        let _made = std::fs::create_dir_all(&self.spec.workdir);
+        let mut folder = std::fs::DirBuilder::new();
+        let _made = folder
+            .recursive(true)
+            .mode(0o755)
+            .create(&self.spec.workdir);
         self.say(&format!(
             "INFO Preparing to run: `{}` as {}",
             self.spec.argv.join(" "),

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use hangar_api::env::Env;
 use hangar_node::{Node, NodeConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -36,8 +37,22 @@ pub(super) fn run(args: &ServerArgs) -> Result<Exit> {
     })
 }
 
+/// Raises the limit of open files as far as it may be raised: the lower one is for programs that
+/// use `select`, and each connection of the proxy is two files. Machines have a limit of their own.
+fn raise_descriptor_limit() {
+    let now = getrlimit(Resource::Nofile);
+    let highest = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, highest) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Starts every role in this process and says where to find it.
 pub(super) async fn start(args: &NodeArgs) -> Result<Node> {
+    raise_descriptor_limit();
     let config = NodeConfig {
         data_dir: args.data_dir.clone(),
         listen: args.listen,

@@ -268,7 +268,7 @@ fn without_descriptors_left_connections_wait_and_what_runs_goes_on() {
     let Some(mut world) = World::empty() else {
         return;
     };
-    world.set_descriptors(128);
+    world.set_descriptors(128, 128);
     world.start_server();
     world.import(IMAGE, &crate::world::image_spec());
     let folder = world.app("few", &web("few", "VERSION = \"1\""));

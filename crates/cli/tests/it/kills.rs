@@ -1,5 +1,5 @@
-//! The server, and separately the container helper, killed at random moments of everything they
-//! do. Afterwards every Machine is what the store says: none lost, none twice, every exit code
+//! The server, the container helper, its workers, and all of them at once, killed at random
+//! moments of everything they do. Afterwards every Machine is what the store says: none lost, none twice, every exit code
 //! known, no log line doubled, nothing left behind.
 //!
 //! `HANGAR_LONG=1` kills 200 times, `HANGAR_SEED` repeats a run.
@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::world::{World, fly_toml, group, service};
 
 const APP: &str = "kills";
+const HELPER: &str = "__helper";
 const SHORT: u32 = 25;
 const LONG: u32 = 200;
 /// A kill falls at most so long after a deploy was asked for, and after anything else.
@@ -26,6 +27,11 @@ const OTHER_MS: u64 = 30;
 enum Victim {
     Server,
     Helper,
+    /// Those who make and remove containers, the helper's children.
+    Workers,
+    /// Server, helper and workers: what a server's end by the out-of-memory killer, or by a
+    /// service manager that ends a whole group, comes to.
+    All,
 }
 
 struct Story {
@@ -39,7 +45,8 @@ struct Story {
 
 fn toml(version: u32) -> String {
     // `job` ends with a code of its own and is not run again; `lines` numbers what it says.
-    let groups = "[processes]\nweb = \"serve\"\nlines = \"lines 1000000 5\"\njob = \"exit 7 60\"\n";
+    let groups =
+        "[processes]\nweb = \"serve\"\nlines = \"lines 1000000 5\"\njob = \"exit 7 300\"\n";
     let restart = "[[restart]]\npolicy = \"never\"\nprocesses = [\"job\"]\n";
     fly_toml(
         APP,
@@ -58,6 +65,16 @@ fn a_server_killed_at_random_moments_loses_nothing_and_does_nothing_twice() {
 #[test]
 fn a_helper_killed_at_random_moments_loses_nothing_and_does_nothing_twice() {
     run(Victim::Helper);
+}
+
+#[test]
+fn workers_killed_at_random_moments_lose_nothing_and_do_nothing_twice() {
+    run(Victim::Workers);
+}
+
+#[test]
+fn all_of_hangar_killed_at_random_moments_loses_nothing_and_does_nothing_twice() {
+    run(Victim::All);
 }
 
 fn run(victim: Victim) {
@@ -109,7 +126,20 @@ impl Story {
                 std::thread::sleep(Duration::from_millis(self.random.below(30)));
                 self.world.start_server();
             }
-            Victim::Helper => self.kill_helper(),
+            Victim::Helper => kill(&helpers(&self.world)),
+            Victim::Workers => {
+                let helpers = helpers(&self.world);
+                let mut workers = makers(&self.world);
+                workers.retain(|pid| !helpers.contains(pid));
+                kill(&workers);
+            }
+            Victim::All => {
+                let makers = makers(&self.world);
+                self.world.kill_server();
+                kill(&makers);
+                std::thread::sleep(Duration::from_millis(self.random.below(30)));
+                self.world.start_server();
+            }
         }
         // It follows what it asked for to the end, whatever that is; or was cut off.
         let limit = Instant::now() + Duration::from_secs(90);
@@ -230,16 +260,6 @@ impl Story {
         let machines: Value = serde_json::from_str(&listed.stdout).unwrap_or_default();
         let mut states = machines.as_array().into_iter().flatten();
         states.any(|m| !rest.contains(&m["state"].as_str().unwrap_or_default()))
-    }
-
-    fn kill_helper(&self) {
-        // None has been needed yet, or it is just being started again.
-        let found = children(self.world.server_pid(), "__helper");
-        for pid in found {
-            if let Some(pid) = Pid::from_raw(pid) {
-                let _gone = kill_process(pid, Signal::KILL);
-            }
-        }
     }
 
     /// Waits until nothing moves, and compares what the store says with what runs.
@@ -370,6 +390,34 @@ impl Story {
     }
 }
 
+/// Returns the helper, unless none has been needed yet or it is just being started again.
+fn helpers(world: &World) -> Vec<i32> {
+    children(world.server_pid(), HELPER)
+}
+
+/// Returns helper, workers, and those of their children that have not become `init` yet.
+fn makers(world: &World) -> Vec<i32> {
+    let home = world.data_dir().join("init");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        exe.starts_with(&home) && has_role(*pid, HELPER)
+    })
+    .collect()
+}
+
+fn kill(pids: &[i32]) {
+    for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        let _gone = kill_process(pid, Signal::KILL);
+    }
+}
+
+fn has_role(pid: i32, role: &str) -> bool {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split(|b| *b == 0).any(|word| word == role.as_bytes())
+}
+
 /// Returns the children of a process that run in this role.
 fn children(parent: u32, role: &str) -> Vec<i32> {
     let path = format!("/proc/{parent}/task");
@@ -381,10 +429,7 @@ fn children(parent: u32, role: &str) -> Vec<i32> {
                 .filter_map(|pid| pid.parse::<i32>().ok()),
         );
     }
-    found.retain(|pid| {
-        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split(|b| *b == 0).any(|word| word == role.as_bytes())
-    });
+    found.retain(|pid| has_role(*pid, role));
     found
 }
 

@@ -278,3 +278,16 @@ fn doctor_and_completions_need_no_server() {
         );
     }
 }
+
+#[test]
+fn the_server_takes_all_descriptors_that_it_may_have() {
+    let Some(mut world) = World::empty() else {
+        return;
+    };
+    world.set_descriptors(256, 3000);
+    world.start_server();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", world.server_pid())).unwrap();
+    let files = limits.lines().find(|l| l.starts_with("Max open files"));
+    let words: Vec<&str> = files.unwrap().split_whitespace().collect();
+    assert_eq!(words[3..5], ["3000", "3000"], "{limits}");
+}

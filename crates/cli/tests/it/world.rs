@@ -30,7 +30,7 @@ pub(crate) struct World {
     /// What the server runs from, from its next start on.
     program: PathBuf,
     /// Most descriptors that the server may open, from its next start on.
-    descriptors: Option<u64>,
+    descriptors: Option<(u64, u64)>,
     /// Programs that tests left running in the world.
     others: Vec<Child>,
     /// File systems that tests have mounted.
@@ -109,9 +109,10 @@ impl World {
         self.program = program;
     }
 
-    /// Gives the server so many descriptors from its next start on.
-    pub(crate) fn set_descriptors(&mut self, most: u64) {
-        self.descriptors = Some(most);
+    /// Gives the server so many descriptors, and so many more that it may ask for, from its next
+    /// start on.
+    pub(crate) fn set_descriptors(&mut self, soft: u64, hard: u64) {
+        self.descriptors = Some((soft, hard));
     }
 
     /// Mounts a file system in memory of so many megabytes.
@@ -163,8 +164,8 @@ impl World {
             Some(_) => self.command("prlimit"),
             None => self.command(&program),
         };
-        if let Some(most) = self.descriptors {
-            command.arg(format!("--nofile={most}:{most}")).arg(program);
+        if let Some((soft, hard)) = self.descriptors {
+            command.arg(format!("--nofile={soft}:{hard}")).arg(program);
         }
         command
             .arg("server")

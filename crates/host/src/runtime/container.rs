@@ -126,7 +126,7 @@ impl ContainerRuntime {
             // The maker may have died after the point where the run went on without it.
             match self.settled(&key).await {
                 RunStatus::Running | RunStatus::Exited(_) => return Ok(()),
-                RunStatus::Lost => {
+                RunStatus::Lost | RunStatus::Unmade => {
                     // What cannot be removed is found by the next sweep, and said there.
                     let _removed = self.remove_run(&key).await;
                 }
@@ -156,6 +156,7 @@ impl ContainerRuntime {
                     return RunStatus::Exited(state::record(&exit, self.layout.oom_kills(key)));
                 }
                 Seen::Dead => return RunStatus::Lost,
+                Seen::Unmade => return RunStatus::Unmade,
                 Seen::Making if tokio::time::Instant::now() > until => return RunStatus::Lost,
                 Seen::Making => tokio::time::sleep(MAKING_PAUSE).await,
             }
@@ -167,7 +168,7 @@ impl ContainerRuntime {
         loop {
             match self.settled(key).await {
                 RunStatus::Exited(record) => return record,
-                RunStatus::Lost | RunStatus::Absent => {
+                RunStatus::Lost | RunStatus::Unmade | RunStatus::Absent => {
                     let oom_kills = self.layout.oom_kills(key);
                     return state::lost(self.env.now(), oom_kills);
                 }

@@ -4,7 +4,7 @@
 //! runs do. Programs are told by their argv (see [`Program`]). It keeps a journal and notices what
 //! must never happen: two live runs of one Machine, or one start that runs twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub struct FakeProber(FakeRuntime);
 #[derive(Debug, Default)]
 struct World {
     runs: BTreeMap<RunKey, FakeRun>,
+    /// Runs whose making has begun and not ended; it is broken off with the host.
+    making: BTreeSet<RunKey>,
     journal: Vec<RunKey>,
     violations: Vec<String>,
     start_failures: VecDeque<StartError>,
@@ -154,10 +156,11 @@ impl FakeRuntime {
     fn begin(&self, plan: StartPlan) -> Result<(), StartError> {
         let now = Instant::now();
         let mut world = self.lock();
+        let key = plan.key.clone();
+        world.making.remove(&key);
         if let Some(failure) = world.start_failures.pop_front() {
             return Err(failure);
         }
-        let key = plan.key.clone();
         if world.runs.contains_key(&key) {
             return Ok(());
         }
@@ -221,7 +224,9 @@ impl FakeRuntime {
 
     fn status_now(&self, key: &RunKey) -> RunStatus {
         let now = Instant::now();
-        match self.lock().runs.get(key) {
+        let world = self.lock();
+        match world.runs.get(key) {
+            None if world.making.contains(key) => RunStatus::Unmade,
             None => RunStatus::Absent,
             Some(run) if run.lost => RunStatus::Lost,
             Some(run) if run.is_live(now) => RunStatus::Running,
@@ -262,6 +267,7 @@ impl FakeRun {
 impl Runtime for FakeRuntime {
     fn start(&self, plan: StartPlan) -> BoxFuture<'_, Result<(), StartError>> {
         Box::pin(async move {
+            self.lock().making.insert(plan.key.clone());
             sleep(self.latency()).await;
             self.begin(plan)?;
             sleep(self.latency()).await;
@@ -279,7 +285,7 @@ impl Runtime for FakeRuntime {
             loop {
                 match self.status_now(&key) {
                     RunStatus::Exited(record) => return record,
-                    RunStatus::Lost | RunStatus::Absent => {
+                    RunStatus::Lost | RunStatus::Unmade | RunStatus::Absent => {
                         return self.record(128 + SIGKILL, Some(SIGKILL), false);
                     }
                     RunStatus::Running => {}
@@ -358,7 +364,11 @@ impl Runtime for FakeRuntime {
     fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             sleep(self.latency()).await;
-            self.lock().runs.remove(&key);
+            {
+                let mut world = self.lock();
+                world.runs.remove(&key);
+                world.making.remove(&key);
+            }
             self.touch();
             sleep(self.latency()).await;
             Ok(())
@@ -366,7 +376,10 @@ impl Runtime for FakeRuntime {
     }
 
     fn runs(&self) -> BoxFuture<'_, Vec<RunKey>> {
-        Box::pin(async move { self.lock().runs.keys().cloned().collect() })
+        Box::pin(async move {
+            let world = self.lock();
+            world.runs.keys().chain(&world.making).cloned().collect()
+        })
     }
 }
 

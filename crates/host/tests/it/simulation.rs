@@ -38,9 +38,8 @@ impl Expected {
             (Started, OpKind::Update { skip_launch, .. }) if *skip_launch => (Stopped, 0),
             (Started, OpKind::Update { .. }) => (Started, 1),
             (Started, OpKind::Stop { .. }) => (Stopped, 0),
-            (_, OpKind::Start | OpKind::Restart { .. }) => {
-                (Started, usize::from(self.state != Started))
-            }
+            (_, OpKind::Start) => (Started, usize::from(self.state != Started)),
+            // What is not running is not restarted.
             (state, _) => (state, 0),
         };
         Self {
@@ -157,9 +156,9 @@ fn judge(rig: &Rig, seed: u64, id: &MachineId, expected: Expected, patient: bool
     assert_eq!(live, usize::from(up), "seed {seed}: {seen:?}");
     let phase = if up { Phase::Up } else { Phase::Down };
     assert_eq!(rig.liveness(id).phase, phase, "seed {seed}");
-    assert_eq!(
-        seen.starts,
-        rig.starts_made(id) as u64,
+    // A start whose making was broken off has a number too, and nothing ran under it.
+    assert!(
+        seen.starts >= rig.starts_made(id) as u64,
         "seed {seed}: {seen:?}"
     );
     if up {

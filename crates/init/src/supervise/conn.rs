@@ -133,9 +133,10 @@ impl Conn {
                 dropped_lines: init.log.dropped(),
             }),
             Request::Stop { signal, timeout_ms } if is_signal(signal) => {
-                init.stop
-                    .begin(Instant::now(), Duration::from_millis(timeout_ms));
-                init.signal_main(signal);
+                let timeout = Duration::from_millis(timeout_ms);
+                if init.stop.begin(Instant::now(), signal, timeout) {
+                    init.signal_main(signal);
+                }
                 self.reply(&Reply::Ok);
             }
             Request::Signal { signal } if is_signal(signal) => {

@@ -11,6 +11,8 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Default)]
 pub(super) struct Stop {
     stage: Option<(Stage, Instant)>,
+    /// The signals that were sent so far, each a bit.
+    sent: u128,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,14 +33,20 @@ pub(super) enum Next {
 // === impl Stop ===
 
 impl Stop {
-    /// Begins the sequence; the caller sends the first signal. Asked again while it runs, an
-    /// earlier end is taken over, a later one is not.
-    pub(super) fn begin(&mut self, now: Instant, timeout: Duration) {
+    /// Begins the sequence; returns whether the caller is to send the signal. Asked again while it
+    /// runs, an earlier end is taken over, a later one is not, and a signal that was sent before
+    /// is not sent again: a host that comes back asks anew, and programs take a second one for
+    /// impatience.
+    pub(super) fn begin(&mut self, now: Instant, signal: i32, timeout: Duration) -> bool {
         let until = now + timeout.min(MAX_TIMEOUT);
         match &mut self.stage {
             None => self.stage = Some((Stage::Asked, until)),
             Some((_, deadline)) => *deadline = until.min(*deadline),
         }
+        let bit = u32::try_from(signal).map_or(0, |n| 1_u128.checked_shl(n).unwrap_or(0));
+        let fresh = self.sent & bit == 0;
+        self.sent |= bit;
+        fresh
     }
 
     pub(super) fn requested(&self) -> bool {
@@ -55,6 +63,7 @@ impl Stop {
             Some((stage, deadline)) if deadline <= now => Some(match stage {
                 Stage::Asked => {
                     self.stage = Some((Stage::Terminated, now + TERM_TIME));
+                    self.sent |= 1 << libc::SIGTERM;
                     Next::Signal(libc::SIGTERM)
                 }
                 Stage::Terminated => Next::KillAll,
@@ -98,7 +107,7 @@ mod tests {
         let mut stop = Stop::default();
         let t0 = Instant::now();
         assert_eq!(stop.due(t0), None);
-        stop.begin(t0, Duration::from_secs(5));
+        assert!(stop.begin(t0, libc::SIGINT, Duration::from_secs(5)));
         assert_eq!(stop.due(t0 + Duration::from_secs(4)), None);
         let t5 = t0 + Duration::from_secs(5);
         assert_eq!(stop.due(t5), Some(Next::Signal(libc::SIGTERM)));
@@ -110,10 +119,10 @@ mod tests {
     fn a_second_request_can_shorten_the_sequence_but_not_lengthen_it() {
         let mut stop = Stop::default();
         let t0 = Instant::now();
-        stop.begin(t0, Duration::from_secs(5));
-        stop.begin(t0, Duration::from_secs(500));
+        assert!(stop.begin(t0, libc::SIGINT, Duration::from_secs(5)));
+        assert!(!stop.begin(t0, libc::SIGINT, Duration::from_secs(500)));
         assert_eq!(stop.deadline(), Some(t0 + Duration::from_secs(5)));
-        stop.begin(t0, Duration::ZERO);
+        assert!(stop.begin(t0, libc::SIGQUIT, Duration::ZERO));
         assert_eq!(stop.due(t0), Some(Next::Signal(libc::SIGTERM)));
     }
 }

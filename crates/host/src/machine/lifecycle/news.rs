@@ -309,6 +309,12 @@ impl Turn<'_> {
             RunStatus::Running => self.up_and_watched(start),
             RunStatus::Exited(record) => self.exited(start, &record),
             RunStatus::Lost => self.lost(start),
+            // Nothing of it ran, so that no policy has a say: the start is made once more, under
+            // a number of its own.
+            RunStatus::Unmade => {
+                self.effects.push(Effect::Remove { start });
+                self.launch();
+            }
         }
     }
 
@@ -330,7 +336,7 @@ impl Turn<'_> {
                     });
                 }
             }
-            RunStatus::Lost | RunStatus::Absent => {
+            RunStatus::Lost | RunStatus::Unmade | RunStatus::Absent => {
                 self.lost(start);
                 if self.preparing().is_some() {
                     self.effects.push(Effect::Prepare {
@@ -344,7 +350,7 @@ impl Turn<'_> {
     fn resumed_ending(&mut self, start: u64, run: RunStatus) {
         match (run, self.state.phase) {
             (RunStatus::Exited(record), _) => self.exited(start, &record),
-            (RunStatus::Lost | RunStatus::Absent, _) => {
+            (RunStatus::Lost | RunStatus::Unmade | RunStatus::Absent, _) => {
                 self.exited(start, &killed(self.now, true));
             }
             (

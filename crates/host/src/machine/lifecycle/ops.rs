@@ -152,13 +152,23 @@ impl Turn<'_> {
     }
 
     fn restart(&mut self, op: Op, signal: i32, timeout: Duration) {
-        self.event("restart", "stopping", &op.by);
         match self.state.phase {
             Phase::Started { start } => {
+                self.event("restart", "stopping", &op.by);
                 self.state.doing = Some(op);
                 self.begin_stop(start, Then::Launch, signal, timeout);
             }
-            _ => self.bring_up(op),
+            // It comes up anew at this moment.
+            Phase::Starting { .. } => self.state.doing = Some(op),
+            // It ended between the request and now. A job is not run a second time for that.
+            Phase::Down { .. } | Phase::New => {
+                let text = "the machine is not running any more: start it to run it again";
+                self.acknowledge(op, Some(text.to_owned()));
+            }
+            _ => {
+                self.event("restart", "stopping", &op.by);
+                self.bring_up(op);
+            }
         }
     }
 

@@ -207,6 +207,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Wiped),
         1 => Just(Input::Abandoned),
         1 => prop_oneof![Just(RunStatus::Running), Just(RunStatus::Absent), Just(RunStatus::Lost),
+            Just(RunStatus::Unmade),
             Just(RunStatus::Exited(ended(1)))].prop_map(|run| Input::Resumed { run }),
     ]
 }
@@ -398,4 +399,55 @@ fn a_wake_starts_only_what_is_stopped_and_ready() {
     world.input(Input::Ops(vec![op(2, OpKind::Destroy)]));
     world.settle();
     assert!(wake(&world).is_err());
+}
+
+fn create() -> Op {
+    op(1, OpKind::Create { skip_launch: false })
+}
+
+#[test]
+fn a_start_that_was_broken_off_is_made_again_under_every_policy_and_counts_as_nothing() {
+    for policy in [RestartPolicy::No, ON_FAILURE, RestartPolicy::Always] {
+        let mut world = World::new(policy);
+        world.input(Input::Ops(vec![create()]));
+        while world.state.phase != (Phase::Starting { start: 1 }) {
+            assert!(world.advance());
+        }
+        world.effects.clear();
+        world.input(Input::Resumed {
+            run: RunStatus::Unmade,
+        });
+        assert_eq!(
+            Vec::from(world.effects.clone()),
+            [Effect::Remove { start: 1 }, Effect::Launch { start: 2 }],
+            "nobody is told of an exit"
+        );
+        world.settle();
+        assert_eq!(world.state.phase, Phase::Started { start: 2 });
+        assert_eq!((&world.state.exit, world.state.window.len()), (&None, 0));
+    }
+}
+
+#[test]
+fn a_job_that_ended_before_its_restart_was_begun_is_not_run_again() {
+    let mut world = World::new(RestartPolicy::No);
+    world.input(Input::Ops(vec![create()]));
+    world.settle();
+    world.input(Input::Exited {
+        start: 1,
+        record: ended(0),
+    });
+    let restart = OpKind::Restart {
+        signal: None,
+        timeout: None,
+    };
+    world.input(Input::Ops(vec![op(2, restart)]));
+    world.settle();
+    assert_eq!(world.launched, [1]);
+    let outcome = world.state.last_op.clone().unwrap();
+    assert_eq!(outcome.id, op(2, OpKind::Start).id);
+    assert!(outcome.error.unwrap().contains("start it"));
+    world.input(Input::Ops(vec![op(3, OpKind::Start)]));
+    world.settle();
+    assert_eq!(world.launched, [1, 2]);
 }

@@ -30,6 +30,8 @@ pub(super) enum Seen {
     Exited(ExitFile),
     /// Nobody holds the lock and nothing is written down.
     Dead,
+    /// The same, and `init` never got as far as its program.
+    Unmade,
 }
 
 pub(super) fn look(run: &Path) -> Seen {
@@ -38,7 +40,7 @@ pub(super) fn look(run: &Path) -> Seen {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !run.exists() => {
             return Seen::Absent;
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Seen::Dead,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return dead(run),
         // Not to be able to look, for want of descriptors say, tells nothing: look again.
         Err(_) => return Seen::Making,
     };
@@ -53,7 +55,17 @@ pub(super) fn look(run: &Path) -> Seen {
     drop(lock);
     match read_exit(run) {
         Ok(exit) => exit.map_or(Seen::Dead, Seen::Exited),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Dead,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => dead(run),
+        Err(_) => Seen::Making,
+    }
+}
+
+/// Tells a run that was killed from one that never was: `init` makes its socket before it
+/// executes the program, and nobody removes it.
+fn dead(run: &Path) -> Seen {
+    match run.join(file::SOCKET).try_exists() {
+        Ok(true) => Seen::Dead,
+        Ok(false) => Seen::Unmade,
         Err(_) => Seen::Making,
     }
 }
