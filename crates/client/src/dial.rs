@@ -35,7 +35,11 @@ async fn addresses(host: &str) -> Result<Vec<IpAddr>, String> {
     if name == "localhost" || name.ends_with(".localhost") {
         return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
     }
-    let unresolved = |error: hickory_resolver::net::NetError| format!("look up {host}: {error}");
+    let unresolved = |error: hickory_resolver::net::NetError| match error.is_no_records_found() {
+        // Its own words are the whole query.
+        true => format!("there is no host called {host}"),
+        false => format!("look up {host}: {error}"),
+    };
     let builder = Resolver::builder_tokio().map_err(unresolved)?;
     let resolver = builder.build().map_err(unresolved)?;
     let found = resolver.lookup_ip(name).await.map_err(unresolved)?;

@@ -208,7 +208,13 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, Fault> {
     let found = timeout(RESOLVE_LIMIT, resolver.lookup_ip(host))
         .await
         .map_err(|_| failed(format!("no answer within {RESOLVE_LIMIT:?}")))?
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|e| {
+            if e.is_no_records_found() {
+                // Its own words are the whole query.
+                return Fault::Transient(format!("there is no host called {host}"));
+            }
+            failed(e.to_string())
+        })?;
     Ok(found.iter().collect())
 }
 
