@@ -14,11 +14,13 @@ mod files;
 mod packet;
 mod protocol;
 mod rootfs;
+mod sealed;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hangar_init::sys;
@@ -45,8 +47,11 @@ pub fn run() -> u8 {
     let Ok(socket) = sys::take_fd(0) else {
         return 125;
     };
-    let turn = take_turn();
-    match Helper::new(socket, turn) {
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else {
+        return 125;
+    };
+    let turn = take_turn(&program);
+    match Helper::new(socket, turn, &program) {
         Ok(helper) => helper.serve(),
         Err(_) => 125,
     }
@@ -54,8 +59,7 @@ pub fn run() -> u8 {
 
 /// Waits until the last helper and its workers have ended, for [`TURN_TIME`]: they share a lock on
 /// the directory that all of them run from. Returns the lock, which the workers inherit.
-fn take_turn() -> Option<File> {
-    let program = std::fs::read_link("/proc/self/exe").ok()?;
+fn take_turn(program: &Path) -> Option<File> {
     let home = File::open(program.parent()?).ok()?;
     let until = Instant::now() + TURN_TIME;
     while flock(&home, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -72,8 +76,8 @@ struct Helper {
     _turn: Option<File>,
     socket: OwnedFd,
     signals: OwnedFd,
-    /// This binary, which is also every Machine's PID 1.
-    program: File,
+    /// This binary, which is also every Machine's PID 1, where nobody can change it.
+    program: OwnedFd,
     /// Workers and the requests they work on.
     workers: BTreeMap<i32, u64>,
 }
@@ -81,14 +85,14 @@ struct Helper {
 // === impl Helper ===
 
 impl Helper {
-    fn new(socket: OwnedFd, turn: Option<File>) -> std::io::Result<Self> {
+    fn new(socket: OwnedFd, turn: Option<File>, program: &Path) -> std::io::Result<Self> {
         // Machines whose maker has gone become our children, so that somebody reaps them here.
         set_child_subreaper(Some(getpid()))?;
         Ok(Self {
             _turn: turn,
             socket,
             signals: sys::signal_fd(&[libc::SIGCHLD])?,
-            program: File::open("/proc/self/exe")?,
+            program: sealed::open(program)?,
             workers: BTreeMap::new(),
         })
     }

@@ -89,6 +89,15 @@ pub(crate) fn enter_cgroup_namespace() -> io::Result<()> {
     Ok(())
 }
 
+/// Enters a copy of the mount namespace this process is in.
+pub(crate) fn enter_mount_namespace() -> io::Result<()> {
+    // SAFETY: changes which mounts this process of one thread sees; no memory is involved.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Registers a descriptor of ours with tokio.
 pub(crate) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned by what is returned, so that it stays open and the same

@@ -29,7 +29,7 @@ pub(super) const GO: u8 = b'g';
 
 /// What the child takes over from the worker.
 pub(super) struct Hand<'a> {
-    pub(super) program: &'a File,
+    pub(super) program: &'a OwnedFd,
     pub(super) run: File,
     pub(super) log: File,
     pub(super) lock: &'a File,

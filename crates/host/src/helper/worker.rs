@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -45,7 +46,7 @@ pub(super) trait Step<T> {
 }
 
 /// Does what the request asks.
-pub(super) fn work(mut body: File, program: &File) -> Reply {
+pub(super) fn work(mut body: File, program: &OwnedFd) -> Reply {
     sys::die_after(WORKER_SECONDS);
     let mut json = Vec::new();
     let read = body.read_to_end(&mut json);
@@ -63,7 +64,7 @@ pub(super) fn work(mut body: File, program: &File) -> Reply {
     }
 }
 
-fn start(request: &StartRequest, program: &File) -> Result<(), MakeError> {
+fn start(request: &StartRequest, program: &OwnedFd) -> Result<(), MakeError> {
     let lock = match open_run(&request.paths)? {
         Some(lock) => lock,
         // Asked again: it runs already, or has been made and has ended.
@@ -157,7 +158,7 @@ fn try_lock(lock: &File, limit: Duration) -> io::Result<bool> {
     }
 }
 
-fn make(request: &StartRequest, program: &File, lock: &File) -> Result<(), MakeError> {
+fn make(request: &StartRequest, program: &OwnedFd, lock: &File) -> Result<(), MakeError> {
     for name in ["upper", "work", "empty", "root"] {
         fs::create_dir_all(request.paths.rootfs.join(name)).step("make the writable layer")?;
     }

@@ -54,6 +54,32 @@ async fn an_executed_command_has_no_more_rights_than_the_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_inside_can_change_the_file_that_init_runs_from() {
+    let Some(world) = world() else { return };
+    // The program is the very file of init, and root inside may look at its own processes.
+    let plan = world.plan_of(&["/proc/self/exe", "wait"]);
+    let key = world.start(plan).await;
+    let exe = world.exec(&key, "busybox readlink /proc/2/exe").await;
+    assert_eq!(exe.exit_code, 0, "{exe:?}");
+    for attempt in [
+        "busybox chmod 0 /proc/2/exe",
+        "busybox chown 1 /proc/2/exe",
+        "touch /proc/2/exe",
+        "echo x >> /proc/2/exe",
+    ] {
+        let done = world.exec(&key, attempt).await;
+        assert_ne!(done.exit_code, 0, "{attempt}");
+        let refused = ["Read-only", "Text file busy"];
+        let said = &done.stderr;
+        assert!(
+            refused.iter().any(|r| said.contains(r)),
+            "{attempt}: {said}"
+        );
+    }
+    assert_eq!(world.output("echo up").await, "up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_cgroup_file_can_be_seen_or_written() {
     let Some(world) = world() else { return };
     let script = "ls -A /sys/fs/cgroup | cat; \
