@@ -349,8 +349,13 @@ fn normal(path: &str) -> String {
 fn decompress(file: File, to: &Path) -> Result<(), ImageError> {
     let failed = |e| ImageError::disk("decompress the archive to", to, e);
     let mut out = File::create(to).map_err(failed)?;
-    io::copy(&mut MultiGzDecoder::new(BufReader::new(file)), &mut out).map_err(failed)?;
-    Ok(())
+    let copied = io::copy(&mut MultiGzDecoder::new(BufReader::new(file)), &mut out);
+    copied.map(drop).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            ImageError::broken("the archive", format!("its compression: {error}"))
+        }
+        _ => failed(error),
+    })
 }
 
 /// Keeps the images of a layout that `name` means, if they have names and these differ.

@@ -125,7 +125,15 @@ impl Disk {
             // One call for the thousands of files of a layer.
             rustix::fs::syncfs(File::open(scratch.path())?)?;
             match fs::rename(scratch.path(), &place) {
-                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+                // Somebody was first; file systems differ in how they say so.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                    ) =>
+                {
+                    Ok(())
+                }
                 other => other,
             }?;
             sync_dir(&self.layers())

@@ -326,7 +326,8 @@ impl Registry {
             Some(auth::Challenge::Basic) => match credentials {
                 Some(credentials) => Ok(auth::basic(credentials)),
                 None => Err(denied(
-                    "it wants a user name and password, and none is configured",
+                    "it wants a user name and password, and signing in is not offered yet; \
+                     copy the image here, with skopeo say, and `hangar image import` it",
                 )),
             },
             Some(auth::Challenge::Bearer(bearer)) => {

@@ -58,9 +58,13 @@ impl DataDir {
             };
             return Err(NodeError::Locked { path, holder });
         }
-        lock.set_len(0)
-            .and_then(|()| write!(lock, "{}", std::process::id()))
-            .map_err(failed)?;
+        let written = lock
+            .set_len(0)
+            .and_then(|()| write!(lock, "{}", std::process::id()));
+        if let Err(error) = written {
+            // The lock is held; only its holder's name is missing for others, on a full disk say.
+            tracing::warn!(%error, path = %path.display(), "could not write our pid");
+        }
         Ok(Self { path, _lock: lock })
     }
 

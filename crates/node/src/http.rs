@@ -29,9 +29,12 @@ pub(crate) async fn serve(listener: TcpListener, router: axum::Router, stop: Can
     let graceful = GracefulShutdown::new();
     let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(permit) = std::sync::Arc::clone(&permits).acquire_owned().await else {
-            break;
+        let permit = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            permit = std::sync::Arc::clone(&permits).acquire_owned() => permit,
         };
+        let Ok(permit) = permit else { break };
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,

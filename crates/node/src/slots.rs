@@ -33,8 +33,12 @@ pub(crate) fn slots(file: &Path, host: &HostId, named: &[String]) -> Result<Vec<
         parse(named)?
     };
     let mut known = read(file)?;
+    let before = known.clone();
     let slots = settle(host, &wanted, &mut known);
-    write(file, &known)?;
+    // Only what is new is written: a server starts again on a full disk too.
+    if known != before {
+        write(file, &known)?;
+    }
     Ok(slots)
 }
 

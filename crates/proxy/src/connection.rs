@@ -14,6 +14,7 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -41,7 +42,13 @@ pub(crate) struct Client {
     pub(crate) external: HeaderValue,
     /// The port that it reached: another one where the external port could not be bound.
     pub(crate) bound: HeaderValue,
+    /// Its place among the connections of the port, which goes over with the connection to
+    /// another protocol.
+    pub(crate) place: Place,
 }
+
+/// A place among the connections of a port, given back when the last holder is done.
+pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 
 /// The ends of a client's connection.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +68,13 @@ enum Opening {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(core: Arc<Core>, external: u16, stream: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    external: u16,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+) {
     let Ok(local) = stream.local_addr() else {
         return;
     };
@@ -76,10 +89,12 @@ pub(crate) async fn serve(core: Arc<Core>, external: u16, stream: TcpStream, pee
     let limit = core.shared.config.limits.handshake;
     let opening = tokio::time::timeout(limit, look(&stream));
     match opening.await.unwrap_or(Opening::Nothing) {
-        Opening::Tls if spoken.tls => serve_tls(core, &spoken, external, stream, ends).await,
+        Opening::Tls if spoken.tls => {
+            serve_tls(core, &spoken, external, stream, ends, place).await;
+        }
         Opening::Http(speaks) => {
             // A port that speaks TLS only says so in words.
-            let client = Client::new(external, false, ends);
+            let client = Client::new(external, false, ends, place);
             serve_http(core, client, stream, speaks).await;
         }
         Opening::Nothing if spoken.raw.is_empty() => {}
@@ -111,7 +126,14 @@ async fn look(stream: &TcpStream) -> Opening {
     }
 }
 
-async fn serve_tls(core: Arc<Core>, spoken: &Spoken, external: u16, stream: TcpStream, ends: Ends) {
+async fn serve_tls(
+    core: Arc<Core>,
+    spoken: &Spoken,
+    external: u16,
+    stream: TcpStream,
+    ends: Ends,
+    place: Place,
+) {
     let limit = core.shared.config.limits.handshake;
     let shaking = shake_hands(&core, spoken, external, stream);
     // Clients that go away or refuse the certificate are no news.
@@ -126,7 +148,7 @@ async fn serve_tls(core: Arc<Core>, spoken: &Spoken, external: u16, stream: TcpS
                 Some(b"h2") => Speaks::Http2,
                 _ => Speaks::Http1,
             };
-            let client = Client::new(external, true, ends);
+            let client = Client::new(external, true, ends, place);
             serve_http(core, client, stream, speaks).await;
         }
     }
@@ -182,7 +204,7 @@ where
 // === impl Client ===
 
 impl Client {
-    fn new(external: u16, tls: bool, ends: Ends) -> Self {
+    fn new(external: u16, tls: bool, ends: Ends, place: Place) -> Self {
         let ip = plain(ends.peer.ip());
         let text = |text: String| {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
@@ -194,6 +216,7 @@ impl Client {
             forwarded_for: text(format!("{ip}, {}", plain(ends.local.ip()))),
             external: external.into(),
             bound: ends.local.port().into(),
+            place,
         }
     }
 }

@@ -81,9 +81,21 @@ pub(crate) async fn accept(core: Arc<Core>, door: Door) {
     // Once the door is closed: those that the kernel took, and no more.
     let mut last = BACKLOG;
     loop {
-        let Ok(place) = door.places.clone().acquire_owned().await else {
-            return;
+        let place = door.places.clone().acquire_owned();
+        let place = if door.closed.is_cancelled() {
+            // Those that wait for a place are turned away with the door.
+            match tokio::time::timeout(Duration::ZERO, place).await {
+                Ok(place) => place,
+                Err(_) => return,
+            }
+        } else {
+            tokio::select! {
+                biased;
+                () = door.closed.cancelled() => continue,
+                place = place => place,
+            }
         };
+        let Ok(place) = place else { return };
         let accepted = if door.closed.is_cancelled() {
             last -= 1;
             match tokio::time::timeout(Duration::ZERO, listener.accept()).await {
@@ -100,11 +112,9 @@ pub(crate) async fn accept(core: Arc<Core>, door: Door) {
         match accepted {
             Ok((stream, peer)) => {
                 failures = 0;
-                let work = connection::serve(core.clone(), door.external, stream, peer);
-                let work = core.shared.connections.track_future(async move {
-                    work.await;
-                    drop(place);
-                });
+                let work =
+                    connection::serve(core.clone(), door.external, stream, peer, Arc::new(place));
+                let work = core.shared.connections.track_future(work);
                 drop(core.shared.env.spawn(work));
             }
             Err(error) if is_the_clients(&error) => {}

@@ -183,7 +183,12 @@ fn keep(config: &ProxyConfig) -> Result<Kept, ProxyError> {
         .and_then(|text| serde_json::from_slice::<Kept>(&text).ok())
         .filter(|kept| kept.domain == config.domain)
     {
-        return Ok(kept);
+        let whole = KeyPair::from_pem(&kept.key).is_ok()
+            && CertificateDer::from_pem_slice(kept.certificate.as_bytes()).is_ok();
+        if whole {
+            return Ok(kept);
+        }
+        tracing::warn!(path = %path.display(), "the kept certificate is damaged, making a new one");
     }
     let error = |source: Cause| ProxyError::Certificate {
         domain: config.domain.clone(),

@@ -6,8 +6,10 @@ use hangar_api::id::AppName;
 use hangar_api::image::Pruned;
 use hangar_api::machine::MachineState;
 use hangar_api::release::ReleaseStatus;
+use hangar_deploy::Progress;
 use hangar_store::Snapshot;
-use hangar_store::tables::{Apps, Releases, Specs};
+use hangar_store::tables::{Apps, Deployments, Releases, Specs};
+use serde::Deserialize as _;
 
 use crate::core::Core;
 use crate::error::Problem;
@@ -26,6 +28,13 @@ pub(crate) fn needed(snapshot: &Snapshot) -> BTreeSet<String> {
     let mut digests: BTreeSet<String> = machines.collect();
     for app in snapshot.all::<Apps>() {
         digests.extend(of_releases(snapshot, &app.key));
+    }
+    // What Machines were before a deployment that runs: it may have to put that back.
+    let running = snapshot.all::<Deployments>();
+    for deployment in running.filter(|record| !record.value.status.is_over()) {
+        let progress = Progress::deserialize(&deployment.value.progress).unwrap_or_default();
+        let formers = progress.formers.into_iter();
+        digests.extend(formers.map(|former| former.image_ref.digest));
     }
     digests.remove("");
     digests

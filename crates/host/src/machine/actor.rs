@@ -78,6 +78,8 @@ pub(crate) struct Actor {
     jobs: Jobs,
     /// The image of a generation, held as long as it may be started again.
     image: Option<(u64, PreparedImage)>,
+    /// The image of what runs, held while the next generation's takes the place above.
+    running_image: Option<PreparedImage>,
     checks: Vec<CheckStatus>,
     /// For each service, whether its checks pass.
     healthy: Vec<bool>,
@@ -109,6 +111,7 @@ impl Actor {
             tell,
             jobs: Jobs::default(),
             image: None,
+            running_image: None,
             checks: Vec::new(),
             healthy: Vec::new(),
             sequence: 0,
@@ -157,6 +160,7 @@ impl Actor {
                 self.turn(input).await;
             }
             News::Launched(start, generation, image) => {
+                self.running_image = Some((*image).clone());
                 self.image = Some((generation, *image));
                 self.turn(Input::Up { start }).await;
             }

@@ -218,13 +218,30 @@ impl<R: Read> Read for Entries<R> {
     }
 }
 
+/// Splits the first record, `LENGTH KEY=VALUE` and a newline, off extended headers. The length
+/// counts the whole record: a value may hold anything, newlines too.
+fn pax_record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8]), LayerError> {
+    let malformed = || LayerError::Broken("an extended header is malformed".to_owned());
+    let space = data.iter().position(|b| *b == b' ');
+    let space = space.ok_or_else(malformed)?;
+    let length = std::str::from_utf8(&data[..space]).ok();
+    let length: usize = length.and_then(|l| l.parse().ok()).ok_or_else(malformed)?;
+    let record = data.get(space + 1..length).ok_or_else(malformed)?;
+    let record = record.strip_suffix(b"\n").ok_or_else(malformed)?;
+    let equals = record.iter().position(|b| *b == b'=');
+    let equals = equals.ok_or_else(malformed)?;
+    Ok((&record[..equals], &record[equals + 1..], &data[length..]))
+}
+
 // === impl Extras ===
 
 impl Extras {
     fn pax(&mut self, data: &[u8]) -> Result<(), LayerError> {
-        for record in ::tar::PaxExtensions::new(data) {
-            let record = record.map_err(broken)?;
-            let (Ok(key), value) = (record.key(), record.value_bytes()) else {
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (key, value, after) = pax_record(rest)?;
+            rest = after;
+            let Ok(key) = std::str::from_utf8(key) else {
                 continue;
             };
             match key {

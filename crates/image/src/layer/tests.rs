@@ -460,3 +460,21 @@ fn times_before_1970_and_fractions_are_read() {
         );
     }
 }
+
+#[test]
+fn an_extended_attribute_may_hold_a_newline() {
+    let Some(bench) = Bench::new() else { return };
+    // Capabilities 1 and 3 make the byte of a newline.
+    let capability = [
+        1, 0, 0, 2, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let layer = Tar::default()
+        .pax(&[
+            ("SCHILY.xattr.security.capability", &capability),
+            ("comment", b"a\n12 path=b\n"),
+        ])
+        .add(b"bin/su", b'0', b"", 0o755, b"program")
+        .end();
+    bench.unpack(&layer).unwrap();
+    assert_eq!(fs::read(bench.path("bin/su")).unwrap(), b"program");
+}

@@ -47,12 +47,16 @@ impl Inner {
                 .collect();
             roots.extend(inside.iter().map(|found| found.digest.clone()));
             let images = inner.forget(&mut roots, imported);
-            if !images.is_empty() {
-                inner.save_names()?;
-            }
             let live = inner.live(&roots);
             let blobs = inner.sweep(Kind::Blob, inner.disk.blobs(), &live.blobs)?;
             let layers = inner.sweep(Kind::Layer, inner.disk.layers(), &live.layers)?;
+            // After the sweep, which makes room for it on a full disk. A name that leads nowhere
+            // does no harm.
+            if !images.is_empty()
+                && let Err(error) = inner.save_names()
+            {
+                tracing::warn!(%error, "could not write the names of images");
+            }
             Ok(Pruned {
                 images,
                 bytes: blobs.saturating_add(layers),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use hangar_api::env::Env;
 use hangar_api::image::ImageRef;
-use hangar_image::build;
+use hangar_image::{ImageStore, RegistryConfig, build};
 
 use crate::world::{World, can_run, spec};
 
@@ -117,4 +118,36 @@ async fn what_a_crash_left_is_cleared_at_start() {
     assert!(world.store.ensure(&image).await.is_err());
     let again = import(&world, "web", "one").await;
     world.store.ensure(&again).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_prune_makes_room_on_a_full_disk() {
+    if !can_run(&["mount"]) {
+        return;
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mount = |words: &[&str]| {
+        let status = std::process::Command::new(words[0])
+            .args(&words[1..])
+            .arg(&disk)
+            .status();
+        assert!(status.unwrap().success(), "{words:?}");
+    };
+    mount(&["mount", "-t", "tmpfs", "-o", "size=4m", "small"]);
+    let store = ImageStore::open(disk.join("images"), Env::real(), RegistryConfig::default());
+    let store = store.unwrap();
+    let archive = folder.path().join("a.tar");
+    build::write_oci_archive(&spec(&"x".repeat(1_000_000)), &archive).unwrap();
+    store.import(archive, "web").await.unwrap();
+    let mut fill = std::fs::File::create(disk.join("fill")).unwrap();
+    let full = std::io::copy(&mut std::io::repeat(1), &mut fill);
+    assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let pruned = store.prune(Vec::new()).await;
+    drop((store, fill));
+    mount(&["umount", "-l"]);
+    let pruned = pruned.unwrap();
+    assert_eq!(pruned.images, ["web:latest"]);
+    assert!(pruned.bytes > 0);
 }

@@ -23,7 +23,7 @@ use super::headers;
 use super::tunnel;
 use super::upstream::{self, NotAnswered};
 use crate::acquire::{Attempt, Chosen, Refusal, acquire};
-use crate::connection::Client;
+use crate::connection::{Client, Place};
 use crate::core::Core;
 use crate::index::Group;
 
@@ -163,6 +163,7 @@ async fn forward(
                     claim: chosen.claim,
                     sent,
                 };
+                let upgrade = upgrade.map(|upgrade| (upgrade, client.place.clone()));
                 return Ok(respond(core, response, flight, upgrade, version, id));
             }
             Err(NotAnswered {
@@ -237,13 +238,13 @@ fn respond(
     core: &Arc<Core>,
     mut response: Response<Incoming>,
     flight: Flight,
-    upgrade: Option<OnUpgrade>,
+    upgrade: Option<(OnUpgrade, Place)>,
     version: Version,
     id: &HeaderValue,
 ) -> Response<ResponseBody> {
     let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if upgraded {
-        let Some(client) = upgrade else {
+        let Some((client, place)) = upgrade else {
             let text = "the app changed the protocol without being asked".to_owned();
             let mut own = answer::refusal(&Refusal::bad_gateway("PU02", text));
             headers::for_client(own.headers_mut(), version, id, false);
@@ -251,7 +252,7 @@ fn respond(
         };
         let machine = hyper::upgrade::on(&mut response);
         let is_websocket = tunnel::is_websocket(response.headers());
-        tunnel::start(core, client, machine, flight.claim, is_websocket);
+        tunnel::start(core, client, machine, flight.claim, is_websocket, place);
         headers::for_client(response.headers_mut(), version, id, true);
         return response.map(|_| ResponseBody::Words(None));
     }

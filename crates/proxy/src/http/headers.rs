@@ -3,8 +3,8 @@
 //! `Fly-` headers that only the proxy may set are replaced or removed, whatever a client sent.
 
 use hyper::header::{
-    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SERVER, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SERVER, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Uri, Version};
@@ -67,6 +67,7 @@ pub(crate) fn for_machine(
     // The proxy has answered it, or will when the Machine's connection takes the body.
     parts.headers.remove(EXPECT);
     remove_reserved(&mut parts.headers);
+    join_cookies(&mut parts.headers);
     let headers = &mut parts.headers;
     // A name in the request line beats the header (RFC 9112, 3.2.2).
     if let Some(authority) = parts.uri.authority()
@@ -167,6 +168,22 @@ fn forwarded_for(headers: &HeaderMap, client: &Client) -> HeaderValue {
     list.extend_from_slice(client.forwarded_for.as_bytes());
     HeaderValue::from_maybe_shared(bytes::Bytes::from(list))
         .unwrap_or_else(|_| client.forwarded_for.clone())
+}
+
+/// Makes one field of the several that HTTP/2 may split cookies into (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let joined = all.join(&b"; "[..]);
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        headers.insert(COOKIE, value);
+    }
 }
 
 fn remove_reserved(headers: &mut HeaderMap) {

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::Place;
 use crate::core::Core;
 use crate::load::Claim;
 
@@ -43,6 +44,7 @@ pub(crate) fn start(
     machine: OnUpgrade,
     claim: Claim,
     is_websocket: bool,
+    place: Place,
 ) {
     let work = async move {
         let both = async { tokio::try_join!(client, machine) };
@@ -52,6 +54,7 @@ pub(crate) fn start(
             drop(join(client, machine, &cut, is_websocket).await);
         }
         drop(claim);
+        drop(place);
     };
     let work = core.shared.connections.track_future(work);
     drop(core.shared.env.spawn(work));

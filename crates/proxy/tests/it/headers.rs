@@ -107,3 +107,26 @@ async fn a_request_without_a_host_is_refused() {
     let client = Client::new(rig.at(WEB), String::new());
     assert_eq!(client.get("/").await.status, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn cookies_that_http2_has_split_are_one_field_again() {
+    let rig = Rig::start();
+    let one = Server::start("one").await;
+    rig.app("app", vec![up(1, one.address, &web())]).await;
+    let stream = tokio::net::TcpStream::connect(rig.at(WEB)).await.unwrap();
+    let shaking = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    );
+    let (mut sender, connection) = shaking.await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://app.localhost/headers")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(http_body_util::Full::<bytes::Bytes>::default())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await;
+    let told = String::from_utf8(body.unwrap().to_bytes().to_vec()).unwrap();
+    assert!(told.contains("a=1; b=2"), "{told}");
+}

@@ -1,9 +1,13 @@
 //! Where external ports are bound.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::rig::{Client, Rig, SOON, Server, fresh_address, service, up};
+use crate::rig::{Client, Rig, SOON, Server, WEB, fresh_address, service, up};
 
 #[tokio::test]
 async fn a_taken_port_moves_to_a_stable_other_one_and_stays_there_after_a_restart() {
@@ -119,4 +123,55 @@ async fn a_port_on_which_two_apps_take_raw_tcp_is_named_and_serves_neither() {
     let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut nothing);
     tokio::time::timeout(SOON, read).await.unwrap().unwrap();
     assert_eq!(one.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_went_over_to_another_protocol_keeps_its_place() {
+    let rig = Rig::start_with(|config| {
+        config.cores = 1;
+        config.limits.connections_per_port = 2;
+    });
+    let one = Server::start("one").await;
+    rig.app("app", vec![up(1, one.address, &crate::rig::web())])
+        .await;
+    let mut sockets = Vec::new();
+    for _ in 0..2 {
+        let mut socket = TcpStream::connect(rig.at(WEB)).await.unwrap();
+        let ask = b"GET /ws HTTP/1.1\r\nhost: app.localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+        socket.write_all(ask).await.unwrap();
+        let mut head = [0; 12];
+        socket.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 101");
+        sockets.push(socket);
+    }
+    let mut third = rig.client("app").spawn_get("/");
+    assert!(crate::rig::stays_pending(&mut third).await);
+    sockets.pop();
+    assert_eq!(third.await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_port_whose_places_are_all_taken_is_closed_and_opened_again_as_itself() {
+    let rig = Rig::start_with(|config| {
+        config.cores = 1;
+        config.limits.connections_per_port = 1;
+        config.limits.vanished = Duration::from_millis(100);
+    });
+    let one = Server::start("one").await;
+    rig.app("app", vec![up(1, one.address, &crate::rig::web())])
+        .await;
+    let before = rig.at(WEB);
+    let _taken = rig.client("app").connect().await.unwrap();
+    crate::rig::until("it is taken", || rig.proxy.connections() == 1).await;
+    rig.app("app", vec![]).await;
+    let mut edge = rig.proxy.edge();
+    let closed = edge.wait_for(|edge| edge.ports.is_empty());
+    tokio::time::timeout(SOON, closed).await.unwrap().unwrap();
+    crate::rig::until("nobody is let in", || {
+        std::net::TcpStream::connect(before).is_err()
+    })
+    .await;
+    rig.app("app", vec![up(2, one.address, &crate::rig::web())])
+        .await;
+    assert_eq!(rig.at(WEB), before);
 }

@@ -224,6 +224,7 @@ impl Actor {
 
     fn wipe(&mut self) {
         self.image = None;
+        self.running_image = None;
         self.checks.clear();
         self.shared.logs.mark_destroyed(&self.record.active.spec.id);
         let (machine, shared, tell) = (
