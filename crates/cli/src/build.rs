@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use hangar_config::app::Build as Section;
+
 use crate::error::Exit;
 
 /// An image in an archive, ready to be sent to the server.
@@ -21,15 +23,24 @@ pub(crate) struct Built {
     pub(crate) _folder: tempfile::TempDir,
 }
 
-/// Builds the image of the app in `dir`. `dockerfile` is what `[build]` names.
-pub(crate) fn build(dir: &Path, dockerfile: Option<&str>) -> Result<Built> {
-    let path = dir.join(dockerfile.unwrap_or("Dockerfile"));
+/// Builds the image of an app. `dir` is the builder's context; what `[build]` names is looked for
+/// in `home`, the folder of the fly.toml.
+pub(crate) fn build(dir: &Path, home: &Path, section: &Section) -> Result<Built> {
+    let named = section.dockerfile.as_deref();
+    let path = named.map_or_else(|| dir.join("Dockerfile"), |name| home.join(name));
     if path.is_file() {
-        return dockerfile::build(dir, &path);
+        let ignorefile = section.ignorefile.as_ref().map(|name| home.join(name));
+        return dockerfile::build(dir, &path, section, ignorefile.as_deref());
     }
-    if let Some(named) = dockerfile {
+    if let Some(named) = named {
         return Err(Exit::Usage.with(format!(
             "[build] dockerfile = {named:?}: there is no such file in {}",
+            home.display()
+        )));
+    }
+    if !section.args.is_empty() || section.target.is_some() || section.ignorefile.is_some() {
+        return Err(Exit::Usage.with(format!(
+            "[build] args, build-target and ignorefile are for a Dockerfile, and there is none in {}",
             dir.display()
         )));
     }

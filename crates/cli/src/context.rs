@@ -56,7 +56,15 @@ impl Context {
             .unwrap_or_else(|| DEFAULT_URL.to_owned());
         let token = match (token, local) {
             (Some(token), _) => token,
-            (None, Some(local)) => read_token(&local.token_file)?,
+            (None, Some(local)) if plain(&local.url) == plain(&url) => {
+                read_token(&local.token_file)?
+            }
+            // This machine's token is no other server's business.
+            (None, Some(_)) => {
+                return Err(Exit::NotAllowed.with(format!(
+                    "HANGAR_API_URL names {url}, which is not the server of this machine: set HANGAR_ACCESS_TOKEN to a token of that one"
+                )));
+            }
             (None, None) => String::new(),
         };
         let client =
@@ -123,24 +131,25 @@ pub(crate) fn named_app(args: &AppArgs) -> Result<Option<AppChoice>> {
     }))
 }
 
-/// Returns the configuration file: the one given, `fly.toml` in the folder given, else here.
+/// Names of a configuration file, in the order they are looked for.
+const FILES: [&str; 3] = ["fly.toml", "fly.json", "fly.yaml"];
+
+/// Returns the configuration file: the one given, the one in the folder given, else here.
 pub(crate) fn config_file(given: Option<&Path>) -> Result<Option<PathBuf>> {
     let Some(path) = given else {
-        let here = PathBuf::from("fly.toml");
-        return Ok(here.is_file().then_some(here));
+        return Ok(FILES.map(PathBuf::from).into_iter().find(|f| f.is_file()));
     };
-    let inside = path.join("fly.toml");
     if path.is_file() {
-        Ok(Some(path.to_owned()))
-    } else if inside.is_file() {
-        Ok(Some(inside))
-    } else {
-        Err(Exit::Usage.with(format!(
+        return Ok(Some(path.to_owned()));
+    }
+    let mut inside = FILES.iter().map(|name| path.join(name));
+    inside.find(|file| file.is_file()).map(Some).ok_or_else(|| {
+        Exit::Usage.with(format!(
             "config file not found at specified path: {} (also tried: {})",
             path.display(),
-            inside.display()
-        )))
-    }
+            path.join(FILES[0]).display()
+        ))
+    })
 }
 
 /// Reads a configuration file.
@@ -189,6 +198,12 @@ fn belongs_to_another(path: &Path, ours: &ServerFile) -> bool {
         let tried = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared);
         tried == Err(rustix::io::Errno::WOULDBLOCK)
     })
+}
+
+/// Returns a base URL in one of the forms that mean the same.
+fn plain(url: &str) -> String {
+    let url = url.trim_end_matches('/').to_ascii_lowercase();
+    url.replacen("://localhost", "://127.0.0.1", 1)
 }
 
 fn local_server() -> Option<ServerFile> {

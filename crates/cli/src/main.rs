@@ -11,6 +11,7 @@ mod context;
 mod error;
 mod output;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -18,7 +19,11 @@ use clap::Parser;
 use crate::error::{Coded, Exit};
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
+    match std::env::args_os()
+        .nth(1)
+        .as_deref()
+        .and_then(OsStr::to_str)
+    {
         Some(hangar_init::ROLE) => return ExitCode::from(hangar_init::run()),
         Some(hangar_host::helper::ROLE) => return ExitCode::from(hangar_host::helper::run()),
         _ => {}

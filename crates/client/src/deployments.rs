@@ -65,6 +65,19 @@ impl Client {
         self.get(&format!("/v1/apps/{app}/deployments/{id}")).await
     }
 
+    /// Asks a deployment to turn back; returns before it has.
+    pub async fn cancel_deployment(
+        &self,
+        app: &AppName,
+        id: &DeploymentId,
+    ) -> Result<Deployment, ClientError> {
+        self.post(
+            &format!("/v1/apps/{app}/deployments/{id}/cancel"),
+            &serde_json::Value::Null,
+        )
+        .await
+    }
+
     /// Returns an app's deployments, newest first.
     pub async fn deployments(&self, app: &AppName) -> Result<Vec<Deployment>, ClientError> {
         self.get(&format!("/v1/apps/{app}/deployments")).await

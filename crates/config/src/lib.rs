@@ -55,6 +55,13 @@ pub fn load(text: &str, format: Format) -> Loaded {
     raw.validate()
 }
 
+/// Returns the app that a configuration file names, also where the rest of it is in error.
+#[must_use]
+pub fn app_name(text: &str, format: Format) -> Option<String> {
+    let raw = parse(text, format).ok()?;
+    raw.app_name()
+}
+
 impl Loaded {
     /// Returns whether it can be deployed.
     #[must_use]

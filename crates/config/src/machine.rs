@@ -424,6 +424,7 @@ fn guest_of(section: &VmSection, dedicated: Option<&Json>) -> Result<Guest, Stri
     for (key, value) in section.other.iter().filter(|(_, v)| !is_zero(v)) {
         guest.other.insert(key.clone(), value.clone());
     }
+    guest.validate().map_err(|error| error.to_string())?;
     Ok(guest)
 }
 

@@ -75,6 +75,16 @@ impl Format {
     }
 }
 
+impl RawConfig {
+    /// Returns the app that the file names.
+    pub(crate) fn app_name(&self) -> Option<String> {
+        match &self.root.get("app")?.value {
+            Value::Text(name) => Some(name.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// Reads a file as a tree, or says where its syntax is wrong.
 pub fn parse(text: &str, format: Format) -> Result<RawConfig, Box<Problem>> {
     if text.len() > MAX_BYTES {

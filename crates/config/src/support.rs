@@ -86,6 +86,7 @@ const VOLUMES: &str = "volumes are not there yet, and an app that expects one wo
 const TEST_MACHINES: &str = "test machines are not run; health checks gate the deploy";
 const IDLE: &str = "idle Machines stay up";
 const OPTIONS: &str = "the proxy passes it through unchanged";
+const NO_GPUS: &str = "there are no GPUs here";
 const DEFAULT: &str = "the default is used";
 
 /// All keys that are not acted on.
@@ -112,8 +113,12 @@ pub const TABLE: &[Row] = &[
         "build.compose",
         "several containers in one Machine are not there yet",
     ),
-    refused("vm[].gpu_kind", "there are no GPUs here"),
-    refused("vm[].gpus", "there are no GPUs here"),
+    refused("vm[].gpu_kind", NO_GPUS),
+    refused("vm[].gpus", NO_GPUS),
+    refused("compute[].gpu_kind", NO_GPUS),
+    refused("compute[].gpus", NO_GPUS),
+    refused("computes[].gpu_kind", NO_GPUS),
+    refused("computes[].gpus", NO_GPUS),
     Row {
         path: "services[].protocol",
         kind: Kind::Refused,
@@ -368,7 +373,7 @@ fn walk(node: &Node, parts: &[&str], path: &str, visit: &mut dyn FnMut(&str, &No
         return;
     }
     let name = first.trim_end_matches("[]");
-    let Some(next) = node.get(name) else { return };
+    let Some(next) = get(node, name) else { return };
     let here = if path.is_empty() {
         name.to_owned()
     } else {
@@ -377,6 +382,7 @@ fn walk(node: &Node, parts: &[&str], path: &str, visit: &mut dyn FnMut(&str, &No
     match &next.value {
         // Switched off or empty: nothing is asked for.
         Value::Null => {}
+        Value::Text(text) if text.is_empty() => {}
         Value::List(items) if items.is_empty() => {}
         Value::List(items) if first.ends_with("[]") => {
             for (i, item) in items.iter().enumerate() {
@@ -387,8 +393,17 @@ fn walk(node: &Node, parts: &[&str], path: &str, visit: &mut dyn FnMut(&str, &No
     }
 }
 
-// === impl When ===
+/// Returns what the reader takes for a key: its exact name, else one in other cases.
+fn get<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
+    let Value::Table(entries) = &node.value else {
+        return None;
+    };
+    let folded = || entries.iter().find(|e| e.key.eq_ignore_ascii_case(name));
+    let found = entries.iter().find(|e| e.key == name).or_else(folded);
+    found.map(|entry| &entry.node)
+}
 
+// === impl When ===
 impl When {
     fn holds(self, value: &Value) -> bool {
         match self {

@@ -135,6 +135,12 @@ impl Check<'_> {
         let Some(deploy) = &self.config.deploy else {
             return;
         };
+        if deploy
+            .wait_timeout
+            .is_some_and(|time| time <= GoDuration::from_secs(0))
+        {
+            self.error("deploy.wait_timeout", "wait_timeout must be more than 0");
+        }
         if let Some(strategy) = &deploy.strategy
             && !strategy.is_empty()
             && !STRATEGIES.contains(&strategy.as_str())

@@ -185,6 +185,14 @@ impl Progress {
         matches!(self.stage, Stage::Retiring | Stage::Complete)
     }
 
+    /// Returns whether a deployment that is cancelled turns back: it is on its way, and not yet
+    /// removing the Machines of old groups.
+    #[must_use]
+    pub fn may_turn_back(&self) -> bool {
+        let forward = matches!(self.stage, Stage::Begin | Stage::Creating | Stage::Updating);
+        forward && self.failure.is_none()
+    }
+
     /// Notes that a step cannot be carried out (no slot has room, the image is gone) or that the
     /// deployment is cancelled: the next plan turns back. A step that was refused because the
     /// world had moved is no failure: plan again.

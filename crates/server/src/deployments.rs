@@ -97,6 +97,7 @@ pub(crate) async fn create(
             version: Some(release.version),
             taken_at: deployment.created_at,
             expires_at: None,
+            cancelled_by: None,
         };
         let txn = Txn::new()
             .update(&record, &app_record)
@@ -106,6 +107,38 @@ pub(crate) async fn create(
         if core.try_commit(txn).await?.is_some() {
             tracing::info!(app = %app, release = release.version, "deployment begun");
             return Ok(Made::Begun(Box::new(deployment)));
+        }
+    }
+    Err(too_contended())
+}
+
+/// Asks a deployment to turn back: what it has done is undone, unless its options leave the fleet
+/// as it is. One that removes the Machines of old groups already goes on to its end.
+pub(crate) async fn cancel(
+    core: &Core,
+    app: &AppName,
+    deployment: &Record<Deployments>,
+    user: &str,
+) -> Result<(), Problem> {
+    for _ in 0..MAX_TRIES {
+        let claim = core.cache.get::<DeployClaims>(app);
+        let owner = ClaimOwner::Deployment {
+            id: deployment.value.id.clone(),
+        };
+        let Some(claim) = claim.filter(|claim| claim.value.owner == owner) else {
+            return Err(Problem::Precondition(format!(
+                "deployment {} is over",
+                deployment.value.id
+            )));
+        };
+        if claim.value.cancelled_by.is_some() {
+            return Ok(());
+        }
+        let mut next = claim.value.clone();
+        next.cancelled_by = Some(user.to_owned());
+        let txn = Txn::new().update(&claim, &next);
+        if core.try_commit(txn).await?.is_some() {
+            return Ok(());
         }
     }
     Err(too_contended())

@@ -165,6 +165,11 @@ fn app_rows() -> Vec<Row> {
             "/{app}/deployments/{id}/events",
             get(events::follow),
         ),
+        (
+            Method::POST,
+            "/{app}/deployments/{id}/cancel",
+            post(deployments::cancel),
+        ),
         (Method::GET, "/{app}/logs", get(logs::read)),
     ]
 }

@@ -108,6 +108,9 @@ pub struct DeployClaim {
     /// server goes on with.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+    /// Who wants the deployment to turn back.
+    #[serde(default)]
+    pub cancelled_by: Option<String>,
 }
 
 /// Who holds a deploy claim.

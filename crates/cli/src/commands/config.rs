@@ -71,10 +71,13 @@ pub(crate) fn read(file: &Path) -> Result<AppConfig> {
 
 /// Returns the app's name in a file; says what is wrong only when there is no reading it.
 pub(crate) fn app_name(file: &Path) -> Result<Option<String>> {
-    match load(file)?.config {
-        Some(config) => Ok(config.app),
-        None => Ok(read(file)?.app),
+    let text = context::read_config(file)?;
+    let format = Format::of_path(&file.to_string_lossy());
+    if let Some(name) = hangar_config::app_name(&text, format) {
+        // Other errors are for the commands that need the rest.
+        return Ok(Some(name));
     }
+    Ok(read(file)?.app)
 }
 
 fn load(file: &Path) -> Result<Loaded> {

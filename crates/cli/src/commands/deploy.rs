@@ -25,6 +25,8 @@ const UNBUILT: &str = "";
 pub(super) struct DeployInput {
     /// The fly.toml; without one the current release's configuration is deployed again.
     pub(super) file: Option<PathBuf>,
+    /// Where things are built, and files to be copied in are found.
+    pub(super) folder: PathBuf,
     /// The app, instead of the file's.
     pub(super) app: Option<AppName>,
     /// An image, instead of the file's or a built one.
@@ -52,12 +54,19 @@ pub(super) struct Prepared {
 pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
     let context = Context::find()?;
     let mut app = args.app;
+    let mut folder = PathBuf::from(".");
     if let Some(dir) = args.dir {
-        app.config.get_or_insert(dir);
+        // The folder comes first, and a configuration is looked for from there.
+        app.config = match app.config {
+            Some(config) => Some(dir.join(config)),
+            None => Some(dir.clone()),
+        };
+        folder = if dir.is_file() { parent(&dir) } else { dir };
     }
     let choice = context.app(&app).await?;
     let input = DeployInput {
         file: choice.file,
+        folder,
         app: Some(choice.name),
         image: args.image,
         ha: Some(args.ha),
@@ -87,7 +96,7 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         .create_deployment(&prepared.app, &prepared.body)
         .await?;
     let exit = follow::to_the_end(&context, deployment, detach).await?;
-    if let Some(url) = context.client.app(&prepared.app).await?.app_url {
+    if !detach && let Some(url) = context.client.app(&prepared.app).await?.app_url {
         output::say(&format!("\nVisit your newly deployed app at {url}"));
     }
     Ok(exit)
@@ -99,13 +108,20 @@ impl DeployInput {
     /// Returns the input for a file with nothing else said.
     pub(super) fn of_file(file: PathBuf) -> Self {
         Self {
+            folder: parent(&file),
             file: Some(file),
             ..Self::default()
         }
     }
 }
 
-/// Does all that comes before the deployment: nothing is created when it fails, but the app.
+/// Returns the folder that a file is in.
+fn parent(file: &Path) -> PathBuf {
+    let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Does all that comes before the deployment: nothing is created when it fails.
 pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Prepared> {
     let Some(file) = &input.file else {
         return redeploy(context, input).await;
@@ -125,14 +141,11 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
         config.primary_region = Some(region.to_string());
     }
     let options = options(&config.definition(), input)?;
-    let inputs = inputs(&config, file, input)?;
+    let inputs = inputs(&config, input)?;
     // What cannot become a Machine is said before anything is built or sent.
     let usage =
         |error: &dyn std::fmt::Display| Exit::Usage.with(format!("{}: {error}", file.display()));
     config.machine_configs(&inputs).map_err(|e| usage(&e))?;
-    if !input.dry_run {
-        ensure_app(context, &app).await?;
-    }
     let image = ensure_image(context, &app, &config, file, input).await?;
     let groups = config
         .machine_configs(&Inputs {
@@ -152,14 +165,15 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
         primary_region,
         definition: config.definition(),
     };
-    Ok(Prepared {
-        app,
-        body: CreateDeployment {
-            source,
-            options,
-            dry_run: false,
-        },
-    })
+    let body = CreateDeployment {
+        source,
+        options,
+        dry_run: false,
+    };
+    if !input.dry_run {
+        ensure_app(context, &app, &body).await?;
+    }
+    Ok(Prepared { app, body })
 }
 
 /// Without a file the newest complete release is deployed again, with what the flags change.
@@ -252,18 +266,16 @@ fn options(definition: &serde_json::Value, input: &DeployInput) -> Result<Deploy
     })
 }
 
-/// Returns the options that the `[deploy]` of a definition sets; the defaults for all others.
+/// Returns the options that the `[deploy]` of a definition sets; the defaults for all others. A
+/// strategy that it names is told when the file is read, and rolling taken.
 pub(super) fn options_of(definition: &serde_json::Value) -> DeployOptions {
     let mut options = DeployOptions::default();
     let section = definition.get("deploy");
     let get = |key: &str| section.and_then(|section| section.get(key)).cloned();
-    if let Some(strategy) = get("strategy").and_then(|value| value.as_str().map(str::to_owned)) {
-        options.strategy = strategy;
-    }
     let wait: Option<GoDuration> =
         get("wait_timeout").and_then(|value| serde_json::from_value(value).ok());
     if let Some(wait) = wait {
-        options.wait_timeout_secs = wait.to_std().as_secs();
+        options.wait_timeout_secs = whole_seconds(wait);
     }
     if let Some(unavailable) = get("max_unavailable").and_then(|value| value.as_f64()) {
         options.max_unavailable = unavailable;
@@ -271,23 +283,38 @@ pub(super) fn options_of(definition: &serde_json::Value) -> DeployOptions {
     options
 }
 
+/// Returns a time in seconds, the last one begun.
+fn whole_seconds(duration: GoDuration) -> u64 {
+    let time = duration.to_std();
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 /// Reads a time: Go's form, or a bare number of seconds.
 fn wait_timeout(text: &str) -> Result<u64> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(seconds);
+    if let Ok(seconds) = text.parse::<u64>() {
+        return match seconds {
+            0 => Err(Exit::Usage.with("--wait-timeout must be more than 0")),
+            seconds => Ok(seconds),
+        };
     }
     let duration: GoDuration = text
         .parse()
         .map_err(|e| Exit::Usage.with(format!("--wait-timeout: {e}")))?;
-    Ok(duration.to_std().as_secs())
+    match whole_seconds(duration) {
+        0 => Err(Exit::Usage.with("--wait-timeout must be more than 0")),
+        seconds => Ok(seconds),
+    }
 }
 
-fn inputs(config: &AppConfig, file: &Path, input: &DeployInput) -> Result<Inputs> {
-    let folder = file.parent().unwrap_or(Path::new("."));
+fn inputs(config: &AppConfig, input: &DeployInput) -> Result<Inputs> {
+    let folder = &input.folder;
     let mut files = std::collections::BTreeMap::new();
     for path in config.local_files() {
         let content = std::fs::read(folder.join(path)).map_err(|e| {
-            Exit::Usage.with(format!("{}: files: read {path}: {e}", file.display()))
+            Exit::Usage.with(format!(
+                "[[files]]: read {path} in {}: {e}",
+                folder.display()
+            ))
         })?;
         files.insert(path.to_owned(), content);
     }
@@ -299,10 +326,12 @@ fn inputs(config: &AppConfig, file: &Path, input: &DeployInput) -> Result<Inputs
     })
 }
 
-async fn ensure_app(context: &Context, app: &AppName) -> Result<()> {
+/// Makes the app where there is none, once it is sure that there is something to deploy.
+async fn ensure_app(context: &Context, app: &AppName, body: &CreateDeployment) -> Result<()> {
     match context.client.app(app).await {
         Ok(_) => Ok(()),
         Err(error) if error.status() == Some(404) => {
+            context.client.preview_deployment(app, body).await?;
             output::say(&format!("Creating app {app}"));
             context.client.create_app(app, None).await?;
             Ok(())
@@ -327,18 +356,14 @@ async fn ensure_image(
         }
         return send_or_name(context, app, given).await;
     }
-    if let Some(image) = section.image {
-        return Ok(image);
+    if let Some(image) = &section.image {
+        return Ok(image.clone());
     }
     if input.dry_run {
         return Ok(UNBUILT.to_owned());
     }
-    let folder = file
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let (folder, dockerfile) = (folder.to_owned(), section.dockerfile);
-    let built = tokio::task::spawn_blocking(move || build::build(&folder, dockerfile.as_deref()))
+    let (folder, home) = (input.folder.clone(), parent(file));
+    let built = tokio::task::spawn_blocking(move || build::build(&folder, &home, &section))
         .await
         .context("build")??;
     send(context, app, &built.archive).await

@@ -1,9 +1,10 @@
 //! `hangar dev`: a server, and one API client that deploys an app and follows its logs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hangar_api::deployment::{CreateDeployment, DeploymentSource};
+use hangar_api::deployment::{CreateDeployment, Deployment, DeploymentSource};
 use hangar_api::id::{AppName, GroupName, MachineId};
 use hangar_api::logs::LogQuery;
 use hangar_api::machine::MachineState;
@@ -21,6 +22,8 @@ use crate::output;
 
 /// Machines that were stopped by Ctrl-C, to be started again the next time.
 const STOPPED_FILE: &str = "dev-stopped.json";
+/// Pause between two looks at a deployment that turns back.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Log lines from before that are shown.
 const TAIL: usize = 20;
 
@@ -50,8 +53,16 @@ pub(super) fn run(args: &DevArgs) -> Result<Exit> {
             stopped = stopping => stopped,
         };
         node.shutdown().await;
-        stopped?;
-        outcome
+        match outcome {
+            // What went wrong first is what there is to tell.
+            Err(error) => {
+                if let Err(second) = stopped {
+                    output::say(&format!("Not all Machines were stopped: {second:#}"));
+                }
+                Err(error)
+            }
+            Ok(exit) => stopped.map(|()| exit),
+        }
     })
 }
 
@@ -65,12 +76,28 @@ async fn live(context: &Context, args: &DevArgs, config: &Path) -> Result<Exit> 
     };
     let prepared = deploy::prepare(context, &input).await?;
     let groups = summaries(&prepared.body);
+    for deployment in unfinished(context, &prepared.app).await? {
+        output::say(&format!(
+            "The deploy of v{} goes on first",
+            deployment.version
+        ));
+        if let Err(error) = follow::to_the_end(context, deployment, false).await {
+            output::say(&format!("Error: {error:#}"));
+        }
+    }
     let deployment = context
         .client
         .create_deployment(&prepared.app, &prepared.body)
         .await?;
     // A deploy that failed has put back what ran before: that goes on, with its logs.
     if let Err(error) = follow::to_the_end(context, deployment, false).await {
+        let machines = context
+            .client
+            .machines(&prepared.app, &MachineFilter::default())
+            .await?;
+        if machines.iter().all(|m| m.state != MachineState::Started) {
+            return Err(error);
+        }
         output::say(&format!("Error: {error:#}"));
     }
     welcome(context, &prepared.app, &groups).await?;
@@ -157,9 +184,40 @@ async fn follow_logs(context: &Context, app: &AppName) -> Result<Exit> {
     Err(Exit::Failed.with("the log ended"))
 }
 
+/// Returns the deployments of an app that are not over.
+async fn unfinished(context: &Context, app: &AppName) -> Result<Vec<Deployment>> {
+    let all = context.client.deployments(app).await?;
+    Ok(all.into_iter().filter(|d| !d.status.is_over()).collect())
+}
+
+/// Turns every deployment back that is under way, and waits until it has: it would start what
+/// is stopped here.
+async fn cancel_all(context: &Context) -> Result<()> {
+    for app in context.client.apps().await?.apps {
+        loop {
+            let left = unfinished(context, &app.name).await?;
+            if left.is_empty() {
+                break;
+            }
+            for deployment in left {
+                // It may have ended by itself.
+                let _over = context
+                    .client
+                    .cancel_deployment(&app.name, &deployment.id)
+                    .await;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+    Ok(())
+}
+
 /// Stops the started Machines of all apps and remembers them.
 async fn stop_all(context: &Context, data_dir: &Path) -> Result<()> {
-    let mut stopped: Vec<(AppName, MachineId)> = Vec::new();
+    cancel_all(context).await?;
+    // What the time before has stopped and this time has not started yet is still to be started.
+    let mut stopped = remembered(data_dir);
+    let mut running = Vec::new();
     for app in context.client.apps().await?.apps {
         for machine in context
             .client
@@ -168,34 +226,44 @@ async fn stop_all(context: &Context, data_dir: &Path) -> Result<()> {
         {
             if matches!(
                 machine.state,
-                MachineState::Started | MachineState::Starting
+                MachineState::Started | MachineState::Starting | MachineState::Restarting
             ) {
-                stopped.push((app.name.clone(), machine.id));
+                running.push((app.name.clone(), machine.id));
             }
         }
     }
+    stopped.retain(|machine| !running.contains(machine));
+    stopped.extend(running.iter().cloned());
     let file = data_dir.join(STOPPED_FILE);
     std::fs::write(&file, serde_json::to_vec(&stopped)?)
         .with_context(|| format!("write {}", file.display()))?;
-    for (app, id) in &stopped {
-        context
-            .client
-            .stop_machine(app, id, None, None, None)
-            .await?;
+    // Each is tried; the first that failed is the error.
+    let mut result = Ok(());
+    let mut asked = Vec::new();
+    for (app, id) in &running {
+        match context.client.stop_machine(app, id, None, None, None).await {
+            Ok(_) => asked.push((app, id)),
+            // Destroyed meanwhile.
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => result = result.and(Err(error.into())),
+        }
     }
-    for (app, id) in &stopped {
-        wait::state(context, app, id, "stopped").await?;
+    for (app, id) in asked {
+        result = result.and(wait::state(context, app, id, "stopped").await);
     }
-    Ok(())
+    result
+}
+
+/// Returns the Machines that a Ctrl-C has stopped and nobody has started again.
+fn remembered(data_dir: &Path) -> Vec<(AppName, MachineId)> {
+    let bytes = std::fs::read(data_dir.join(STOPPED_FILE)).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
 /// Starts the Machines that the last Ctrl-C stopped.
 async fn start_again(context: &Context, data_dir: &Path) -> Result<()> {
     let file = data_dir.join(STOPPED_FILE);
-    let Ok(bytes) = std::fs::read(&file) else {
-        return Ok(());
-    };
-    let stopped: Vec<(AppName, MachineId)> = serde_json::from_slice(&bytes).unwrap_or_default();
+    let stopped = remembered(data_dir);
     for (app, id) in &stopped {
         if let Err(error) = context.client.start_machine(app, id, None).await {
             output::say(&format!(
@@ -203,5 +271,10 @@ async fn start_again(context: &Context, data_dir: &Path) -> Result<()> {
             ));
         }
     }
-    std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", file.display()))
+        }
+        _ => Ok(()),
+    }
 }

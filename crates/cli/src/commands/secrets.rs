@@ -99,7 +99,13 @@ async fn apply(
         )?;
         return Ok(Exit::Done);
     }
-    restart(context, &app, how.detach).await
+    // Whatever becomes of the restart: what was said is stored.
+    restart(context, &app, how.detach).await.map_err(|error| {
+        let text = format!(
+            "{error:#}\nThe secrets are stored: Machines get them when they are next deployed or updated"
+        );
+        Exit::of(&error).with(text)
+    })
 }
 
 /// Takes the new secrets to the Machines: a restart-only deployment.

@@ -43,17 +43,45 @@ fn an_app_name_that_is_a_path_is_refused() {
 }
 
 #[test]
-fn a_missing_image_leaves_no_machine_behind() {
+fn a_first_deploy_that_cannot_be_made_leaves_nothing_behind() {
     let Some(world) = World::start() else { return };
-    let folder = world.app(
-        "noimage",
-        "app = \"noimage\"\n[build]\nimage = \"127.0.0.1:1/no/such:tag\"\n",
-    );
-    let ran = world.hangar(&["deploy", &folder]);
-    assert_ne!(ran.code, 0);
-    assert!(ran.stderr.contains("no/such"), "{}", ran.stderr);
-    let listed = world.hangar(&["machine", "list", "-a", "noimage", "--quiet"]);
-    assert_eq!(listed.stdout.trim(), "", "{listed:?}");
+    for (toml, told) in [
+        ("[build]\nimage = \"127.0.0.1:1/no/such:tag\"\n", "no/such"),
+        ("[build]\nimage = \"testapp\"\n[[vm]]\ncpus = 3\n", "CPUs"),
+        ("[build]\ndockerfile = \"None\"\n", "no such file"),
+    ] {
+        let folder = world.app("nothing", &format!("app = \"nothing\"\n{toml}"));
+        let ran = world.hangar(&["deploy", &folder]);
+        assert_ne!(ran.code, 0);
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+        assert_eq!(world.json(&["apps", "list"]), serde_json::json!([]));
+    }
+}
+
+#[test]
+fn what_is_refused_is_refused_in_every_case_of_its_letters() {
+    let Some(world) = World::start() else { return };
+    for (toml, told) in [
+        (
+            "[deploy]\nRelease_Command = \"migrate\"\n",
+            "release commands",
+        ),
+        (
+            "[[Mounts]]\nsource = \"data\"\ndestination = \"/data\"\n",
+            "volumes",
+        ),
+        ("[[compute]]\ngpu_kind = \"a100-40gb\"\n", "GPUs"),
+        ("[deploy]\nwait_timeout = \"-1s\"\n", "more than 0"),
+        ("[[vm]]\nmemory = \"100mb\"\n", "memory"),
+    ] {
+        let folder = world.app("case", &fly_toml("case", toml));
+        let file = format!("{folder}/fly.toml");
+        let said = world.fails(2, &["config", "validate", "-c", &file]);
+        assert!(said.contains(told), "{toml}: {said}");
+        // The app is named all the same: other commands go on.
+        let said = world.fails(3, &["status", "-c", &file]);
+        assert!(said.contains("case"), "{said}");
+    }
 }
 
 #[test]

@@ -408,6 +408,10 @@ fn after_a_deploy_that_failed_every_new_machine_is_of_the_image_that_was_put_bac
     world.fails(5, &[&["deploy", &folder], &patience[..]].concat());
 
     let all_are_first = |what: &str| {
+        world.eventually("all have started", |world| {
+            let all = world.machines("again");
+            all.iter().all(|m| m["state"] == "started").then_some(())
+        });
         for machine in world.machines("again") {
             let id = machine["id"].as_str().unwrap();
             let env = world.exec("again", id, &["env"]).stdout;
@@ -439,4 +443,63 @@ fn secrets_and_rollbacks_keep_to_the_deploy_section_of_the_release() {
     let said = world.fails(5, &["secrets", "set", "UNHEALTHY=1", "-a", "kept"]);
     assert!(said.contains("did not pass within 1 s"), "{said}");
     assert_eq!(world.get("kept", "/health").status, 200);
+    assert!(said.contains("The secrets are stored"), "{said}");
+}
+
+#[test]
+fn the_folder_comes_first_and_a_configuration_is_looked_for_from_there() {
+    let Some(world) = World::start() else { return };
+    let folder = world.app("there", &web("there", "VERSION = \"1\""));
+    let staging = web("staging", "VERSION = \"2\"");
+    std::fs::write(world.path("there/fly.staging.toml"), staging).unwrap();
+    world.ok(&["deploy", &folder, "-c", "fly.staging.toml", "--ha=false"]);
+    assert_eq!(world.ask("staging")["version"], "2");
+    // A folder with a fly.json is that app's, also where there is only one other app.
+    let json = r#"{"app": "json", "build": {"image": "testapp"}}"#;
+    std::fs::create_dir(world.path("json")).unwrap();
+    std::fs::write(world.path("json/fly.json"), json).unwrap();
+    let folder = world.path("json").to_string_lossy().into_owned();
+    let plan = world.ok(&["deploy", &folder, "--dry-run"]);
+    assert!(plan.stdout.contains("create"), "{plan:?}");
+    // A strategy of the file is named, one of the command line is refused.
+    let toml = format!(
+        "{}[deploy]\nstrategy = \"bluegreen\"\n",
+        web("blue", "A = \"1\"")
+    );
+    let folder = world.app("blue", &toml);
+    let ran = world.ok(&["deploy", &folder, "--ha=false"]);
+    assert!(ran.stderr.contains("deploy.strategy"), "{ran:?}");
+    world.fails(2, &["deploy", &folder, "--strategy", "canary"]);
+}
+
+#[test]
+fn a_deploy_that_is_cancelled_turns_back() {
+    let Some(world) = World::start() else { return };
+    let toml = |version: &str| {
+        let groups = "[processes]\nworker = \"lines 1 0\"\n";
+        fly_toml("turn", &format!("[env]\nVERSION = \"{version}\"\n{groups}"))
+    };
+    let folder = world.app("turn", &toml("1"));
+    world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
+    let before = world.machines("turn").remove(0);
+    world.app("turn", &toml("2"));
+    world.ok(&["deploy", &folder, "--detach"]);
+    let deployments = "/v1/apps/turn/deployments";
+    let newest = |world: &World| -> Value {
+        let answer = world.api("GET", deployments, Some(&world.token()));
+        serde_json::from_str::<Value>(&answer.body).unwrap()[0].clone()
+    };
+    let id = newest(&world)["id"].as_str().unwrap().to_owned();
+    let cancel = format!("{deployments}/{id}/cancel");
+    assert_eq!(world.api("POST", &cancel, Some(&world.token())).status, 202);
+    let over = world.eventually("it is over", |world| {
+        let deployment = newest(world);
+        (!deployment["finished_at"].is_null()).then_some(deployment)
+    });
+    assert_eq!(over["status"], "rolled_back");
+    let error = over["error"].as_str().unwrap();
+    assert!(error.contains("cancelled by admin"), "{error}");
+    let after = world.machines("turn").remove(0);
+    assert_eq!(after["config"], before["config"]);
+    assert_eq!(world.api("POST", &cancel, Some(&world.token())).status, 412);
 }

@@ -76,3 +76,59 @@ fn dev_builds_deploys_follows_stops_and_finds_its_state_again() {
     assert!(answer.contains(&web), "{answer}");
     interrupt(&mut world);
 }
+
+/// Starts `dev` on an app of the test image; returns where what it says goes.
+fn begin(world: &mut World, folder: &str, round: &str) -> std::path::PathBuf {
+    let archive = world.path("testapp.tar");
+    hangar_image::build::write_oci_archive(&crate::world::image_spec(), &archive).unwrap();
+    let err = world.path(&format!("{round}.err"));
+    let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
+    command
+        .args(["dev", folder, "--image", &archive.to_string_lossy()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(std::fs::File::create(&err).unwrap()));
+    world.keep(&mut command);
+    err
+}
+
+#[test]
+fn a_ctrl_c_in_the_middle_of_a_deploy_stops_it_all_and_the_next_time_works() {
+    let Some(mut world) = World::empty() else {
+        return;
+    };
+    let toml = "app = \"halfway\"\n[processes]\nworker = \"lines 1 0\"\n";
+    let folder = world.app("halfway", toml);
+    let err = begin(&mut world, &folder, "first");
+    // A group without checks is watched for ten seconds: that is the middle.
+    world.eventually("its Machine runs", |world| {
+        (world.inits().len() == 1).then_some(())
+    });
+    interrupt(&mut world);
+    assert_eq!(world.inits(), Vec::<u32>::new(), "Ctrl-C stops it all");
+    let said = std::fs::read_to_string(&err).unwrap();
+    assert!(!said.contains("Error"), "{said}");
+
+    let err = begin(&mut world, &folder, "second");
+    world.eventually("dev follows the logs", |_| {
+        let said = std::fs::read_to_string(&err).unwrap();
+        assert!(!said.contains("Error"), "{said}");
+        said.contains("Ctrl-C stops everything").then_some(())
+    });
+    interrupt(&mut world);
+    assert_eq!(world.inits(), Vec::<u32>::new(), "Ctrl-C stops it all");
+}
+
+#[test]
+fn dev_does_not_say_that_an_app_runs_which_does_not() {
+    let Some(mut world) = World::empty() else {
+        return;
+    };
+    let toml = "app = \"broken\"\n[processes]\nworker = \"exit 1 50\"\n";
+    let folder = world.app("broken", toml);
+    let err = begin(&mut world, &folder, "broken");
+    let code = world.last_started().wait().unwrap().code();
+    let said = std::fs::read_to_string(&err).unwrap();
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("exited with code 1"), "{said}");
+    assert!(!said.contains("is running"), "{said}");
+}

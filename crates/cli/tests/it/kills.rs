@@ -408,7 +408,9 @@ fn makers(world: &World) -> Vec<i32> {
 }
 
 fn kill(pids: &[i32]) {
-    for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+    // One that has become `init` meanwhile is a Machine, and none of those that are meant.
+    let meant = pids.iter().filter(|pid| has_role(**pid, HELPER));
+    for pid in meant.filter_map(|pid| Pid::from_raw(*pid)) {
         let _gone = kill_process(pid, Signal::KILL);
     }
 }

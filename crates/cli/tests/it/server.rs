@@ -291,3 +291,35 @@ fn the_server_takes_all_descriptors_that_it_may_have() {
     let words: Vec<&str> = files.unwrap().split_whitespace().collect();
     assert_eq!(words[3..5], ["3000", "3000"], "{limits}");
 }
+
+#[test]
+fn the_token_of_this_machine_is_given_to_no_other_server() {
+    let Some(world) = World::start() else { return };
+    let listener = world.inside(|| std::net::TcpListener::bind("127.0.0.1:5555").unwrap());
+    let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
+    command.env("HANGAR_API_URL", "http://127.0.0.1:5555");
+    let ran = crate::world::finish(command.args(["apps", "list"]));
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stderr.contains("HANGAR_ACCESS_TOKEN"), "{ran:?}");
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "nobody was asked");
+    for ours in ["http://127.0.0.1:4280/", "http://localhost:4280"] {
+        let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
+        command.env("HANGAR_API_URL", ours);
+        let ran = crate::world::finish(command.args(["apps", "list"]));
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_reason_to_stop() {
+    let Some(world) = World::start() else { return };
+    let toml = crate::world::fly_toml("unseen", &crate::world::service(&[]));
+    let folder = world.app("unseen", &toml);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
+    command.args(["deploy", &folder, "--ha=false"]);
+    let status = command.stderr(full.unwrap()).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(world.started_groups("unseen"), ["app"]);
+}

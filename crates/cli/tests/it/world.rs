@@ -208,15 +208,19 @@ impl World {
 
     /// Returns the process ids of all Machines' `init`.
     pub(crate) fn inits(&self) -> Vec<u32> {
-        let home = self.data_dir().join("init");
+        // Their executable is on a mount that nobody sees; their control groups have a name.
+        let Ok(home) = self.data_dir().canonicalize() else {
+            return Vec::new();
+        };
+        let parent = hangar_host::runtime::container::cgroup_parent(&home);
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
                 continue;
             };
-            let exe = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
+            let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
             let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if exe.starts_with(&home) && words.starts_with(b"hangar-init\0") {
+            if groups.contains(&parent) && words.starts_with(b"hangar-init\0") {
                 found.push(pid);
             }
         }

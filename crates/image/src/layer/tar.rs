@@ -219,8 +219,8 @@ impl<R: Read> Read for Entries<R> {
 }
 
 /// Splits the first record, `LENGTH KEY=VALUE` and a newline, off extended headers. The length
-/// counts the whole record: a value may hold anything, newlines too.
-fn pax_record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8]), LayerError> {
+/// counts the whole record: a value may hold anything, newlines too. Returns key, value and rest.
+fn pax_record(data: &[u8]) -> Result<[&[u8]; 3], LayerError> {
     let malformed = || LayerError::Broken("an extended header is malformed".to_owned());
     let space = data.iter().position(|b| *b == b' ');
     let space = space.ok_or_else(malformed)?;
@@ -230,7 +230,7 @@ fn pax_record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8]), LayerError> {
     let record = record.strip_suffix(b"\n").ok_or_else(malformed)?;
     let equals = record.iter().position(|b| *b == b'=');
     let equals = equals.ok_or_else(malformed)?;
-    Ok((&record[..equals], &record[equals + 1..], &data[length..]))
+    Ok([&record[..equals], &record[equals + 1..], &data[length..]])
 }
 
 // === impl Extras ===
@@ -239,7 +239,7 @@ impl Extras {
     fn pax(&mut self, data: &[u8]) -> Result<(), LayerError> {
         let mut rest = data;
         while !rest.is_empty() {
-            let (key, value, after) = pax_record(rest)?;
+            let [key, value, after] = pax_record(rest)?;
             rest = after;
             let Ok(key) = std::str::from_utf8(key) else {
                 continue;

@@ -64,6 +64,7 @@ pub(crate) async fn drive(core: Arc<Core>, app: AppName, id: DeploymentId) {
         app,
         id,
         listening: Listening::default(),
+        heard: false,
         refusals: 0,
         failures: 0,
     };
@@ -80,6 +81,8 @@ struct Driver {
     id: DeploymentId,
     holder: Holder,
     listening: Listening,
+    /// That it is cancelled was dealt with.
+    heard: bool,
     /// Refused waves in a row.
     refusals: u32,
     /// Failed rounds in a row.
@@ -154,6 +157,18 @@ impl Driver {
         }
         let fleet = Fleet::observe(&self.core, &self.app, &self.id);
         let progress: Progress = read_progress(record)?;
+        if let Some(user) = self.cancelled_by()
+            && !std::mem::replace(&mut self.heard, true)
+            && progress.may_turn_back()
+        {
+            let reason = format!("it was cancelled by {user}");
+            self.report(Failure {
+                reason,
+                ..Failure::default()
+            })
+            .await?;
+            return Ok(Next::Again);
+        }
         let held = leases::hold(&self.core, record, &self.holder, &fleet.units).await?;
         // On the way forward all wait for a lease of somebody else. Where it only remains to
         // tidy up, it is in the way of its own Machine alone.
@@ -462,7 +477,20 @@ impl Driver {
         }
     }
 
+    /// Returns who wants the deployment to turn back.
+    fn cancelled_by(&self) -> Option<String> {
+        let claim = self.core.cache.get::<DeployClaims>(&self.app)?;
+        let ours = claim.value.owner
+            == ClaimOwner::Deployment {
+                id: self.id.clone(),
+            };
+        claim.value.cancelled_by.clone().filter(|_| ours)
+    }
+
     fn has_edge(&self, gates: &[Gate]) -> bool {
+        if !self.heard && self.cancelled_by().is_some() {
+            return true;
+        }
         let now = self.core.env.now();
         let snapshot = self.core.cache.snapshot();
         gates.iter().any(|gate| {

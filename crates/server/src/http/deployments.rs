@@ -58,6 +58,17 @@ pub(super) async fn show(
     Ok(Json(shown(&record.value)))
 }
 
+pub(super) async fn cancel(
+    State(core): State<Arc<Core>>,
+    AppPath(app): AppPath,
+    LastPart(id): LastPart,
+    Writer(holder): Writer,
+) -> Result<(StatusCode, Json<Deployment>), Problem> {
+    let record = find(&core, &app, &id)?;
+    deployments::cancel(&core, &app, &record, &holder.user).await?;
+    Ok((StatusCode::ACCEPTED, Json(shown(&record.value))))
+}
+
 /// Returns a deployment without the planner's own memory, which may be long and tells nobody else
 /// anything.
 pub(super) fn shown(deployment: &Deployment) -> Deployment {

@@ -72,6 +72,7 @@ pub(crate) async fn settle(
     look(context, app, id, |machine| match machine.state {
         MachineState::Started if how == Settle::Started || is_healthy(machine) => Look::Done,
         MachineState::Failed => Look::Failed,
+        MachineState::Stopped if ended_well(&machine.events) => Look::Done,
         MachineState::Stopped if machine.events.iter().any(|e| e.kind == "exit") => Look::Failed,
         _ => Look::Again,
     })
@@ -97,7 +98,7 @@ pub(crate) async fn restarted(
             .any(|event| event.kind == "start" && event.status == "started");
         match machine.state {
             MachineState::Started if started => Look::Done,
-            MachineState::Stopped if started && ended_well(&news) => Look::Done,
+            MachineState::Stopped if started && ended_well(news.iter().copied()) => Look::Done,
             MachineState::Stopped if started => Look::Failed,
             MachineState::Failed => Look::Failed,
             _ => Look::Again,
@@ -107,8 +108,9 @@ pub(crate) async fn restarted(
 }
 
 /// Returns whether the newest exit among events was one with code 0.
-fn ended_well(news: &[&MachineEvent]) -> bool {
-    let exits = news.iter().filter_map(|event| event.request.as_ref());
+fn ended_well<'a>(news: impl IntoIterator<Item = &'a MachineEvent>) -> bool {
+    let exits = news.into_iter();
+    let exits = exits.filter_map(|event| event.request.as_ref());
     let mut exits = exits.filter_map(|request| request.exit_event.as_ref());
     exits.next().is_some_and(|exit| exit.exit_code == 0)
 }
