@@ -56,7 +56,8 @@ impl ExitFile {
 
 impl ExitSlot {
     pub(crate) fn reserve(dir: OwnedFd) -> io::Result<Self> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
         let file = openat(&dir, file::EXIT_TEMPORARY, flags, mode)?;
         // Not every file system can reserve; then the file is written like any other.

@@ -11,6 +11,7 @@
 pub mod exit;
 pub mod logfile;
 pub mod spec;
+pub mod untrusted;
 pub mod wire;
 
 mod identity;

@@ -24,6 +24,9 @@ pub const SEGMENT_BYTES: u64 = 10 * 1000 * 1000;
 /// Segments kept in a family.
 pub const KEEP_SEGMENTS: u64 = 5;
 
+/// The highest number of a segment that is taken for one: nobody gets so far by counting.
+const LAST_SEGMENT: u64 = 1 << 48;
+
 /// Who writes a family of segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -51,7 +54,8 @@ impl Family {
         let number = file_name
             .strip_prefix(self.prefix().as_bytes())?
             .strip_suffix(b".log")?;
-        std::str::from_utf8(number).ok()?.parse().ok()
+        let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+        (number <= LAST_SEGMENT).then_some(number)
     }
 }
 

@@ -8,12 +8,13 @@ use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hangar_init::spec::{READY, file};
-use rustix::fs::{FlockOperation, flock};
+use hangar_init::untrusted;
+use rustix::fs::{CWD, FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -123,13 +124,15 @@ fn open_to_remove(run: &Path) -> io::Result<Option<File>> {
     }
     match open_lock(run) {
         Err(error) if matches!(error.kind(), NotFound | StorageFull | QuotaExceeded) => Ok(None),
+        // Something else stands in its place: there is nobody to wait for.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
         opened => opened.map(Some),
     }
 }
 
 /// Returns whether a lock is the one that others find.
 fn is_still_there(lock: &File, run: &Path) -> bool {
-    let found = fs::metadata(run.join(file::LOCK));
+    let found = fs::symlink_metadata(run.join(file::LOCK));
     match (lock.metadata(), found) {
         (Ok(ours), Ok(found)) => (ours.dev(), ours.ino()) == (found.dev(), found.ino()),
         _ => false,
@@ -137,13 +140,10 @@ fn is_still_there(lock: &File, run: &Path) -> bool {
 }
 
 fn open_lock(run: &Path) -> io::Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(run.join(file::LOCK))
+    let flags = OFlags::RDWR | OFlags::CREATE;
+    let lock = untrusted::open(CWD, run.join(file::LOCK), flags)?;
+    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "something else has its name");
+    lock.map(File::from).ok_or_else(no_file)
 }
 
 fn try_lock(lock: &File, limit: Duration) -> io::Result<bool> {

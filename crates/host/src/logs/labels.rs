@@ -1,15 +1,21 @@
 //! Whose log a directory holds.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use hangar_api::Timestamp;
 use hangar_api::id::{AppName, GroupName, MachineId, Region};
 use hangar_api::logs::LogQuery;
 use hangar_api::machine::MachineSpec;
+use hangar_init::untrusted;
+use rustix::fs::{CWD, OFlags};
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "labels.json";
+/// Most bytes of it: what is longer is not ours.
+const MAX_FILE: u64 = 16 * 1024;
 
 /// Whose log it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +65,13 @@ impl Labels {
         let write = || {
             std::fs::create_dir_all(dir)?;
             let temporary = dir.join("labels.json.new");
-            std::fs::write(&temporary, serde_json::to_vec(self)?)?;
+            // What was left there goes, so that the file is new and nobody else's.
+            match std::fs::remove_file(&temporary) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = File::create_new(&temporary)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
             std::fs::rename(&temporary, dir.join(FILE))
         };
         if let Err(error) = write() {
@@ -75,7 +87,10 @@ pub(super) fn load_all(dir: &Path) -> BTreeMap<MachineId, Labels> {
     };
     let read = |entry: std::fs::DirEntry| {
         let id = MachineId::new(entry.file_name().into_string().ok()?).ok()?;
-        let text = std::fs::read(entry.path().join(FILE)).ok()?;
+        let file = untrusted::open(CWD, entry.path().join(FILE), OFlags::RDONLY);
+        let mut text = Vec::new();
+        let file = File::from(file.ok()??);
+        file.take(MAX_FILE).read_to_end(&mut text).ok()?;
         Some((id, serde_json::from_slice(&text).ok()?))
     };
     entries.flatten().filter_map(read).collect()

@@ -60,3 +60,24 @@ async fn the_log_of_a_destroyed_machine_is_kept_for_a_day_also_across_a_restart(
     store.sweep();
     assert!(!store.dir(&spec.id).exists());
 }
+
+#[test]
+fn labels_are_neither_written_nor_read_through_a_link() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::write(&elsewhere, "untouched").unwrap();
+    let store = LogStore::open(dir.path(), Env::real());
+    let spec = spec("app1", 1);
+    let log = store.dir(&spec.id);
+    std::fs::create_dir_all(&log).unwrap();
+    symlink(&elsewhere, log.join("labels.json.new")).unwrap();
+    symlink(&elsewhere, log.join("labels.json")).unwrap();
+    store.label(&spec);
+    let text = std::fs::read_to_string(&elsewhere).unwrap();
+    assert_eq!(text, "untouched");
+    let mine = log.join("labels.json");
+    std::fs::rename(&mine, &elsewhere).unwrap();
+    symlink(&elsewhere, &mine).unwrap();
+    assert!(LogStore::open(dir.path(), Env::real()).lock().is_empty());
+}

@@ -5,9 +5,11 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use rustix::fs::{CWD, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{Family, Line, MAX_LINE, segments};
+use crate::untrusted;
 
 /// A place in one family of segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,9 +69,10 @@ fn list(dir: &Path, family: Family) -> io::Result<Vec<u64>> {
     }
 }
 
+/// Opens a segment. What is no file is none: it was not put there by a writer of ours.
 fn open(dir: &Path, family: Family, segment: u64) -> io::Result<Option<File>> {
-    match File::open(dir.join(family.file_name(segment))) {
-        Ok(file) => Ok(Some(file)),
+    match untrusted::open(CWD, dir.join(family.file_name(segment)), OFlags::RDONLY) {
+        Ok(file) => Ok(file.map(File::from)),
         // Rotated away since it was listed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

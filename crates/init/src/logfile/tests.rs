@@ -172,3 +172,35 @@ fn a_full_disk_drops_lines_counts_them_and_says_so_later() {
     assert_eq!(lines[0].text, "kept");
     assert!(lines[1].text.contains("1 log lines were dropped"));
 }
+
+#[test]
+fn what_is_no_segment_of_a_writers_is_passed_over() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let mut writer = SegmentWriter::open(open_dir(dir.path()), Family::App).unwrap();
+    writer.push(5, Source::App, false, 1, b"mine");
+    writer.flush();
+    std::fs::write(path("elsewhere"), "6 a 1 secret\n").unwrap();
+    std::os::unix::fs::symlink(path("elsewhere"), path("app.1.log")).unwrap();
+    mknodat(CWD, path("app.2.log"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    std::fs::create_dir(path("app.3.log")).unwrap();
+    std::fs::write(path(&format!("host.{}.log", u64::MAX)), "").unwrap();
+    assert_eq!(texts(&tail(dir.path(), 10).unwrap().0), ["mine"]);
+    let lines = read_from(dir.path(), &mut Cursor::default()).unwrap();
+    assert_eq!(texts(&lines), ["mine"]);
+    for (odd, family) in [("app.3.log", Family::App), ("app.2.log", Family::App)] {
+        let error = SegmentWriter::open(open_dir(dir.path()), family).unwrap_err();
+        assert!(error.to_string().contains(odd), "{error}");
+        std::fs::remove_dir(path(odd))
+            .or_else(|_| std::fs::remove_file(path(odd)))
+            .unwrap();
+    }
+    // Full at once, so that it goes on to the next number.
+    let mut host = SegmentWriter::open_with(open_dir(dir.path()), Family::Host, 0).unwrap();
+    for at in 0..3 {
+        host.push(at, Source::Runner, false, 1, b"host");
+        host.flush();
+    }
+    assert!(path("host.3.log").exists());
+}

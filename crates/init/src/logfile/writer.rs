@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, ftruncate, openat, unlinkat};
+use rustix::fs::{AtFlags, OFlags, fstat, ftruncate, unlinkat};
 use rustix::io::{pread, write};
 
 use super::{Family, KEEP_SEGMENTS, MAX_LINE, SEGMENT_BYTES, Source, segments};
+use crate::untrusted;
 
 /// The one writer of a family of segments. A full disk drops lines and counts them.
 #[derive(Debug)]
@@ -200,9 +201,12 @@ impl Drop for SegmentWriter {
 }
 
 fn open_segment(dir: &OwnedFd, family: Family, number: u64) -> std::io::Result<(OwnedFd, u64)> {
-    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mode = Mode::RUSR | Mode::WUSR;
-    let file = openat(dir, family.file_name(number), flags, mode)?;
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+    let name = family.file_name(number);
+    let file = untrusted::open(dir, &name, flags)?.ok_or_else(|| {
+        let text = format!("open the log: {name} is no file: remove it");
+        std::io::Error::new(std::io::ErrorKind::InvalidInput, text)
+    })?;
     let len = u64::try_from(fstat(&file)?.st_size).unwrap_or(0);
     Ok((file, len))
 }

@@ -1,6 +1,7 @@
 //! A connection to a run's `init`, which is not trusted: every answer is bounded and in time.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::ExecResponse;
 use hangar_init::spec::file;
 use hangar_init::wire::{Decoder, Frame, MAX_EXEC_OUTPUT, MAX_REPLY, Reply, Request, VERSION};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -36,20 +38,29 @@ fn away(what: &dyn std::fmt::Display) -> Failure {
     Failure::new(ErrorKind::Unavailable, text)
 }
 
+/// Connects to the socket of a run directory, and to no other by a link in its place.
+async fn connect(dir: &File) -> io::Result<UnixStream> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = openat(dir, file::SOCKET, flags, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
+        return Err(io::Error::other("something else is in its socket's place"));
+    }
+    // Paths of sockets must be short; a data directory's need not be.
+    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
+}
+
 // === impl Dialed ===
 
 impl Dialed {
     /// Connects to the `init` of a run directory and greets it.
     pub(super) async fn open(run: &Path) -> Result<Self, Failure> {
-        // Paths of sockets must be short; a data directory's need not be.
         let dir = File::open(run).map_err(|_| {
             Failure::new(ErrorKind::FailedPrecondition, "the Machine is not running")
         })?;
-        let path = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), file::SOCKET);
-        let stream = UnixStream::connect(path).await.map_err(|error| {
+        let stream = connect(&dir).await.map_err(|error| {
             let gone = matches!(
                 error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
             );
             if gone {
                 Failure::new(ErrorKind::FailedPrecondition, "the Machine is not running")
@@ -160,4 +171,27 @@ impl Dialed {
 fn append(all: &mut Vec<u8>, bytes: &[u8]) {
     let room = MAX_EXEC_OUTPUT.saturating_sub(all.len());
     all.extend_from_slice(bytes.get(..bytes.len().min(room)).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_in_place_of_the_socket_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        std::fs::create_dir(&run).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        let listener = tokio::net::UnixListener::bind(&elsewhere).unwrap();
+        let open = File::open(&run).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, run.join(file::SOCKET)).unwrap();
+        let error = connect(&open).await.unwrap_err();
+        assert!(error.to_string().contains("something else"), "{error}");
+        std::fs::remove_file(run.join(file::SOCKET)).unwrap();
+        std::fs::rename(&elsewhere, run.join(file::SOCKET)).unwrap();
+        let (connected, accepted) = tokio::join!(connect(&open), listener.accept());
+        connected.unwrap();
+        accepted.unwrap();
+    }
 }

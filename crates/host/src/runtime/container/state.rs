@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use hangar_api::Timestamp;
 use hangar_init::exit::ExitFile;
 use hangar_init::spec::file;
-use rustix::fs::{FlockOperation, flock};
+use hangar_init::untrusted;
+use rustix::fs::{CWD, FlockOperation, OFlags, flock};
 
 use super::start_of;
 use crate::runtime::{ExitRecord, RunKey};
@@ -35,8 +37,10 @@ pub(super) enum Seen {
 }
 
 pub(super) fn look(run: &Path) -> Seen {
-    let lock = match File::open(run.join(file::LOCK)) {
-        Ok(lock) => lock,
+    let lock = match untrusted::open(CWD, run.join(file::LOCK), OFlags::RDONLY) {
+        Ok(Some(lock)) => lock,
+        // Something else stands in its place: whoever put it there has given up its run.
+        Ok(None) => return Seen::Dead,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !run.exists() => {
             return Seen::Absent;
         }
@@ -46,10 +50,9 @@ pub(super) fn look(run: &Path) -> Seen {
     };
     // Shared, so that two who only look do not see each other.
     if flock(&lock, FlockOperation::NonBlockingLockShared).is_err() {
-        return if run.join(file::SOCKET).exists() {
-            Seen::Running
-        } else {
-            Seen::Making
+        return match has_socket(run) {
+            Ok(true) => Seen::Running,
+            _ => Seen::Making,
         };
     }
     drop(lock);
@@ -63,18 +66,28 @@ pub(super) fn look(run: &Path) -> Seen {
 /// Tells a run that was killed from one that never was: `init` makes its socket before it
 /// executes the program, and nobody removes it.
 fn dead(run: &Path) -> Seen {
-    match run.join(file::SOCKET).try_exists() {
+    match has_socket(run) {
         Ok(true) => Seen::Dead,
         Ok(false) => Seen::Unmade,
         Err(_) => Seen::Making,
     }
 }
 
+fn has_socket(run: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(run.join(file::SOCKET)) {
+        Ok(found) => Ok(found.file_type().is_socket()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Returns how a run ended, or `None` when what is written there is not ours.
 fn read_exit(run: &Path) -> io::Result<Option<ExitFile>> {
     let mut bytes = Vec::new();
-    let file = File::open(run.join(file::EXIT))?;
-    file.take(MAX_EXIT).read_to_end(&mut bytes)?;
+    let Some(file) = untrusted::open(CWD, run.join(file::EXIT), OFlags::RDONLY)? else {
+        return Ok(None);
+    };
+    File::from(file).take(MAX_EXIT).read_to_end(&mut bytes)?;
     Ok(ExitFile::parse(&bytes))
 }
 
@@ -131,4 +144,41 @@ fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
         return Vec::new();
     };
     entries.flatten().map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_of_ours_in_a_run_directory_is_not_followed_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        fs::create_dir(&run).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, r#"{"exit_code": 0}"#).unwrap();
+        let put = |name: &str, kind: FileType| {
+            let path = run.join(name);
+            let _absent = fs::remove_file(&path);
+            match kind {
+                FileType::Symlink => symlink(&elsewhere, path).unwrap(),
+                FileType::RegularFile => fs::write(path, r#"{"exit_code": 4}"#).unwrap(),
+                other => mknodat(CWD, path, other, Mode::RUSR, 0).unwrap(),
+            }
+        };
+        for odd in [FileType::Symlink, FileType::Fifo] {
+            put(file::EXIT, FileType::RegularFile);
+            put(file::LOCK, FileType::RegularFile);
+            assert!(matches!(look(&run), Seen::Exited(exit) if exit.exit_code == 4));
+            put(file::EXIT, odd);
+            assert!(matches!(look(&run), Seen::Dead), "{odd:?}");
+            put(file::EXIT, FileType::RegularFile);
+            put(file::LOCK, odd);
+            assert!(matches!(look(&run), Seen::Dead), "{odd:?}");
+        }
+    }
 }
