@@ -195,7 +195,12 @@ impl HostAgent {
             .iter()
             .filter_map(|record| Some((&record.active.spec.id, record.state.current_run()?)))
             .collect();
-        for key in self.shared.runtime.runs().await {
+        let runs = self.shared.runtime.runs().await.unwrap_or_else(|error| {
+            // What it would have removed is in nobody's way, and what runs is known by its record.
+            tracing::warn!(%error, "runs that may be left over are not removed before the next start");
+            Vec::new()
+        });
+        for key in runs {
             if current.contains(&(&key.machine, key.start)) {
                 continue;
             }

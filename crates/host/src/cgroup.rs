@@ -9,6 +9,7 @@
 mod v1;
 mod v2;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -139,11 +140,11 @@ impl Layout {
     }
 
     /// Sends SIGKILL to all processes of a run once. Returns how many were there.
-    pub fn kill_once(&self, key: &RunKey) -> usize {
+    pub fn kill_once(&self, key: &RunKey) -> io::Result<usize> {
         let mut seen = 0;
         for hierarchy in &self.hierarchies {
             let group = self.group(hierarchy, key);
-            let pids = pids_in(&group);
+            let pids = pids_in(&group)?;
             if pids.is_empty() {
                 continue;
             }
@@ -153,21 +154,27 @@ impl Layout {
                 kill_member(&group, pid);
             }
         }
-        seen
+        Ok(seen)
     }
 
     /// Kills all processes of a run and waits until they are gone, for some seconds.
     pub fn kill(&self, key: &RunKey) -> io::Result<()> {
+        let mut last = None;
         for _ in 0..KILL_ROUNDS {
-            if self.kill_once(key) == 0 {
-                return Ok(());
+            match self.kill_once(key) {
+                Ok(0) => return Ok(()),
+                Ok(_) => last = None,
+                // Not to be able to look is not to have seen nobody: look again.
+                Err(error) => last = Some(error),
             }
             std::thread::sleep(KILL_PAUSE);
         }
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "processes do not end although they were killed",
-        ))
+        Err(last.unwrap_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                "processes do not end although they were killed",
+            )
+        }))
     }
 
     /// Removes the groups of a run. What is not there is no error; what still has processes is.
@@ -194,16 +201,22 @@ impl Layout {
             .unwrap_or(0)
     }
 
-    /// Returns the runs that have a group in any hierarchy.
-    #[must_use]
-    pub fn runs(&self) -> Vec<RunKey> {
+    /// Returns the runs that have a group in any hierarchy, or an error: half a list would be taken
+    /// for all there is.
+    pub fn runs(&self) -> io::Result<Vec<RunKey>> {
         let mut found = Vec::new();
         for hierarchy in &self.hierarchies {
-            let Ok(entries) = fs::read_dir(hierarchy.mount.join(&self.parent)) else {
-                continue;
+            let parent = hierarchy.mount.join(&self.parent);
+            let listed = fs::read_dir(&parent)
+                .and_then(|entries| entries.map(|e| Ok(e?.file_name())).collect());
+            let names: Vec<OsString> = match listed {
+                // The parent goes with its last group.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(|error| {
+                    io::Error::new(error.kind(), format!("read {}: {error}", parent.display()))
+                })?,
             };
-            found.extend(entries.flatten().filter_map(|entry| {
-                let name = entry.file_name();
+            found.extend(names.iter().filter_map(|name| {
                 let (machine, start) = name.to_str()?.split_once('-')?;
                 Some(RunKey {
                     machine: machine.parse().ok()?,
@@ -213,7 +226,7 @@ impl Layout {
         }
         found.sort_unstable();
         found.dedup();
-        found
+        Ok(found)
     }
 }
 
@@ -244,13 +257,21 @@ fn remove_group(group: &Path) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::EBUSY))
 }
 
-fn pids_in(group: &Path) -> Vec<i32> {
-    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    text.lines()
+/// Returns the processes of a group; one that is not there has none.
+fn pids_in(group: &Path) -> io::Result<Vec<i32>> {
+    let text = match fs::read_to_string(group.join("cgroup.procs")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // It was removed after it was opened.
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    Ok(text
+        .lines()
         .filter_map(|line| line.parse().ok())
         // 0 stands for a process that this namespace cannot see.
         .filter(|pid| *pid > 0)
-        .collect()
+        .collect())
 }
 
 /// Kills a process if it still is in the group: its number may have gone to another meanwhile.
@@ -260,21 +281,36 @@ fn kill_member(group: &Path, pid: i32) {
     let Ok(pidfd) = pidfd_open(id, PidfdFlags::empty()) else {
         return;
     };
-    if pids_in(group).contains(&pid) {
+    // What cannot be read now is tried again in the next round.
+    if pids_in(group).is_ok_and(|pids| pids.contains(&pid)) {
         // It may have ended by itself.
         let _sent = pidfd_send_signal(&pidfd, Signal::KILL);
     }
 }
 
-fn write_value(path: &Path, value: &str) -> io::Result<()> {
+pub(crate) fn write_value(path: &Path, value: &str) -> io::Result<()> {
     let written = fs::OpenOptions::new()
         .write(true)
         .open(path)
         .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
-    written.map_err(|error| {
-        let text = format!("write {value:?} to {}: {error}", path.display());
-        io::Error::new(error.kind(), text)
+    written.map_err(|source| {
+        let kind = source.kind();
+        let error = WriteError {
+            path: path.to_owned(),
+            value: value.to_owned(),
+            source,
+        };
+        io::Error::new(kind, error)
     })
+}
+
+/// Keeps the kernel's number, by which it is told whether trying again can help.
+#[derive(Debug, thiserror::Error)]
+#[error("write {value:?} to {}: {source}", path.display())]
+struct WriteError {
+    path: PathBuf,
+    value: String,
+    source: io::Error,
 }
 
 fn parse_mounts(mountinfo: &str) -> Vec<Hierarchy> {
@@ -324,6 +360,30 @@ fn parse_mounts(mountinfo: &str) -> Vec<Hierarchy> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn layout(mount: &Path) -> Layout {
+        Layout {
+            parent: "hangar".to_owned(),
+            hierarchies: vec![Hierarchy {
+                v2: true,
+                mount: mount.to_owned(),
+                controllers: Vec::new(),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_list_of_runs_is_whole_or_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        assert!(layout.runs().unwrap().is_empty());
+        fs::create_dir_all(dir.path().join("hangar/00000000000001-7")).unwrap();
+        assert_eq!(layout.runs().unwrap()[0].start, 7);
+        fs::remove_dir_all(dir.path().join("hangar")).unwrap();
+        fs::write(dir.path().join("hangar"), "no directory").unwrap();
+        let error = layout.runs().unwrap_err().to_string();
+        assert!(error.contains("/hangar: "), "{error}");
+    }
 
     #[test]
     fn hierarchies_of_both_versions_are_found_once() {

@@ -169,7 +169,7 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>>;
 
     /// Returns every run of which anything is left, also half-made ones: for the sweep at start.
-    fn runs(&self) -> BoxFuture<'_, Vec<RunKey>>;
+    fn runs(&self) -> BoxFuture<'_, Result<Vec<RunKey>, Failure>>;
 }
 
 impl fmt::Debug for StartPlan {

@@ -326,10 +326,17 @@ pub(super) struct StepCause {
     transient: bool,
 }
 
+/// Returns the kernel's number of an error, also of one that was put in words.
+fn errno(error: &io::Error) -> Option<i32> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .find_map(|error| error.downcast_ref::<io::Error>()?.raw_os_error())
+}
+
 impl From<io::Error> for StepCause {
     fn from(error: io::Error) -> Self {
         let transient = matches!(
-            error.raw_os_error(),
+            errno(&error),
             Some(
                 libc::ENOSPC
                     | libc::ENOMEM
@@ -356,10 +363,35 @@ impl From<Errno> for StepCause {
 
 impl From<veth::VethError> for StepCause {
     fn from(error: veth::VethError) -> Self {
-        let transient = Self::from(io::Error::from(error.source.kind())).transient;
         Self {
             text: error.to_string(),
-            transient,
+            ..Self::from(error.source)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_something_is_transient_also_when_it_was_put_in_words() {
+        let failed = |number: i32| io::Error::from_raw_os_error(number);
+        let made = |cause: StepCause| Err::<(), _>(cause).step("make").unwrap_err().transient;
+        for (number, transient) in [(libc::ENFILE, true), (libc::EPERM, false)] {
+            assert_eq!(made(failed(number).into()), transient);
+            let interface = veth::VethError {
+                step: "make interface",
+                interface: "hg0".to_owned(),
+                source: failed(number),
+            };
+            assert_eq!(made(interface.into()), transient, "{number}");
+        }
+        let full = crate::cgroup::write_value(Path::new("/dev/full"), "1").unwrap_err();
+        assert!(
+            full.to_string().contains("/dev/full: No space left"),
+            "{full}"
+        );
+        assert!(made(full.into()));
     }
 }

@@ -318,13 +318,18 @@ impl Runtime for ContainerRuntime {
         Box::pin(async move { self.remove_run(&key).await })
     }
 
-    fn runs(&self) -> BoxFuture<'_, Vec<RunKey>> {
+    fn runs(&self) -> BoxFuture<'_, Result<Vec<RunKey>, Failure>> {
         Box::pin(async move {
-            let mut found = state::runs_on_disk(&self.machines);
-            found.extend(self.layout.runs());
+            let listed = state::runs_on_disk(&self.machines)
+                .and_then(|on_disk| Ok((on_disk, self.layout.runs()?)));
+            let (mut found, in_groups) = listed.map_err(|error| {
+                let text = format!("list the runs of this host: {error}");
+                Failure::new(ErrorKind::Unavailable, text)
+            })?;
+            found.extend(in_groups);
             found.sort_unstable();
             found.dedup();
-            found
+            Ok(found)
         })
     }
 }

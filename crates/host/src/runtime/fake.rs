@@ -50,6 +50,7 @@ struct World {
     journal: Vec<RunKey>,
     violations: Vec<String>,
     start_failures: VecDeque<StartError>,
+    list_failures: u32,
     latency: Duration,
 }
 
@@ -93,6 +94,11 @@ impl FakeRuntime {
             message: message.to_owned(),
             transient,
         });
+    }
+
+    /// Makes the next listings of runs fail.
+    pub fn fail_lists(&self, count: u32) {
+        self.lock().list_failures = count;
     }
 
     /// Ends all runs as a power cut does: no exit is written.
@@ -375,10 +381,15 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    fn runs(&self) -> BoxFuture<'_, Vec<RunKey>> {
+    fn runs(&self) -> BoxFuture<'_, Result<Vec<RunKey>, Failure>> {
         Box::pin(async move {
-            let world = self.lock();
-            world.runs.keys().chain(&world.making).cloned().collect()
+            let mut world = self.lock();
+            if world.list_failures > 0 {
+                world.list_failures -= 1;
+                let text = "list the runs: no descriptors are left";
+                return Err(Failure::new(ErrorKind::Unavailable, text));
+            }
+            Ok(world.runs.keys().chain(&world.making).cloned().collect())
         })
     }
 }

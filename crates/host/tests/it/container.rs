@@ -207,7 +207,7 @@ impl Drop for World {
             let tokio = { tokio }.enable_all().build().unwrap();
             tokio.block_on(async {
                 let runtime = runtime(&dir);
-                for key in runtime.runs().await {
+                for key in runtime.runs().await.unwrap() {
                     drop(runtime.remove(key).await);
                 }
             });

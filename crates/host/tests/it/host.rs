@@ -7,6 +7,7 @@ use hangar_api::machine::config::Restart;
 use hangar_api::machine::{MachineSpec, MachineState, OpKind};
 use hangar_api::seam::{HostCalls as _, Waker as _};
 use hangar_host::machine::images::PreparedImage;
+use hangar_host::runtime::Runtime as _;
 
 use crate::rig::{Rig, events};
 
@@ -384,6 +385,19 @@ async fn destroy_interrupts_a_pull_and_leaves_nothing() {
         MachineState::Destroyed
     );
     assert!(rig.runtime.live().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_is_not_gone_while_nobody_can_tell_what_is_left_of_it() {
+    let mut rig = Rig::new(22).await;
+    let id = rig.create(&["run"], keep).await;
+    rig.until_state(&id, MachineState::Started).await;
+    let began = tokio::time::Instant::now();
+    rig.runtime.fail_lists(3);
+    let op = rig.ask(&id, OpKind::Destroy).await;
+    rig.until_done(&id, &op).await;
+    assert!(began.elapsed() > Duration::from_secs(10));
+    assert_eq!(rig.runtime.runs().await.unwrap(), []);
 }
 
 fn service(autostart: Option<bool>) -> impl FnOnce(&mut MachineSpec) {

@@ -131,7 +131,9 @@ async fn world(seed: u64, patient: bool) {
         "seed {seed}: {:?}",
         rig.runtime.violations()
     );
-    let left = hangar_host::runtime::Runtime::runs(&rig.runtime).await;
+    let left = hangar_host::runtime::Runtime::runs(&rig.runtime)
+        .await
+        .unwrap();
     assert_eq!(
         left.len(),
         rig.runtime.live().len(),

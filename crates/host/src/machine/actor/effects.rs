@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hangar_api::Timestamp;
+use hangar_api::id::MachineId;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -238,13 +239,7 @@ impl Actor {
                 drop(former.await);
             }
             loop {
-                let runs = shared.runtime.runs().await;
-                let mine = runs.into_iter().filter(|key| key.machine == machine);
-                let mut left = false;
-                for key in mine {
-                    left |= !remove_run(&shared, key).await;
-                }
-                if !left {
+                if remove_all(&shared, &machine).await {
                     break;
                 }
                 sleep(TRY_AGAIN).await;
@@ -387,4 +382,20 @@ async fn remove_run(shared: &Shared, key: RunKey) -> bool {
         sleep(TRY_AGAIN).await;
     }
     false
+}
+
+/// Removes all runs of a Machine and returns whether they are gone.
+async fn remove_all(shared: &Shared, machine: &MachineId) -> bool {
+    let runs = match shared.runtime.runs().await {
+        Ok(runs) => runs,
+        Err(error) => {
+            tracing::warn!(%machine, %error, "runs not removed yet");
+            return false;
+        }
+    };
+    let mut gone = true;
+    for key in runs.into_iter().filter(|key| key.machine == *machine) {
+        gone &= remove_run(shared, key).await;
+    }
+    gone
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hangar_api::Timestamp;
 use hangar_init::exit::ExitFile;
@@ -118,16 +118,17 @@ pub(super) fn lost(now: Timestamp, oom_kills: u64) -> ExitRecord {
     }
 }
 
-/// Returns every run that has a directory of any kind.
-pub(super) fn runs_on_disk(machines: &Path) -> Vec<RunKey> {
+/// Returns every run that has a directory of any kind, or an error: half a list would be taken
+/// for all there is.
+pub(super) fn runs_on_disk(machines: &Path) -> io::Result<Vec<RunKey>> {
     let mut found = Vec::new();
-    for machine in entries(machines) {
+    for machine in entries(machines)? {
         let name = machine.file_name().and_then(|name| name.to_str());
         let Some(id) = name.and_then(|name| name.parse().ok()) else {
             continue;
         };
         for kind in ["run", "rootfs"] {
-            let starts = entries(&machine.join(kind));
+            let starts = entries(&machine.join(kind))?;
             found.extend(starts.iter().filter_map(|path| {
                 Some(RunKey {
                     machine: Clone::clone(&id),
@@ -136,14 +137,19 @@ pub(super) fn runs_on_disk(machines: &Path) -> Vec<RunKey> {
             }));
         }
     }
-    found
+    Ok(found)
 }
 
-fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    entries.flatten().map(|entry| entry.path()).collect()
+/// Returns what is in a directory; one that is not there, or no longer, is empty.
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let listed =
+        fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    match listed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(|error| {
+            io::Error::new(error.kind(), format!("read {}: {error}", dir.display()))
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +159,19 @@ mod tests {
     use rustix::fs::{FileType, Mode, mknodat};
 
     use super::*;
+
+    #[test]
+    fn a_list_of_runs_is_whole_or_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let machines = dir.path().join("machines");
+        assert!(runs_on_disk(&machines).unwrap().is_empty());
+        let machine = machines.join("00000000000001");
+        fs::create_dir_all(machine.join("run/3")).unwrap();
+        assert_eq!(runs_on_disk(&machines).unwrap().len(), 1);
+        fs::write(machine.join("rootfs"), "no directory").unwrap();
+        let error = runs_on_disk(&machines).unwrap_err().to_string();
+        assert!(error.contains("rootfs"), "{error}");
+    }
 
     #[test]
     fn what_is_no_file_of_ours_in_a_run_directory_is_not_followed_nor_waited_for() {
