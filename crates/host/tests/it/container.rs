@@ -12,10 +12,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use hangar_api::env::Env;
 use hangar_api::exec::{ExecRequest, ExecResponse};
-use hangar_host::runtime::container::{ContainerRuntime, Settings};
+use hangar_host::cgroup::Layout;
+use hangar_host::runtime::container::{ContainerRuntime, Settings, cgroup_parent};
 use hangar_host::runtime::{ExitRecord, Limits, RunKey, RunNet, RunStatus, Runtime, StartPlan};
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -23,6 +25,9 @@ const APPLETS: [&str; 16] = [
     "sh", "cat", "echo", "id", "sleep", "true", "ls", "env", "kill", "touch", "hostname", "nc",
     "mount", "dd", "ps", "grep",
 ];
+
+/// The unit of CPU time in /proc.
+const TICK: Duration = Duration::from_millis(10);
 
 /// A data directory with an image and a runtime. Everything in it is removed with it.
 struct World {
@@ -178,6 +183,37 @@ impl World {
         found
     }
 
+    /// Returns the CPU time that the run's processes have taken, in all.
+    fn cpu_time(&self, key: &RunKey) -> Duration {
+        let ticks = |pid: i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let after_name = stat.rsplit(')').next().unwrap_or_default();
+            let fields: Vec<u64> = after_name
+                .split_whitespace()
+                .map(|field| field.parse().unwrap_or(0))
+                .collect();
+            fields.get(11..13).unwrap_or_default().iter().sum::<u64>()
+        };
+        let all: u64 = self.pids(key).into_iter().map(ticks).sum();
+        TICK * u32::try_from(all).unwrap()
+    }
+
+    /// Lets a run have the CPUs before everything else, as far as its limit goes.
+    fn put_before_others(&self, key: &RunKey) {
+        let parent = cgroup_parent(&self.dir.path().canonicalize().unwrap());
+        let layout = Layout::probe(parent).unwrap();
+        let hierarchy = layout.with_controller("cpu").unwrap();
+        let (file, most) = match hierarchy.v2 {
+            true => ("cpu.weight", "10000"),
+            false => ("cpu.shares", "262144"),
+        };
+        let parent = hierarchy.mount.join(&layout.parent);
+        let group = parent.join(format!("{}-{}", key.machine, key.start));
+        for dir in [parent, group] {
+            fs::write(dir.join(file), most).unwrap();
+        }
+    }
+
     /// Asserts that nothing of a run is left on this machine.
     fn assert_nothing_left(&self, key: &RunKey) {
         assert_eq!(self.pids(key), Vec::<i32>::new());
@@ -222,7 +258,7 @@ async fn until(mut condition: impl FnMut() -> bool) {
         if condition() {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("it did not come about within ten seconds");
 }

@@ -1,6 +1,6 @@
 //! Starting, ending, stopping, executing, limits.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hangar_api::exec::ExecRequest;
 use hangar_host::runtime::{RunStatus, Runtime as _};
@@ -219,6 +219,34 @@ async fn a_program_that_takes_too_much_memory_is_killed_and_that_is_told() {
     let (exit, said) = world.run(plan).await;
     assert_eq!(exit.exit_code, 137, "{said:?}");
     assert!(exit.oom_killed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_gets_no_more_of_the_cpus_than_its_limit() {
+    let Some(world) = world() else { return };
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        eprintln!("skipped: needs two CPUs");
+        return;
+    }
+    // The plan allows one CPU; three programs would take all there are.
+    let spin = "while :; do :; done";
+    let script = format!("({spin}) & ({spin}) & echo ready; {spin}");
+    let key = world.start(world.plan(&script)).await;
+    world.until_said(&key, "ready").await;
+    // Else a busy machine alone keeps it from taking more than one.
+    world.put_before_others(&key);
+    let began = Instant::now();
+    let before = world.cpu_time(&key);
+    let wanted = Duration::from_secs(2);
+    while world.cpu_time(&key) - before < wanted {
+        // On a busy machine it takes longer, which is no fault.
+        assert!(began.elapsed() < Duration::from_secs(120));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // A period's quota is there at once, and another may be left of the period before.
+    let least = wanted - Duration::from_millis(400);
+    let took = began.elapsed();
+    assert!(took > least, "{wanted:?} of CPU time in {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
