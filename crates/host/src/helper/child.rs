@@ -15,6 +15,7 @@ use rustix::io::{fcntl_dupfd_cloexec, read};
 use rustix::process::umask;
 use rustix::system::sethostname;
 
+use super::rootfs::Shared;
 use super::worker::{MakeError, Step as _};
 use super::{StartRequest, rootfs};
 use crate::sys as host_sys;
@@ -30,8 +31,6 @@ pub(super) const GO: u8 = b'g';
 /// What the child takes over from the worker.
 pub(super) struct Hand<'a> {
     pub(super) program: &'a OwnedFd,
-    pub(super) run: File,
-    pub(super) log: File,
     pub(super) lock: &'a File,
     pub(super) go: OwnedFd,
     pub(super) report: OwnedFd,
@@ -61,14 +60,14 @@ fn become_init(
     umask(Mode::empty());
     let moved = request.layout.enter_v1(&request.key);
     moved.step("move into the control groups")?;
-    rootfs::build(request)?;
+    let shared = rootfs::build(request)?;
     sethostname(request.hostname.as_bytes()).step("set the host name")?;
     let spec = spec_file(request).step("hand over the plan")?;
     await_go(&hand.go);
     host_sys::enter_cgroup_namespace().step("make the cgroup namespace")?;
     // Out of the way of the numbers that are filled next.
     let program = fcntl_dupfd_cloexec(hand.program, ABOVE_ALL).step("place descriptors")?;
-    place_descriptors(&hand, &spec).step("place descriptors")?;
+    place_descriptors(&hand, &shared, &spec).step("place descriptors")?;
     let argv = [
         CString::from(c"hangar-init"),
         CString::new(hangar_init::ROLE).unwrap_or_default(),
@@ -102,15 +101,15 @@ fn spec_file(request: &StartRequest) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-fn place_descriptors(hand: &Hand<'_>, spec: &OwnedFd) -> io::Result<()> {
+fn place_descriptors(hand: &Hand<'_>, shared: &Shared, spec: &OwnedFd) -> io::Result<()> {
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let places = [
         (0, null.as_fd()),
         (1, null.as_fd()),
         (2, null.as_fd()),
-        (fd::RUN_DIR, hand.run.as_fd()),
+        (fd::RUN_DIR, shared.run.as_fd()),
         (fd::SPEC, spec.as_fd()),
-        (fd::LOG_DIR, hand.log.as_fd()),
+        (fd::LOG_DIR, shared.log.as_fd()),
         (fd::LOCK, hand.lock.as_fd()),
         (fd::READY, hand.report.as_fd()),
     ];

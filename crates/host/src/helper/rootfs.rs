@@ -62,10 +62,18 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
+/// The host's directories that `init` writes to, opened for it.
+pub(super) struct Shared {
+    pub(super) run: OwnedFd,
+    pub(super) log: OwnedFd,
+}
+
 /// Makes the root and enters it.
-pub(super) fn build(request: &StartRequest) -> Result<(), MakeError> {
+pub(super) fn build(request: &StartRequest) -> Result<Shared, MakeError> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).step("leave the host's mounts")?;
+    let run = open_alone(&request.paths.run).step("open the run directory")?;
+    let log = open_alone(&request.log_dir).step("open the log directory")?;
     let target = request.paths.rootfs.join("root");
     mount_image(request, &target)?;
     enter(&target).step("enter the image")?;
@@ -81,7 +89,18 @@ pub(super) fn build(request: &StartRequest) -> Result<(), MakeError> {
     // Programs that are not root may listen on any port: the namespace is the Machine's own.
     // Kernels without the setting keep their rule.
     let _set = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-    hide().step("hide parts of /proc and /sys")
+    hide().step("hide parts of /proc and /sys")?;
+    Ok(Shared { run, log })
+}
+
+/// Opens a directory of the host as a mount of its own, so that nothing leads up from it: once the
+/// host's root is let go, the mount hangs nowhere.
+fn open_alone(dir: &Path) -> Result<OwnedFd, Errno> {
+    mount_bind(dir, dir)?;
+    let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_remount(dir, MountFlags::BIND | closed, c"")?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(dir, flags, Mode::empty())
 }
 
 /// Mounts the layers with the writable one above.

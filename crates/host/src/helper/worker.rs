@@ -171,8 +171,6 @@ fn make(request: &StartRequest, program: &OwnedFd, lock: &File) -> Result<(), Ma
     let (report, report_child) = pipe()?;
     let hand = Hand {
         program,
-        run: File::open(&request.paths.run).step("open the run directory")?,
-        log: File::open(&request.log_dir).step("open the log directory")?,
         lock,
         go: go_child,
         report: report_child,

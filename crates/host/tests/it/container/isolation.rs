@@ -1,5 +1,7 @@
 //! What a Machine can see and do.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use hangar_host::runtime::Runtime as _;
 
 use super::world;
@@ -77,6 +79,32 @@ async fn nobody_inside_can_change_the_file_that_init_runs_from() {
         );
     }
     assert_eq!(world.output("echo up").await, "up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_descriptor_of_init_leads_up_to_the_host() {
+    let Some(world) = world() else { return };
+    let key = world.start(world.plan("echo ready; exec sleep 1000")).await;
+    world.until_said(&key, "ready").await;
+    let init = world.pids(&key).into_iter().min().unwrap();
+    let place = |path: String| {
+        let meta = std::fs::metadata(path).unwrap();
+        (meta.dev(), meta.ino())
+    };
+    let mut seen = 0;
+    for entry in std::fs::read_dir(format!("/proc/{init}/fd")).unwrap() {
+        let fd = entry.unwrap().path();
+        if fd.is_dir() {
+            seen += 1;
+            // Above the root of a mount that hangs nowhere there is nothing.
+            let (here, above) = (
+                fd.display().to_string(),
+                fd.join("..").display().to_string(),
+            );
+            assert_eq!(place(here), place(above), "{}", fd.display());
+        }
+    }
+    assert_eq!(seen, 2, "the run directory and the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
