@@ -62,7 +62,8 @@ pub(crate) struct Attempt {
     pause: Duration,
     first_failure: Option<Instant>,
     last_failure: Option<Refusal>,
-    deadline: Option<Instant>,
+    /// Since when it waits for a Machine.
+    held_since: Option<Instant>,
 }
 
 // === impl Attempt ===
@@ -99,6 +100,11 @@ impl Attempt {
         self.tried.push(load.clone());
         self.last_failure = Some(why);
         Ok(())
+    }
+
+    fn waited(&self) -> Duration {
+        self.held_since
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn has_tried(&self, load: Option<&Arc<Load>>) -> bool {
@@ -138,9 +144,7 @@ pub(crate) async fn acquire(
 async fn hold(core: &Core, group: &Arc<Group>, attempt: &mut Attempt) -> Result<Chosen, Refusal> {
     let limits = &core.shared.config.limits;
     let queue = group.queue.clone();
-    let deadline = *attempt
-        .deadline
-        .get_or_insert_with(|| Instant::now() + limits.hold);
+    let deadline = *attempt.held_since.get_or_insert_with(Instant::now) + limits.hold;
     let mut place = None;
     let mut must_wait = false;
     loop {
@@ -197,12 +201,12 @@ fn look(core: &Core, group: &Group, attempt: &mut Attempt) -> Look {
     for _ in 0..MAX_RACES {
         // Most requests need no start, and need not know what was started.
         let views = group.candidates.iter().map(|c| view(core, c, attempt));
-        let mut picked = pick(views, core.random());
+        let mut picked = pick(views, Duration::ZERO, core.random());
         if !matches!(picked, Pick::Use { start: None, .. }) {
             let views = group.candidates.iter().map(|c| view(core, c, attempt));
             let views = views.zip(&group.candidates);
             let views = views.map(|(view, c)| after_wakes(core, view, c, attempt));
-            picked = pick(views, core.random());
+            picked = pick(views, attempt.waited(), core.random());
         }
         match picked {
             Pick::Use { index, start } => {

@@ -6,6 +6,13 @@
 //! less in flight is taken. Draining, unhealthy, cordoned and waiting standby Machines are never
 //! used.
 
+use std::time::Duration;
+
+/// How long a request waits for the only Machine on its way before it starts another one. The
+/// time doubles with each further one on its way, so that an app that is slow to come up is not
+/// started everywhere.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What can be done with a Machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -108,10 +115,10 @@ impl Draw {
     }
 }
 
-/// Chooses among the Machines of a service.
-pub(crate) fn pick(views: impl Iterator<Item = View>, mut random: u64) -> Pick {
+/// Chooses among the Machines of a service, for a request that has waited for so long.
+pub(crate) fn pick(views: impl Iterator<Item = View>, waited: Duration, mut random: u64) -> Pick {
     let (mut running, mut startable) = (Draw::default(), Draw::default());
-    let (mut full, mut coming, mut draining) = (false, false, false);
+    let (mut full, mut coming, mut draining) = (false, 0, false);
     let (mut unhealthy, mut down) = (false, false);
     for (index, view) in views.enumerate() {
         let far = u8::from(!view.near);
@@ -122,15 +129,16 @@ pub(crate) fn pick(views: impl Iterator<Item = View>, mut random: u64) -> Pick {
                 let rank = u8::from(view.avoided) << 2 | far << 1 | over;
                 running.offer(rank, index, view.load, &mut random);
             }
-            Status::Coming => coming = true,
+            Status::Coming => coming += 1,
             Status::Draining => draining = true,
             Status::Unhealthy => unhealthy = true,
             Status::Startable => startable.offer(far, index, 0, &mut random),
             Status::Down => down = true,
         }
     }
-    // One on its way is enough: what it cannot take starts another one later.
-    let start = if coming {
+    // One on its way is enough: what it cannot take starts another one later. But it may never
+    // arrive, such as one whose app ends again and again: whoever has waited starts another one.
+    let start = if is_patient(coming, waited) {
         None
     } else {
         startable.take(&mut random)
@@ -145,11 +153,17 @@ pub(crate) fn pick(views: impl Iterator<Item = View>, mut random: u64) -> Pick {
     match start {
         Some(index) => Pick::Start(index),
         None if full => Pick::Wait { full: true },
-        None if coming || draining => Pick::Wait { full: false },
+        None if coming > 0 || draining => Pick::Wait { full: false },
         None if unhealthy => Pick::Refuse(Reason::Unhealthy),
         None if down => Pick::Refuse(Reason::Down),
         None => Pick::Refuse(Reason::Nobody),
     }
+}
+
+/// Returns whether those on their way are still worth waiting for.
+fn is_patient(coming: u32, waited: Duration) -> bool {
+    let doublings = coming.saturating_sub(1).min(16);
+    coming > 0 && waited < PATIENCE * (1 << doublings)
 }
 
 fn next(state: &mut u64) -> u64 {

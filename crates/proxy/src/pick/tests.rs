@@ -13,7 +13,7 @@ fn view(status: Status, load: u32) -> View {
 }
 
 fn choose(views: &[View]) -> Pick {
-    pick(views.iter().copied(), 0x1234_5678_9abc)
+    pick(views.iter().copied(), Duration::ZERO, 0x1234_5678_9abc)
 }
 
 fn used(index: usize) -> Pick {
@@ -56,6 +56,19 @@ fn one_on_its_way_keeps_others_from_being_started() {
 }
 
 #[test]
+fn whoever_has_waited_for_those_on_their_way_starts_another_one() {
+    let after = |seconds, coming: usize| {
+        let mut views = vec![view(Status::Coming, 0); coming];
+        views.push(view(Status::Startable, 0));
+        pick(views.into_iter(), Duration::from_secs(seconds), 1)
+    };
+    assert_eq!(after(1, 1), Pick::Start(1));
+    assert_eq!(after(1, 2), Pick::Wait { full: false });
+    assert_eq!(after(2, 2), Pick::Start(2));
+    assert_eq!(after(30, 6), Pick::Wait { full: false });
+}
+
+#[test]
 fn a_request_waits_for_a_full_a_coming_or_a_draining_machine() {
     assert_eq!(choose(&[view(Status::Ready, 4)]), Pick::Wait { full: true });
     assert_eq!(
@@ -82,7 +95,7 @@ fn equals_all_get_their_share() {
     let mut counts = [0_u32; 5];
     for seed in 1..=5_000_u64 {
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        if let Pick::Use { index, .. } = pick(views.iter().copied(), random) {
+        if let Pick::Use { index, .. } = pick(views.iter().copied(), Duration::ZERO, random) {
             counts[index] += 1;
         }
     }
@@ -121,11 +134,12 @@ proptest! {
     #[test]
     fn only_a_ready_machine_with_room_is_used_and_the_best_of_them(
         views in prop::collection::vec(any_view(), 0..12),
+        waited in 0_u64..40,
         random in any::<u64>(),
     ) {
         let eligible = |v: &View| v.status == Status::Ready && v.hard.is_none_or(|h| v.load < h);
         let rank = |v: &View| (v.avoided, !v.near, v.load >= v.soft);
-        match pick(views.iter().copied(), random) {
+        match pick(views.iter().copied(), Duration::from_secs(waited), random) {
             Pick::Use { index, start } => {
                 prop_assert!(eligible(&views[index]));
                 let best = views.iter().filter(|v| eligible(v)).map(rank).min();

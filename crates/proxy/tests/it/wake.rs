@@ -97,3 +97,23 @@ async fn a_standby_is_never_started_by_a_request() {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(rig.waker.count(), 0);
 }
+
+#[tokio::test]
+async fn a_machine_that_never_arrives_does_not_keep_others_from_being_started() {
+    let rig = Rig::start();
+    let two = Server::start("two").await;
+    let mut never = down(1, &web());
+    never.live.phase = Phase::Coming;
+    rig.app("app", vec![never, down(2, &web()), down(3, &web())])
+        .await;
+    let tasks: Vec<_> = (0..20).map(|_| rig.client("app").spawn_get("/")).collect();
+    until("another one is asked", || rig.waker.count() > 0).await;
+    let asked = rig.waker.asked.lock().unwrap()[0].clone();
+    let n = if asked == machine_id(2) { 2 } else { 3 };
+    rig.change("app", n, |machine| come_up(machine, two.address))
+        .await;
+    for task in tasks {
+        let answer = tokio::time::timeout(SOON, task).await.unwrap().unwrap();
+        assert_eq!(answer.body, "two");
+    }
+}
