@@ -64,6 +64,11 @@ pub trait ImageCalls: Send + Sync + std::fmt::Debug {
 /// proxy; honours leases and cordons, and many calls share one start.
 pub trait Waker: Send + Sync + std::fmt::Debug {
     /// Asks for a start and returns once it is accepted or refused; the Catalog tells the rest.
+    /// A failure that is [`Unavailable`] means "not now", such as while the Machine is being
+    /// updated: it is worth asking again soon. Any other means that the Machine is not for
+    /// requests to start, as it is.
+    ///
+    /// [`Unavailable`]: crate::error::ErrorKind::Unavailable
     fn wake(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>>;
 }
 

@@ -198,6 +198,9 @@ async fn hold(core: &Core, group: &Arc<Group>, attempt: &mut Attempt) -> Result<
 
 /// Looks at the Machines of a service once.
 fn look(core: &Core, group: &Group, attempt: &mut Attempt) -> Look {
+    // A Machine that could not be started just then was not started for this request.
+    let busy = |machine: &MachineId| core.shared.wakes.state(machine) == Some(Asking::Busy);
+    attempt.woken.retain(|machine| !busy(machine));
     for _ in 0..MAX_RACES {
         // Most requests need no start, and need not know what was started.
         let views = group.candidates.iter().map(|c| view(core, c, attempt));
@@ -266,6 +269,7 @@ fn after_wakes(core: &Core, mut view: View, candidate: &Candidate, attempt: &Att
         view.status = match core.shared.wakes.state(&candidate.machine) {
             Some(Asking::Coming) => Status::Coming,
             Some(Asking::Refused(_)) => Status::Down,
+            Some(Asking::Busy) => Status::Busy,
             // It came up for this request and went down again.
             None if attempt.woken.contains(&candidate.machine) => Status::Down,
             None => Status::Startable,

@@ -22,6 +22,8 @@ pub(crate) enum Status {
     Coming,
     /// Takes nothing new.
     Draining,
+    /// Down, and its host is at work on it: it may be started in a while.
+    Busy,
     /// Up, but its checks fail.
     Unhealthy,
     /// Down, and a request may start it.
@@ -51,7 +53,7 @@ pub(crate) enum Pick {
     Use { index: usize, start: Option<usize> },
     /// Start this Machine, then wait.
     Start(usize),
-    /// Wait: all that run are full (`true`), or one is on its way (`false`).
+    /// Wait: all that run are full (`true`), or one is on its way or in change (`false`).
     Wait { full: bool },
     /// Nobody can take it.
     Refuse(Reason),
@@ -118,7 +120,7 @@ impl Draw {
 /// Chooses among the Machines of a service, for a request that has waited for so long.
 pub(crate) fn pick(views: impl Iterator<Item = View>, waited: Duration, mut random: u64) -> Pick {
     let (mut running, mut startable) = (Draw::default(), Draw::default());
-    let (mut full, mut coming, mut draining) = (false, 0, false);
+    let (mut full, mut coming, mut in_change) = (false, 0, false);
     let (mut unhealthy, mut down) = (false, false);
     for (index, view) in views.enumerate() {
         let far = u8::from(!view.near);
@@ -130,7 +132,7 @@ pub(crate) fn pick(views: impl Iterator<Item = View>, waited: Duration, mut rand
                 running.offer(rank, index, view.load, &mut random);
             }
             Status::Coming => coming += 1,
-            Status::Draining => draining = true,
+            Status::Draining | Status::Busy => in_change = true,
             Status::Unhealthy => unhealthy = true,
             Status::Startable => startable.offer(far, index, 0, &mut random),
             Status::Down => down = true,
@@ -153,7 +155,7 @@ pub(crate) fn pick(views: impl Iterator<Item = View>, waited: Duration, mut rand
     match start {
         Some(index) => Pick::Start(index),
         None if full => Pick::Wait { full: true },
-        None if coming > 0 || draining => Pick::Wait { full: false },
+        None if coming > 0 || in_change => Pick::Wait { full: false },
         None if unhealthy => Pick::Refuse(Reason::Unhealthy),
         None if down => Pick::Refuse(Reason::Down),
         None => Pick::Refuse(Reason::Nobody),

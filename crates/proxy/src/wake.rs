@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hangar_api::env::Env;
+use hangar_api::error::ErrorKind;
 use hangar_api::id::MachineId;
 use hangar_api::seam::Waker;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use crate::queue::Queue;
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 /// How long an accepted start counts as "on its way" though the Catalog still says down.
 const ACCEPTED_LIMIT: Duration = Duration::from_secs(10);
-/// How long a refused start is not asked for again.
+/// How long a start is not asked for again that was refused, or not possible just then.
 const REFUSED_LIMIT: Duration = Duration::from_secs(1);
 
 /// The starts that were asked for.
@@ -41,6 +42,8 @@ pub(crate) enum Asking {
     Coming,
     /// Refused, with the reason.
     Refused(Arc<str>),
+    /// Not possible just now: worth asking again.
+    Busy,
 }
 
 // === impl Wakes ===
@@ -79,22 +82,24 @@ impl Wakes {
         // It ends by itself within the limit.
         drop(env.spawn(async move {
             let answer = tokio::time::timeout(ASK_LIMIT, waker.wake(machine.clone())).await;
-            let refused: Option<Arc<str>> = match answer {
-                Ok(Ok(())) => None,
-                Ok(Err(failure)) => Some(failure.message.into()),
-                Err(_) => Some("the host did not answer in time".into()),
+            let (state, limit) = match answer {
+                Ok(Ok(())) => (Asking::Coming, ACCEPTED_LIMIT),
+                Ok(Err(failure)) if failure.kind == ErrorKind::Unavailable => {
+                    tracing::debug!(machine = %machine, reason = %failure, "no start just now");
+                    (Asking::Busy, REFUSED_LIMIT)
+                }
+                Ok(Err(failure)) => (Asking::Refused(failure.message.into()), REFUSED_LIMIT),
+                Err(_) => {
+                    let reason = "the host did not answer in time";
+                    (Asking::Refused(reason.into()), REFUSED_LIMIT)
+                }
             };
-            if let Some(reason) = &refused {
+            if let Asking::Refused(reason) = &state {
                 tracing::info!(machine = %machine, reason = %reason, "start refused");
             }
-            let limit = if refused.is_some() {
-                REFUSED_LIMIT
-            } else {
-                ACCEPTED_LIMIT
-            };
             if let Some(asked) = lock(&table).get_mut(&machine) {
                 asked.until = Instant::now() + limit;
-                asked.state = refused.map_or(Asking::Coming, Asking::Refused);
+                asked.state = state;
             }
             queue.wake_all();
         }));

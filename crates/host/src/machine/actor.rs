@@ -285,8 +285,14 @@ impl Actor {
     async fn try_turn(&mut self, mut next: Record, input: Input) -> Result<(), Failure> {
         let now = self.shared.env.now();
         let rules = self.rules(&next);
-        let step = lifecycle::next(&next.state, &rules, now, input)
-            .map_err(|denied| Failure::new(ErrorKind::FailedPrecondition, denied.to_string()))?;
+        let step = lifecycle::next(&next.state, &rules, now, input).map_err(|denied| {
+            let kind = if denied.busy {
+                ErrorKind::Unavailable
+            } else {
+                ErrorKind::FailedPrecondition
+            };
+            Failure::new(kind, denied.to_string())
+        })?;
         next.state = step.state;
         next.promote();
         for effect in &step.effects {

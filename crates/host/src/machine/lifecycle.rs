@@ -313,8 +313,13 @@ pub struct Step {
 
 /// Why a wake was refused, in the API's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("failed_precondition: unable to start machine from current state: '{0}'")]
-pub struct Denied(pub MachineState);
+#[error("failed_precondition: unable to start machine from current state: '{state}'")]
+pub struct Denied {
+    /// Where it is.
+    pub state: MachineState,
+    /// Something is being done with it, after which a wake may be taken.
+    pub busy: bool,
+}
 
 /// Returns the next state and the work that leads there.
 ///

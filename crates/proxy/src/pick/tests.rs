@@ -69,7 +69,7 @@ fn whoever_has_waited_for_those_on_their_way_starts_another_one() {
 }
 
 #[test]
-fn a_request_waits_for_a_full_a_coming_or_a_draining_machine() {
+fn a_request_waits_for_a_full_a_coming_a_draining_or_a_busy_machine() {
     assert_eq!(choose(&[view(Status::Ready, 4)]), Pick::Wait { full: true });
     assert_eq!(
         choose(&[view(Status::Coming, 0)]),
@@ -79,6 +79,9 @@ fn a_request_waits_for_a_full_a_coming_or_a_draining_machine() {
         choose(&[view(Status::Draining, 0)]),
         Pick::Wait { full: false }
     );
+    assert_eq!(choose(&[view(Status::Busy, 0)]), Pick::Wait { full: false });
+    let views = [view(Status::Busy, 0), view(Status::Startable, 0)];
+    assert_eq!(choose(&views), Pick::Start(1));
 }
 
 #[test]
@@ -107,6 +110,7 @@ fn any_view() -> impl Strategy<Value = View> {
         Just(Status::Ready),
         Just(Status::Coming),
         Just(Status::Draining),
+        Just(Status::Busy),
         Just(Status::Unhealthy),
         Just(Status::Startable),
         Just(Status::Down),
@@ -158,7 +162,7 @@ proptest! {
                 let waits_for = |v: &View| if full {
                     v.status == Status::Ready
                 } else {
-                    matches!(v.status, Status::Coming | Status::Draining)
+                    matches!(v.status, Status::Coming | Status::Draining | Status::Busy)
                 };
                 prop_assert!(views.iter().any(waits_for));
             }

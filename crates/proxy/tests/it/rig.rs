@@ -42,13 +42,19 @@ pub(crate) struct Rig {
 pub(crate) struct TestWaker {
     pub(crate) asked: Mutex<Vec<MachineId>>,
     pub(crate) refuse: Mutex<Vec<MachineId>>,
+    pub(crate) busy: Mutex<Vec<MachineId>>,
 }
 
 impl Waker for TestWaker {
     fn wake(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {
         self.asked.lock().unwrap().push(machine.clone());
         let refused = self.refuse.lock().unwrap().contains(&machine);
+        let busy = self.busy.lock().unwrap().contains(&machine);
         Box::pin(async move {
+            if busy {
+                let text = "it is being updated";
+                return Err(Failure::new(ErrorKind::Unavailable, text));
+            }
             if refused {
                 return Err(Failure::new(
                     ErrorKind::Conflict,

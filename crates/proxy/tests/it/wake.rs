@@ -117,3 +117,35 @@ async fn a_machine_that_never_arrives_does_not_keep_others_from_being_started() 
         assert_eq!(answer.body, "two");
     }
 }
+
+#[tokio::test]
+async fn a_request_is_held_while_a_stopped_machine_is_updated() {
+    let rig = Rig::start();
+    let one = Server::start("one").await;
+    *rig.waker.busy.lock().unwrap() = vec![machine_id(1)];
+    rig.app("app", vec![down(1, &web())]).await;
+    let task = rig.client("app").spawn_get("/");
+    until("it is asked again", || rig.waker.count() > 1).await;
+    assert!(!task.is_finished());
+    rig.waker.busy.lock().unwrap().clear();
+    let asked = rig.waker.count();
+    until("it is asked after the update", || rig.waker.count() > asked).await;
+    rig.change("app", 1, |machine| come_up(machine, one.address))
+        .await;
+    let answer = tokio::time::timeout(SOON, task).await.unwrap().unwrap();
+    assert_eq!(answer.body, "one");
+}
+
+#[tokio::test]
+async fn a_machine_that_is_updated_does_not_keep_another_from_being_started() {
+    let rig = Rig::start();
+    let two = Server::start("two").await;
+    *rig.waker.busy.lock().unwrap() = vec![machine_id(1)];
+    rig.app("app", vec![down(1, &web()), down(2, &web())]).await;
+    let task = rig.client("app").spawn_get("/");
+    let asked = || rig.waker.asked.lock().unwrap().contains(&machine_id(2));
+    until("the other one is asked", asked).await;
+    rig.change("app", 2, |machine| come_up(machine, two.address))
+        .await;
+    assert_eq!(task.await.unwrap().body, "two");
+}

@@ -281,7 +281,13 @@ impl Turn<'_> {
                 self.launch();
                 Ok(())
             }
-            _ => Err(Denied(self.state.machine_state())),
+            phase => Err(Denied {
+                state: self.state.machine_state(),
+                busy: matches!(
+                    phase,
+                    Phase::New | Phase::Preparing { .. } | Phase::Stopping { .. }
+                ),
+            }),
         }
     }
 

@@ -398,7 +398,19 @@ fn a_wake_starts_only_what_is_stopped_and_ready() {
     );
     world.input(Input::Ops(vec![op(2, OpKind::Destroy)]));
     world.settle();
-    assert!(wake(&world).is_err());
+    assert!(!wake(&world).unwrap_err().busy, "it is gone");
+}
+
+#[test]
+fn a_wake_while_a_stopped_machine_is_prepared_is_worth_another_try() {
+    let mut world = World::new(ON_FAILURE);
+    let create = OpKind::Create { skip_launch: true };
+    world.input(Input::Ops(vec![op(1, create)]));
+    let wake = |world: &World| next(&world.state, &rules(ON_FAILURE, 1), at(0), Input::Wake);
+    assert!(matches!(world.state.phase, Phase::Preparing { .. }));
+    assert!(wake(&world).unwrap_err().busy);
+    world.settle();
+    assert!(wake(&world).is_ok());
 }
 
 fn create() -> Op {
