@@ -40,6 +40,9 @@ pub struct Limits {
     pub handshake: Duration,
     /// Longest time for the head of a request, and for a client connection to be idle.
     pub header_read: Duration,
+    /// Longest time that a client may send nothing of a body that it has begun, or take nothing of
+    /// an answer.
+    pub body_idle: Duration,
     /// Largest head of a request or response, in bytes.
     pub head_bytes: usize,
     /// Most headers of a request or response.
@@ -82,6 +85,7 @@ impl Default for Limits {
             connections_per_port: 8_192,
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(60),
+            body_idle: Duration::from_secs(60),
             head_bytes: 64 * 1024,
             headers: 128,
             connect: Duration::from_secs(2),

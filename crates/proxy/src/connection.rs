@@ -9,6 +9,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
@@ -45,6 +46,8 @@ pub(crate) struct Client {
     /// Its place among the connections of the port, which goes over with the connection to
     /// another protocol.
     pub(crate) place: Place,
+    /// It went over to another protocol.
+    pub(crate) upgraded: AtomicBool,
 }
 
 /// A place among the connections of a port, given back when the last holder is done.
@@ -217,6 +220,7 @@ impl Client {
             external: external.into(),
             bound: ends.local.port().into(),
             place,
+            upgraded: AtomicBool::new(false),
         }
     }
 }

@@ -5,5 +5,6 @@ pub(crate) mod body;
 pub(crate) mod forward;
 pub(crate) mod headers;
 pub(crate) mod serve;
+pub(crate) mod stall;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;

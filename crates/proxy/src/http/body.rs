@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 
+use super::stall::{self, Timer};
 use crate::load::Claim;
 
 /// Most bytes of a request's body that are kept to be sent again.
@@ -28,11 +30,22 @@ pub(crate) enum RequestBody {
     /// Sent once.
     Direct {
         incoming: Incoming,
-        /// Set when all of it was handed over.
-        sent: Arc<AtomicBool>,
+        progress: Arc<Progress>,
+        timer: Timer,
     },
     /// May be sent again.
     Kept(KeptBody),
+}
+
+/// How far the body of a request has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// All of it was handed over.
+    sent: AtomicBool,
+    /// The client may be silent: it takes the answer meanwhile, and may have more to say then.
+    patient: AtomicBool,
+    /// The client stopped sending it.
+    stalled: AtomicBool,
 }
 
 /// A body of which the first part is remembered.
@@ -43,7 +56,8 @@ pub(crate) struct KeptBody {
     sending: u32,
     /// The next remembered piece to send.
     next: usize,
-    sent: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+    timer: Timer,
 }
 
 #[derive(Debug)]
@@ -54,6 +68,8 @@ struct Kept {
     /// Grew too large, or has trailers: it cannot be sent again.
     lost: bool,
     sending: u32,
+    /// Longest time without progress.
+    idle: Duration,
 }
 
 /// The body of an answer on its way to a client.
@@ -65,6 +81,8 @@ pub(crate) enum ResponseBody {
     Upstream {
         incoming: Incoming,
         flight: Option<Flight>,
+        /// Of the frame before.
+        rest: Bytes,
     },
 }
 
@@ -76,21 +94,62 @@ pub(crate) struct Flight {
     pub(crate) core: usize,
     /// The connection, if the next request may use it.
     pub(crate) sender: Option<SendRequest<RequestBody>>,
-    /// Whether the request's body was sent to the end; `None` when there was none.
-    pub(crate) sent: Option<Arc<AtomicBool>>,
+    /// How far the request's body has come; `None` when there was none.
+    pub(crate) progress: Option<Arc<Progress>>,
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// Lets the client be silent from now on.
+    pub(crate) fn be_patient(&self) {
+        self.patient.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the client stopped sending.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn note_sent(&self) {
+        self.sent.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing came from the client. Ready with an error once that has lasted too long.
+    fn poll_silent(
+        &self,
+        timer: &mut Timer,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.patient.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        ready!(timer.poll_stalled(cx));
+        self.stalled.store(true, Ordering::Relaxed);
+        Poll::Ready(Some(Err("the client stopped sending".into())))
+    }
 }
 
 // === impl RequestBody ===
 
 impl RequestBody {
-    /// Takes over a client's body; `again` when the request may be sent a second time.
-    pub(crate) fn new(incoming: Incoming, again: bool) -> Self {
+    /// Takes over a client's body; `again` when the request may be sent a second time. It fails
+    /// when the client sends nothing for the time `idle`.
+    pub(crate) fn new(incoming: Incoming, again: bool, idle: Duration) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
-        let sent = Arc::default();
+        let (progress, timer) = (Arc::default(), Timer::new(idle));
         if !again {
-            return Self::Direct { incoming, sent };
+            return Self::Direct {
+                incoming,
+                progress,
+                timer,
+            };
         }
         let kept = Kept {
             incoming,
@@ -98,21 +157,23 @@ impl RequestBody {
             bytes: 0,
             lost: false,
             sending: 0,
+            idle,
         };
         Self::Kept(KeptBody {
             shared: Arc::new(Mutex::new(kept)),
             sending: 0,
             next: 0,
-            sent,
+            progress,
+            timer,
         })
     }
 
-    /// Returns the flag that says that all of it was handed over.
-    pub(crate) fn sent(&self) -> Option<Arc<AtomicBool>> {
+    /// Returns how far it has come, and will have.
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
         match self {
             Self::Empty => None,
-            Self::Direct { sent, .. } => Some(sent.clone()),
-            Self::Kept(kept) => Some(kept.sent.clone()),
+            Self::Direct { progress, .. } => Some(progress.clone()),
+            Self::Kept(kept) => Some(kept.progress.clone()),
         }
     }
 
@@ -137,19 +198,20 @@ impl Again {
         let Some(shared) = self.0 else {
             return Some(RequestBody::Empty);
         };
-        let sending = {
+        let (sending, idle) = {
             let mut kept = lock(&shared);
             if kept.lost {
                 return None;
             }
             kept.sending += 1;
-            kept.sending
+            (kept.sending, kept.idle)
         };
         Some(RequestBody::Kept(KeptBody {
             shared,
             sending,
             next: 0,
-            sent: Arc::default(),
+            progress: Arc::default(),
+            timer: Timer::new(idle),
         }))
     }
 }
@@ -164,10 +226,17 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Direct { incoming, sent } => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+            Self::Direct {
+                incoming,
+                progress,
+                timer,
+            } => {
+                let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+                    return progress.poll_silent(timer, cx);
+                };
+                timer.moved();
                 if frame.is_none() || incoming.is_end_stream() {
-                    sent.store(true, Ordering::Relaxed);
+                    progress.note_sent();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
@@ -213,11 +282,14 @@ impl KeptBody {
             self.next += 1;
             let piece = piece.clone();
             if self.next >= kept.pieces.len() && kept.incoming.is_end_stream() {
-                self.sent.store(true, Ordering::Relaxed);
+                self.progress.note_sent();
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        let frame = ready!(Pin::new(&mut kept.incoming).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut kept.incoming).poll_frame(cx) else {
+            return self.progress.poll_silent(&mut self.timer, cx);
+        };
+        self.timer.moved();
         match &frame {
             Some(Ok(frame)) => match frame.data_ref() {
                 Some(data) if !kept.lost && kept.bytes + data.len() <= MAX_KEPT => {
@@ -234,7 +306,7 @@ impl KeptBody {
             None => {}
         }
         if frame.is_none() || kept.incoming.is_end_stream() {
-            self.sent.store(true, Ordering::Relaxed);
+            self.progress.note_sent();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
@@ -252,14 +324,23 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Words(words) => Poll::Ready(words.take().map(|words| Ok(Frame::data(words)))),
-            Self::Upstream { incoming, flight } => {
+            Self::Upstream {
+                incoming,
+                flight,
+                rest,
+            } => {
+                stall::asks();
+                if !rest.is_empty() {
+                    let next = Frame::data(std::mem::take(rest));
+                    return Poll::Ready(Some(Ok(stall::hand(next, rest))));
+                }
                 let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
                 match &frame {
                     Some(Err(_)) => drop(flight.take()),
                     Some(Ok(_)) if !incoming.is_end_stream() => {}
                     Some(Ok(_)) | None => land(flight),
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map(|frame| stall::hand(frame, rest))))
             }
         }
     }
@@ -267,7 +348,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Words(words) => words.is_none(),
-            Self::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Self::Upstream { incoming, rest, .. } => rest.is_empty() && incoming.is_end_stream(),
         }
     }
 
@@ -289,7 +370,12 @@ impl ResponseBody {
         if incoming.is_end_stream() {
             land(&mut flight);
         }
-        Self::Upstream { incoming, flight }
+        let rest = Bytes::new();
+        Self::Upstream {
+            incoming,
+            flight,
+            rest,
+        }
     }
 }
 
@@ -298,10 +384,7 @@ fn land(flight: &mut Option<Flight>) {
     let Some(flight) = flight.take() else {
         return;
     };
-    let complete = flight
-        .sent
-        .as_ref()
-        .is_none_or(|sent| sent.load(Ordering::Relaxed));
+    let complete = flight.progress.as_ref().is_none_or(|body| body.is_sent());
     if let Some(sender) = flight.sender.filter(|_| complete) {
         flight.claim.load().put_idle(flight.core, sender);
     }

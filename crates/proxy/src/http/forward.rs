@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -18,7 +19,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 
 use super::answer;
-use super::body::{Again, Flight, RequestBody, ResponseBody};
+use super::body::{Again, Flight, Progress, RequestBody, ResponseBody};
 use super::headers;
 use super::tunnel;
 use super::upstream::{self, NotAnswered};
@@ -137,7 +138,8 @@ async fn forward(
     let (region, start) = (&group.region, request_start(core));
     headers::for_machine(&mut parts, client, region, id, start, upgrade.is_some());
     parts.version = Version::HTTP_11;
-    let mut outgoing = Request::from_parts(parts, RequestBody::new(incoming, again));
+    let body = RequestBody::new(incoming, again, core.shared.config.limits.body_idle);
+    let mut outgoing = Request::from_parts(parts, body);
     let mut attempt = Attempt::default();
     let (mut resends, mut stale) = (0, 0);
     loop {
@@ -153,15 +155,16 @@ async fn forward(
             }
         };
         fit(&mut outgoing, &chosen, upgrade.is_some());
-        let sent = outgoing.body().sent();
+        let progress = outgoing.body().progress();
         let spare = Spare::of(&outgoing, again && resends < MAX_RESENDS);
         match connection.send(outgoing).await {
             Ok((response, sender)) => {
+                note_head(client, &response, version, progress.as_deref());
                 let flight = Flight {
                     core: core.number,
                     sender: sender.filter(|_| chosen.pooled && !chosen.http2),
                     claim: chosen.claim,
-                    sent,
+                    progress,
                 };
                 let upgrade = upgrade.map(|upgrade| (upgrade, client.place.clone()));
                 return Ok(respond(core, response, flight, upgrade, version, id));
@@ -172,6 +175,9 @@ async fn forward(
             }) if reused => {
                 stale += 1;
                 outgoing = request;
+            }
+            Err(_) if progress.as_ref().is_some_and(|body| body.is_stalled()) => {
+                return Err(stalled());
             }
             Err(NotAnswered { unsent, error }) => {
                 let refusal = not_answered(&chosen, &error);
@@ -184,6 +190,22 @@ async fn forward(
                 attempt.failed(core, chosen.claim.load(), refusal)?;
             }
         }
+    }
+}
+
+/// Notes what the head of an answer changes for the time limits.
+fn note_head(
+    client: &Client,
+    response: &Response<Incoming>,
+    version: Version,
+    progress: Option<&Progress>,
+) {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        client.upgraded.store(true, Ordering::Relaxed);
+    }
+    // Both sides may now talk in turns, as gRPC does. HTTP/1 clients do not.
+    if let Some(progress) = progress.filter(|_| version == Version::HTTP_2) {
+        progress.be_patient();
     }
 }
 
@@ -259,6 +281,15 @@ fn respond(
     headers::for_client(response.headers_mut(), version, id, false);
     *response.version_mut() = Version::HTTP_11;
     response.map(|incoming| ResponseBody::upstream(incoming, flight))
+}
+
+fn stalled() -> Refusal {
+    Refusal {
+        status: StatusCode::REQUEST_TIMEOUT,
+        code: "PU02",
+        text: "the client stopped sending the request's body".to_owned(),
+        retry: false,
+    }
 }
 
 fn not_answered(chosen: &Chosen, error: &hyper::Error) -> Refusal {

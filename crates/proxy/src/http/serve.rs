@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::forward;
+use super::stall::{Impatient, Streams};
 use crate::connection::Client;
 use crate::core::Core;
 
@@ -31,7 +32,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let client = Arc::new(client);
-    let stream = TokioIo::new(stream);
+    let limit = core.shared.config.limits.body_idle;
+    let stream = TokioIo::new(Impatient::new(stream, limit, client.clone()));
     match speaks {
         Speaks::Http1 => serve_http1(core, client, stream).await,
         Speaks::Http2 => serve_http2(core, client, stream).await,
@@ -69,7 +71,8 @@ where
     let shared = core.shared.clone();
     let limits = &shared.config.limits;
     let service = service_fn(move |request| forward::handle(core.clone(), client.clone(), request));
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let streams = Streams::new(shared.env.clone(), limits.body_idle);
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)

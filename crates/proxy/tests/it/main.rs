@@ -12,4 +12,5 @@ mod protocols;
 mod retry;
 mod rig;
 mod routing;
+mod stall;
 mod wake;

@@ -130,6 +130,7 @@ async fn answer(
             let body = request.into_body().collect().await.unwrap().to_bytes();
             Response::new(full(format!("{} got {} bytes", state.name, body.len())))
         }
+        "/big" => Response::new(full(vec![b'x'; 64 << 20])),
         "/slow" => {
             let now = state.slow.fetch_add(1, Ordering::SeqCst) + 1;
             state.most_slow.fetch_max(now, Ordering::SeqCst);
