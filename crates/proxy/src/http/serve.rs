@@ -72,7 +72,7 @@ where
     let limits = &shared.config.limits;
     let service = service_fn(move |request| forward::handle(core.clone(), client.clone(), request));
     let streams = Streams::new(shared.env.clone(), limits.body_idle);
-    let mut builder = http2::Builder::new(streams);
+    let mut builder = http2::Builder::new(streams.clone());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -82,11 +82,17 @@ where
         .keep_alive_interval(limits.header_read)
         .keep_alive_timeout(limits.handshake);
     let mut connection = pin!(builder.serve_connection(stream, service));
-    tokio::select! {
+    let is_idle = tokio::select! {
         biased;
         ended = connection.as_mut() => return drop(ended),
-        () = shared.finish.cancelled() => {}
-    }
+        () = shared.finish.cancelled() => false,
+        () = streams.idle(limits.header_read) => true,
+    };
     connection.as_mut().graceful_shutdown();
-    drop(connection.await);
+    tokio::select! {
+        biased;
+        ended = connection => drop(ended),
+        // It was told that this is the end, and does not hang up.
+        () = streams.idle(limits.header_read), if is_idle => {}
+    }
 }

@@ -7,8 +7,8 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -46,7 +46,19 @@ pub(crate) struct Impatient<S> {
 pub(crate) struct Streams {
     env: Env,
     limit: Duration,
+    open: Arc<Mutex<Open>>,
 }
+
+/// The streams of a connection that have not ended.
+#[derive(Debug)]
+struct Open {
+    count: usize,
+    /// When the last one ended.
+    last_end: Instant,
+}
+
+/// Counts a stream until it is dropped.
+struct Counted(Arc<Mutex<Open>>);
 
 /// What a stream of HTTP/2 was given of its answer.
 #[derive(Debug, Default)]
@@ -169,7 +181,33 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
 impl Streams {
     pub(crate) fn new(env: Env, limit: Duration) -> Self {
-        Self { env, limit }
+        let open = Open {
+            count: 0,
+            last_end: Instant::now(),
+        };
+        Self {
+            env,
+            limit,
+            open: Arc::new(Mutex::new(open)),
+        }
+    }
+
+    /// Returns once there has been no stream for the time `limit`, from now on.
+    pub(crate) async fn idle(&self, limit: Duration) {
+        let mut since = Instant::now();
+        loop {
+            tokio::time::sleep_until(since + limit).await;
+            let open = lock(&self.open);
+            let now = Instant::now();
+            since = if open.count == 0 {
+                since.max(open.last_end)
+            } else {
+                now
+            };
+            if since + limit <= now {
+                return;
+            }
+        }
     }
 }
 
@@ -179,8 +217,33 @@ where
 {
     fn execute(&self, stream: F) {
         // It ends with its client at the latest.
-        drop(self.env.spawn(watch(stream, self.limit)));
+        let (counted, limit) = (Counted::new(&self.open), self.limit);
+        drop(self.env.spawn(async move {
+            watch(stream, limit).await;
+            drop(counted);
+        }));
     }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    fn new(open: &Arc<Mutex<Open>>) -> Self {
+        lock(open).count += 1;
+        Self(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut open = lock(&self.0);
+        open.count -= 1;
+        open.last_end = Instant::now();
+    }
+}
+
+fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a stream to its end, or until its client has taken nothing for the limit.

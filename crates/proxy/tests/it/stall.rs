@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::rig::{Rig, SOON, Server, WEB, stays_pending, until, up, web_with};
+use crate::rig::{Rig, SOON, Server, WEB, stays_pending, until, up, web, web_with};
 
 /// Starts a proxy with a short patience, before a Machine that takes one request at a time.
 async fn start(idle: u64) -> (Rig, Server) {
@@ -145,4 +145,25 @@ async fn a_client_of_a_stream_that_is_answered_may_be_silent_between_its_words()
     drop(words);
     let rest = rest.await.unwrap().unwrap().to_bytes();
     assert_eq!(rest, "second");
+}
+
+#[tokio::test]
+async fn an_http2_client_without_requests_is_sent_away() {
+    let rig = Rig::start_with(|config| config.limits.header_read = Duration::from_millis(50));
+    let one = Server::start("one").await;
+    rig.app("app", vec![up(1, one.address, &web())]).await;
+    let stream = TcpStream::connect(rig.at(WEB)).await.unwrap();
+    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaken.unwrap();
+    let mut connection = tokio::spawn(connection);
+    let request = Request::get("http://app.localhost/slow").body(Empty::<Bytes>::new());
+    let answer = tokio::spawn(sender.send_request(request.unwrap()));
+    until("it is there", || one.slow() == 1).await;
+    assert!(stays_pending(&mut connection).await);
+    one.state.gate.add_permits(1);
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    let ended = tokio::time::timeout(SOON, connection).await.unwrap();
+    ended.unwrap().unwrap();
+    drop(sender);
+    until("it is gone", || rig.proxy.connections() == 0).await;
 }
