@@ -56,6 +56,8 @@ pub struct Limits {
     /// How long a Machine that came up may fail its checks before it stops counting as "on its
     /// way".
     pub warming: Duration,
+    /// The same for a Machine that was up already when the proxy started: time for its first checks.
+    pub first_checks: Duration,
     /// How long requests are still held for a service that has just vanished from its app.
     pub vanished: Duration,
 }
@@ -92,6 +94,7 @@ impl Default for Limits {
             connect_just_up: Duration::from_secs(10),
             upstream_idle: Duration::from_secs(4),
             warming: Duration::from_secs(60),
+            first_checks: Duration::from_secs(5),
             vanished: Duration::from_secs(10),
         }
     }

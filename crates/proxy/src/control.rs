@@ -114,6 +114,7 @@ impl Control {
             registry: &shared.registry,
             held: &shared.held,
             now: Instant::now(),
+            first: before.revision == 0,
         };
         let index = Arc::new(builder.build(catalog, &before, afresh));
         shared.index.store(index.clone());

@@ -125,6 +125,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) held: &'a Arc<AtomicUsize>,
     pub(crate) now: Instant,
+    /// Nothing was known before.
+    pub(crate) first: bool,
 }
 
 // === impl Index ===
@@ -255,6 +257,9 @@ impl Builder<'_> {
     fn app(&self, source: &Arc<CatalogApp>, before: Option<&App>) -> App {
         let mut groups: BTreeMap<u16, Group> = BTreeMap::new();
         for machine in &source.machines {
+            if self.first {
+                self.registry.find(machine);
+            }
             let alive = self.registry.observe(machine, self.now);
             let settled = alive.map_or(self.now, |at| at + SETTLING);
             if !machine.route.cordoned {
@@ -353,7 +358,13 @@ impl Builder<'_> {
             (Phase::Coming, _) | (Phase::Up, None) => State::Coming,
             (Phase::Up, Some(_)) if healthy => State::Ready,
             (Phase::Up, Some(seen)) if !seen.was_healthy => {
-                State::WarmingUntil(seen.load.up_since + self.limits().warming)
+                let limits = self.limits();
+                let warming = if seen.found {
+                    limits.first_checks.min(limits.warming)
+                } else {
+                    limits.warming
+                };
+                State::WarmingUntil(seen.load.up_since + warming)
             }
             (Phase::Up, Some(_)) => State::Unhealthy,
         };

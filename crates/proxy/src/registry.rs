@@ -31,6 +31,8 @@ pub(crate) struct Registry {
 struct Entry {
     /// The start that is up, and since when the proxy sees it so.
     up: Option<(u64, Instant)>,
+    /// The start that was up already when the proxy first looked.
+    found: Option<u64>,
     /// Services whose checks have passed in this start.
     was_healthy: BTreeSet<u16>,
     /// Of the start that is up, and older ones while something is in flight to them.
@@ -56,6 +58,8 @@ pub(crate) struct Seen {
     pub(crate) load: Arc<Load>,
     /// Whether its checks have passed in this start.
     pub(crate) was_healthy: bool,
+    /// Whether it was up already when the proxy first looked.
+    pub(crate) found: bool,
 }
 
 // === impl Registry ===
@@ -90,6 +94,15 @@ impl Registry {
         }
         entry.prune();
         entry.last_alive
+    }
+
+    /// Notes a Machine of the first snapshot: where it is up, it did not just come up.
+    pub(crate) fn find(&self, machine: &CatalogMachine) {
+        if machine.live.phase == Phase::Up {
+            let mut machines = self.lock();
+            let entry = machines.entry(machine.route.id.clone()).or_default();
+            entry.found = Some(machine.live.starts);
+        }
     }
 
     /// Returns the load of a service of a Machine that is up, a new one where there is none.
@@ -128,6 +141,7 @@ impl Registry {
         Some(Seen {
             load,
             was_healthy: entry.was_healthy.contains(&port),
+            found: entry.found == Some(starts),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hangar_api::catalog::{LiveService, Phase};
+use hangar_api::catalog::{CatalogMachine, LiveService, Phase};
 use hyper::StatusCode;
 use tokio::time::Instant;
 
@@ -50,6 +50,38 @@ async fn a_request_is_held_until_the_first_check_of_the_only_machine_passes() {
     })
     .await;
     assert_eq!(task.await.unwrap().body, "one");
+}
+
+#[tokio::test]
+async fn a_machine_that_was_up_before_the_proxy_has_little_time_for_its_first_checks() {
+    let rig = Rig::start_with(|config| {
+        config.limits.first_checks = Duration::from_millis(100);
+    });
+    let one = Server::start("one").await;
+    let failing = |machine: &mut CatalogMachine| {
+        let service = web();
+        machine.live.services = [LiveService {
+            service,
+            healthy: false,
+        }]
+        .into();
+    };
+    let mut machine = up(1, one.address, &web());
+    failing(&mut machine);
+    rig.app("app", vec![machine]).await;
+    let answer = tokio::time::timeout(SOON, rig.client("app").spawn_get("/"));
+    let answer = answer.await.unwrap().unwrap();
+    assert!(answer.body.contains("checks"), "{}", answer.body);
+    // One that comes up now has the usual time.
+    rig.change("app", 1, |machine| {
+        come_up(machine, one.address);
+        failing(machine);
+    })
+    .await;
+    let mut task = rig.client("app").spawn_get("/");
+    assert!(stays_pending(&mut task).await);
+    assert!(stays_pending(&mut task).await);
+    task.abort();
 }
 
 #[tokio::test]
