@@ -33,4 +33,7 @@ pub struct ExecResponse {
     /// What it wrote to standard error.
     #[serde(default)]
     pub stderr: String,
+    /// Whether it wrote more than is here; only there when it did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
 }

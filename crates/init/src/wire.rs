@@ -106,6 +106,9 @@ pub enum Reply {
         /// Why it could not be run at all.
         #[serde(default)]
         spawn_error: Option<String>,
+        /// Whether it wrote more than was kept.
+        #[serde(default)]
+        cut: bool,
     },
     /// It could not be done, or is not known.
     Error {

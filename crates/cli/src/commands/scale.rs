@@ -80,7 +80,7 @@ async fn count(context: &Context, args: &AppArgs, input: CountInput) -> Result<E
     for line in scale::describe(&actions, &views) {
         output::say(&line);
     }
-    if !input.yes && output::is_interactive() && !output::confirm(&format!("Scale app {app}?"))? {
+    if !input.yes && !output::confirm(&format!("Scale app {app}?"))? {
         return Ok(Exit::Done);
     }
     output::say("Executing scale plan");

@@ -532,3 +532,16 @@ fn what_a_machine_writes_is_its_own_and_goes_with_its_run() {
     world.ok(&["machine", "restart", &one, "-a", "apart"]);
     assert_eq!(world.said("apart", &one, look), clean);
 }
+
+#[test]
+fn output_of_a_command_that_is_too_long_is_not_taken_for_all_of_it() {
+    let Some(world) = World::with_shell() else {
+        return;
+    };
+    let id = world.shell_app("wordy", "");
+    let ran = world.sh("wordy", &id, "yes | head -c 1048576");
+    assert_eq!((ran.code, ran.stdout.len()), (0, 1 << 20), "{}", ran.stderr);
+    let ran = world.sh("wordy", &id, "yes | head -c 1048577");
+    assert_eq!((ran.code, ran.stdout.len()), (1, 1 << 20), "{}", ran.stderr);
+    assert!(ran.stderr.contains("cut at 1 MiB"), "{}", ran.stderr);
+}

@@ -216,7 +216,9 @@ impl ContainerRuntime {
         let mut dialed = Dialed::open(&self.run_dir(key)).await?;
         let limit = Duration::from_secs(seconds) + EXEC_GRACE;
         let too_long = || {
-            let text = format!("the command did not end within {seconds} s and was killed");
+            let text = format!(
+                "the command did not end within {seconds} s and was killed; give it a longer timeout"
+            );
             Failure::new(ErrorKind::TimedOut, text)
         };
         let done = tokio::time::timeout(limit, dialed.exec(&request)).await;

@@ -162,6 +162,7 @@ impl Conn {
                         signal: 0,
                         timed_out: false,
                         spawn_error: Some(error.message),
+                        cut: false,
                     }),
                 }
             }
@@ -187,6 +188,7 @@ impl Conn {
             signal: ended.signal.unwrap_or(0),
             timed_out: exec.timed_out(),
             spawn_error: None,
+            cut: exec.is_cut(),
         });
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Exec {
 struct Capture {
     pipe: Option<OwnedFd>,
     taken: usize,
+    /// More came than is kept.
+    cut: bool,
 }
 
 // === impl Exec ===
@@ -102,6 +104,11 @@ impl Exec {
         }
     }
 
+    /// Returns whether it wrote more than was kept.
+    pub(super) fn is_cut(&self) -> bool {
+        self.stdout.cut || self.stderr.cut
+    }
+
     fn capture(&mut self, error: bool) -> &mut Capture {
         if error {
             &mut self.stderr
@@ -132,6 +139,7 @@ impl Capture {
         Self {
             pipe: Some(pipe),
             taken: 0,
+            cut: false,
         }
     }
 
@@ -146,6 +154,7 @@ impl Capture {
             }
             Ok(count) => {
                 let keep = count.min(MAX_EXEC_OUTPUT.saturating_sub(self.taken));
+                self.cut |= keep < count;
                 if keep > 0 {
                     self.taken += keep;
                     let body = bytes.get(..keep).unwrap_or_default().to_vec();

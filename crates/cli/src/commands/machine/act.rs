@@ -130,6 +130,11 @@ pub(super) async fn exec(
         .exec(&app, id, &request(command, timeout))
         .await?;
     output::raw(&answer.stdout, &answer.stderr)?;
+    if answer.truncated {
+        return Err(Exit::Failed.with(
+            "the output was cut at 1 MiB: write it to a file in the Machine, or fetch it in parts",
+        ));
+    }
     Ok(Exit::Command(
         u8::try_from(answer.exit_code & 0xff).unwrap_or(1),
     ))

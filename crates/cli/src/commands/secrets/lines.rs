@@ -15,7 +15,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, String> {
             ));
         };
         let value = match value.trim_start().strip_prefix("\"\"\"") {
-            Some(first) => block(first, &mut lines),
+            Some(first) => block(first, &mut lines).ok_or_else(|| {
+                format!(
+                    "the value of {} begins with \"\"\" and never ends",
+                    name.trim()
+                )
+            })?,
             None => single(value),
         };
         secrets.push((name.trim().to_owned(), value));
@@ -24,19 +29,19 @@ pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 /// Reads on to the closing `"""`; line ends between are kept.
-fn block<'a>(first: &str, lines: &mut impl Iterator<Item = &'a str>) -> String {
+fn block<'a>(first: &str, lines: &mut impl Iterator<Item = &'a str>) -> Option<String> {
     if let Some((value, _)) = first.split_once("\"\"\"") {
-        return value.to_owned();
+        return Some(value.to_owned());
     }
     let mut parts: Vec<&str> = (!first.is_empty()).then_some(first).into_iter().collect();
     for line in lines {
         if let Some((last, _)) = line.split_once("\"\"\"") {
             parts.push(last);
-            break;
+            return Some(parts.join("\n"));
         }
         parts.push(line);
     }
-    parts.join("\n")
+    None
 }
 
 /// Cuts a comment that stands outside quotes, and one pair of quotes.
@@ -74,6 +79,8 @@ mod tests {
             ("F", "a=b"),
         ];
         assert_eq!(read, want.map(|(n, v)| (n.to_owned(), v.to_owned())));
+        let open = parse("A=1\nB=\"\"\"one\nC=2\n").unwrap_err();
+        assert!(open.contains("value of B"), "{open}");
         assert!(
             parse("nonsense")
                 .unwrap_err()

@@ -117,12 +117,14 @@ impl Dialed {
                     signal,
                     timed_out,
                     spawn_error: None,
+                    cut,
                 } => {
                     let response = ExecResponse {
                         exit_code,
                         exit_signal: signal,
                         stdout: String::from_utf8_lossy(&stdout).into_owned(),
                         stderr: String::from_utf8_lossy(&stderr).into_owned(),
+                        truncated: cut,
                     };
                     Ok((response, timed_out))
                 }
