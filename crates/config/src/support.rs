@@ -137,6 +137,12 @@ pub const TABLE: &[Row] = &[
         why: "the pg_tls handler is not there yet",
         when: When::Is("pg_tls"),
     },
+    Row {
+        path: "services[].ports[].handlers",
+        kind: Kind::Refused,
+        why: "the edge_http handler is not there; use http",
+        when: When::Is("edge_http"),
+    },
     https_check("http_service.checks[].protocol"),
     https_check("services[].http_checks[].protocol"),
     https_check("checks.*.protocol"),

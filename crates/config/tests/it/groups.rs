@@ -132,10 +132,11 @@ fn one_vm_entry_counts_and_entries_are_never_merged() {
         [[vm]]
         size = "shared-cpu-4x"
         [[vm]]
-        memory = "512mb"
+        memory = "2gb"
         processes = ["b"]
         [[vm]]
         cpus = 2
+        memory = "512mb"
         processes = ["b", "c"]
     "#;
     let size = |group: &str| {
@@ -143,8 +144,8 @@ fn one_vm_entry_counts_and_entries_are_never_merged() {
         (guest.cpus, guest.memory_mb)
     };
     assert_eq!(size("a"), (4, 1024));
-    assert_eq!(size("b"), (2, 256), "the last that names it, alone");
-    assert_eq!(size("c"), (2, 256));
+    assert_eq!(size("b"), (2, 512), "the last that names it, alone");
+    assert_eq!(size("c"), (2, 512));
     let none = config("app = 'a'")
         .machine_configs(&Inputs::default())
         .unwrap();

@@ -21,6 +21,10 @@ const NOT_OFFERED: [(&str, &str); 7] = [
 
 /// What may stand for what happens after an exit (machines-api.md 7.1; `never` is fly.toml's).
 const RESTART_POLICIES: [&str; 5] = ["", "no", "never", "on-failure", "always"];
+/// What may be done to what comes in at a port.
+const HANDLERS: [&str; 4] = ["http", "tls", "tcp", "proxy_proto"];
+/// Most external ports of an app, ranges counted out.
+const MAX_PORTS: usize = 256;
 /// Most services of a Machine.
 const MAX_SERVICES: usize = 64;
 /// Most checks of a Machine, those of its services among them.
@@ -95,6 +99,23 @@ fn rules(config: &MachineConfig) -> Result<(), String> {
     if !RESTART_POLICIES.contains(&policy) {
         return Err(format!(
             "config.restart: policy {policy:?} is not offered by this Hangar; use no, on-failure or always"
+        ));
+    }
+    let ports = || config.services.iter().flat_map(|service| &service.ports);
+    let handlers = ports().flat_map(|port| &port.handlers);
+    if let Some(handler) = handlers
+        .into_iter()
+        .find(|h| !HANDLERS.contains(&h.as_str()))
+    {
+        return Err(format!(
+            "config.services: handler {handler:?} is not offered by this Hangar; use {}",
+            HANDLERS.join(", ")
+        ));
+    }
+    let asked: usize = ports().map(|port| port.range().len()).sum();
+    if asked > MAX_PORTS {
+        return Err(format!(
+            "config.services: {asked} external ports are too many, an app has at most {MAX_PORTS}"
         ));
     }
     for (name, check) in checks(config) {
@@ -184,6 +205,22 @@ mod tests {
     fn what_is_not_offered_is_refused_in_words() {
         for (json, word) in [
             (r#"{}"#, "config.image is required"),
+            (
+                r#"{"image":"x","restart":{"policy":"sometimes"}}"#,
+                "no, on-failure or always",
+            ),
+            (
+                r#"{"image":"x","checks":{"c":{"type":"script"}}}"#,
+                "tcp or http",
+            ),
+            (
+                r#"{"image":"x","services":[{"protocol":"tcp","internal_port":1,"ports":[{"port":1,"handlers":["edge_http"]}]}]}"#,
+                "edge_http",
+            ),
+            (
+                r#"{"image":"x","services":[{"protocol":"tcp","internal_port":1,"ports":[{"start_port":1000,"end_port":2000}]}]}"#,
+                "at most 256",
+            ),
             (r#"{"image":" "}"#, "config.image is required"),
             (r#"{"image":"x","mounts":[{"volume":"vol_1"}]}"#, "volumes"),
             (r#"{"image":"x","schedule":"daily"}"#, "schedule"),
