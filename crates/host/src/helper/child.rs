@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use hangar_init::spec::{InitSpec, fd};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::{fcntl_dupfd_cloexec, read};
-use rustix::process::umask;
+use rustix::process::{setsid, umask};
 use rustix::system::sethostname;
 
 use super::rootfs::Shared;
@@ -58,6 +58,9 @@ fn become_init(
     hand: Hand<'_>,
 ) -> Result<std::convert::Infallible, MakeError> {
     umask(Mode::empty());
+    // What is sent to the helper's process group is not meant for Machines. The kernel sends it
+    // SIGHUP when the server dies while one of the group is stopped.
+    setsid().step("leave the helper's session")?;
     let moved = request.layout.enter_v1(&request.key);
     moved.step("move into the control groups")?;
     let shared = rootfs::build(request)?;

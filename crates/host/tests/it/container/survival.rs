@@ -49,6 +49,29 @@ async fn machines_outlive_the_helper_and_it_is_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_signal_to_the_helpers_process_group_reaches_no_machine() {
+    let Some(world) = world() else { return };
+    let script = "trap 'echo heard' HUP TERM; echo ready; while :; do sleep 0.02; done";
+    let key = world.start(world.plan(script)).await;
+    world.until_said(&key, "ready").await;
+    let helper = world.runtime.helper_pid().unwrap();
+    let group = rustix::process::Pid::from_raw(i32::try_from(helper).unwrap()).unwrap();
+    // As the kernel does when the server dies while one of the group is stopped.
+    rustix::process::kill_process_group(group, rustix::process::Signal::HUP).unwrap();
+    until(|| !std::path::Path::new(&format!("/proc/{helper}/exe")).exists()).await;
+    // Whatever was sent to init came before this.
+    let pong = world.exec(&key, "echo pong").await;
+    assert_eq!(pong.stdout, "pong\n");
+    world
+        .runtime
+        .signal(key.clone(), libc::SIGTERM)
+        .await
+        .unwrap();
+    world.until_said(&key, "heard").await;
+    assert_eq!(world.said(&key), ["ready", "heard"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_helper_killed_in_the_middle_of_a_start_leaves_a_whole_run_or_nothing() {
     let Some(world) = world() else { return };
     for micros in (0..12_000).step_by(600) {
