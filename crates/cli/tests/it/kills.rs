@@ -118,7 +118,7 @@ impl Story {
     /// Asks for something, kills in the middle of it, and brings everything up again.
     fn round(&mut self, number: u32) {
         let mut asked = self.meet();
-        let busy = asked.try_wait().unwrap().is_none() || self.something_moves();
+        let busy = self.something_moves();
         self.in_flight += u32::from(busy);
         match self.victim {
             Victim::Server => {
@@ -155,14 +155,19 @@ impl Story {
         }
     }
 
-    /// Asks for something and waits for a random moment of it. On a busy machine that moment is
-    /// often over before we are back: then, most of the time, something else is asked for.
+    /// Asks for something and waits for a random moment of it. Where nothing has begun by then, or
+    /// all is over, it is waited for, or something else asked for, most of the time.
     fn meet(&mut self) -> Child {
         loop {
             let (mut asked, window) = self.ask();
             std::thread::sleep(Duration::from_millis(self.random.below(window)));
-            if asked.try_wait().unwrap().is_none() || self.random.below(4) == 0 {
-                return asked;
+            loop {
+                if self.something_moves() || self.random.below(40) == 0 {
+                    return asked;
+                }
+                if asked.try_wait().unwrap().is_some() {
+                    break;
+                }
             }
         }
     }
@@ -253,13 +258,20 @@ impl Story {
         Some(words)
     }
 
-    /// Returns whether a Machine is on its way from one state to another.
+    /// Returns whether a deployment is under way, or a Machine on its way from one state to
+    /// another, as the server tells it right before the kill.
     fn something_moves(&self) -> bool {
         let rest = ["started", "stopped", "destroyed", "failed"];
-        let listed = self.world.hangar(&["machine", "list", "-a", APP, "--json"]);
-        let machines: Value = serde_json::from_str(&listed.stdout).unwrap_or_default();
-        let mut states = machines.as_array().into_iter().flatten();
-        states.any(|m| !rest.contains(&m["state"].as_str().unwrap_or_default()))
+        let list = |what: &str| -> Vec<Value> {
+            let path = format!("/v1/apps/{APP}/{what}");
+            let answer = self.world.api("GET", &path, Some(&self.world.token()));
+            serde_json::from_str(&answer.body).unwrap_or_default()
+        };
+        let moves = |m: &Value| !rest.contains(&m["state"].as_str().unwrap_or_default());
+        list("machines").iter().any(moves)
+            || list("deployments?limit=1")
+                .iter()
+                .any(|d| d["finished_at"].is_null())
     }
 
     /// Waits until nothing moves, and compares what the store says with what runs.

@@ -182,7 +182,9 @@ fn every_row_of_the_table_is_found_when_a_file_has_its_key() {
         let value = match row.path {
             "services[].protocol" => serde_json::json!("udp"),
             check if check.ends_with(".protocol") => serde_json::json!("https"),
-            "services[].ports[].handlers" => serde_json::json!(["proxy_proto", "pg_tls", "edge_http"]),
+            "services[].ports[].handlers" => {
+                serde_json::json!(["proxy_proto", "pg_tls", "edge_http"])
+            }
             _ => serde_json::json!("something"),
         };
         let nested = row.path.rsplit('.').fold(value, |inner, part| {
