@@ -276,9 +276,15 @@ impl Runtime for ContainerRuntime {
             };
             match self.ask_init(&key, &request).await {
                 Ok(_) => Ok(()),
-                // It has ended already: nothing is left to be stopped.
-                Err(_) if !matches!(self.settled(&key).await, RunStatus::Running) => Ok(()),
-                Err(failure) => Err(failure),
+                Err(failure) => {
+                    // An `init` that cannot be reached is most often about to end.
+                    self.until_not_running(&key, ENDING_PAUSE).await;
+                    match self.settled(&key).await {
+                        RunStatus::Running => Err(failure),
+                        // Nothing is left to be stopped.
+                        _ => Ok(()),
+                    }
+                }
             }
         })
     }
