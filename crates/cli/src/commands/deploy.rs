@@ -369,10 +369,13 @@ async fn ensure_image(
     send(context, app, &built.archive).await
 }
 
-/// Returns whether `--image` names a file or layout here.
+/// Returns whether `--image` names a file or layout here. A name that could be an image's is one:
+/// a program called `web` that lies here is not meant by it.
 fn is_archive(given: &str) -> bool {
     let path = Path::new(given);
-    path.is_file() || path.join("oci-layout").is_file()
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let says_so = given.contains('/') || matches!(ending, Some("tar" | "gz" | "tgz"));
+    (says_so && path.is_file()) || path.join("oci-layout").is_file()
 }
 
 /// Takes `--image` as an archive where there is such a file, else as a name.

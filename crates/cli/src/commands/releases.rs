@@ -13,6 +13,8 @@ use crate::output::{self, rfc3339};
 
 /// As many as flyctl shows.
 const SHOWN: usize = 25;
+/// Releases looked through for an earlier complete one: all that are kept.
+const SEARCHED: usize = 100;
 
 pub(super) async fn run(context: &Context, args: ReleasesArgs) -> Result<Exit> {
     match args.command {
@@ -87,7 +89,7 @@ async fn rollback(
 /// Returns the complete release before the newest complete one.
 async fn before_current(context: &Context, args: &AppArgs) -> Result<u64> {
     let app = context.app(args).await?.name;
-    let releases = context.client.releases(&app, SHOWN).await?;
+    let releases = context.client.releases(&app, SEARCHED).await?;
     let mut complete = releases
         .iter()
         .filter(|r| r.status == ReleaseStatus::Complete)

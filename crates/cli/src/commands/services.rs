@@ -87,17 +87,19 @@ fn row(
     edge: &EdgeMap,
 ) -> Vec<String> {
     let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(",");
-    let port = external.parse::<u16>().ok();
-    let bound = port
-        .and_then(|p| edge.ports.get(&p))
+    // Of a range, its first port stands for all, and the first that is not served is told.
+    let (first, last) = external.split_once('-').unwrap_or((&external, &external));
+    let ports = first.parse::<u16>().ok().zip(last.parse::<u16>().ok());
+    let bound = ports
+        .and_then(|(first, _)| edge.ports.get(&first))
         .map(|bound| format!("{}:{bound}", edge.address));
-    let refused = port
-        .and_then(|p| edge.refused.get(&p))
-        .map(|reason| format!("nowhere: {reason}"));
+    let refused = ports
+        .and_then(|(first, last)| edge.refused.range(first..=last).next())
+        .map(|(port, reason)| format!("{port} nowhere: {reason}"));
     vec![
         protocol,
         format!("{external} => {internal}"),
-        bound.or(refused).unwrap_or_default(),
+        refused.or(bound).unwrap_or_default(),
         handlers,
         if force { "True" } else { "False" }.to_owned(),
         list(&offer.groups),

@@ -174,9 +174,17 @@ fn autostop<'a>(reader: &'a Reader<'a>, table: &mut Table<'a>) -> Option<Autosto
 
 fn limits<'a>(reader: &'a Reader<'a>, path: &str, node: &'a Node) -> Option<Concurrency> {
     let mut table = reader.table(path, node)?;
+    let kind = table.text("type");
+    if let Some(kind) = kind.as_deref()
+        && !["", "connections", "requests"].contains(&kind)
+    {
+        let shown: String = kind.chars().take(40).collect();
+        let message = format!("{shown:?} is neither connections nor requests; connections count");
+        reader.warn(&format!("{path}.type"), &table.place("type"), message);
+    }
     // A limit of 0 is none.
     let limits = Concurrency {
-        kind: table.text("type"),
+        kind,
         soft_limit: table.number("soft_limit").filter(|n| *n != 0),
         hard_limit: table.number("hard_limit").filter(|n| *n != 0),
     };
