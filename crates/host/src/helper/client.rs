@@ -201,6 +201,12 @@ impl Drop for Connection {
 
 /// Hands out replies until the last of helper and workers has closed its end; whoever waits then
 /// is told.
+///
+/// A helper's death alone is not the end: its workers go on and answer for themselves. Asking the
+/// next one at once for what they work on would be no gain, for it waits for them
+/// ([`super::take_turn`]), and no truth: it finds the run's lock held and says that it is made,
+/// before it is. What waits in vain is what the dead one had not taken up or whose worker was killed
+/// after it, for as long as the slowest other worker lives.
 async fn read_replies(socket: Arc<AsyncFd<OwnedFd>>, waiting: Arc<Mutex<Waiting>>) {
     loop {
         let Ok(mut ready) = socket.readable().await else {
