@@ -443,6 +443,7 @@ impl World {
             .filter(|line| line.contains(&folder))
             .map(|line| format!("mount {line}"))
             .collect();
+        left.extend(self.inits().iter().map(|pid| format!("init {pid}")));
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let exe = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
             if exe.starts_with(&folder) {
