@@ -130,14 +130,14 @@ pub(super) async fn exec(
         .exec(&app, id, &request(command, timeout))
         .await?;
     output::raw(&answer.stdout, &answer.stderr)?;
+    let code = u8::try_from(answer.exit_code & 0xff).unwrap_or(1);
     if answer.truncated {
-        return Err(Exit::Failed.with(
+        // Half of an output is no success, whatever the command says.
+        return Err(Exit::Command(code.max(1)).with(
             "the output was cut at 1 MiB: write it to a file in the Machine, or fetch it in parts",
         ));
     }
-    Ok(Exit::Command(
-        u8::try_from(answer.exit_code & 0xff).unwrap_or(1),
-    ))
+    Ok(Exit::Command(code))
 }
 
 /// One word that holds spaces is a command line, as flyctl takes it; more are the command.
