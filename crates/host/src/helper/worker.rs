@@ -110,17 +110,17 @@ fn open_run(paths: &Paths) -> Result<Option<File>, MakeError> {
     }
 }
 
-/// Opens the lock of a run that is to be removed, and makes one where there is none: a maker that
-/// comes now must wait. Returns `None` where nothing was ever made, and on a full disk, where
-/// nobody can make it now either.
+/// Opens the lock of a run that is to be removed, and makes one where there is none, with all that
+/// is above it: a maker that comes now must wait, also the first of its Machine. Returns `None` on
+/// a full disk, where nobody can make it now either.
 fn open_to_remove(run: &Path) -> io::Result<Option<File>> {
-    use io::ErrorKind::{AlreadyExists, NotFound, QuotaExceeded, StorageFull};
-    match fs::DirBuilder::new().mode(0o700).create(run) {
+    use io::ErrorKind::{NotFound, QuotaExceeded, StorageFull};
+    let mut dirs = fs::DirBuilder::new();
+    match dirs.recursive(true).mode(0o700).create(run) {
         Err(error) if matches!(error.kind(), NotFound | StorageFull | QuotaExceeded) => {
             return Ok(None);
         }
-        Err(error) if error.kind() != AlreadyExists => return Err(error),
-        _ => {}
+        made => made?,
     }
     match open_lock(run) {
         Err(error) if matches!(error.kind(), NotFound | StorageFull | QuotaExceeded) => Ok(None),
