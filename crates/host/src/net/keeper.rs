@@ -160,12 +160,10 @@ impl Keeper {
             return Err(NetError::TooMany);
         }
         self.networks.insert(network);
-        let generation = self.changes.generation().ok();
-        let known = generation.is_some() && generation == self.in_order;
-        // Somebody may have changed the table a moment ago: then all of it is made.
-        let added = if known && self.apply(&rules::add_network(network)).await.is_ok() {
+        let added = if self.add_element(network).await {
             Ok(())
         } else {
+            // Somebody may have changed the table a moment ago: then all of it is made.
             self.make_table().await
         };
         match &added {
@@ -175,6 +173,17 @@ impl Keeper {
             }
         }
         added
+    }
+
+    /// Adds to the table as it is. Returns whether that is known to be the table that we made, with
+    /// nothing but this added.
+    async fn add_element(&mut self, network: NetworkId) -> bool {
+        let Some(before) = self.changes.generation().ok() else {
+            return false;
+        };
+        self.in_order == Some(before)
+            && self.apply(&rules::add_network(network)).await.is_ok()
+            && self.in_order == Some(before.wrapping_add(1))
     }
 
     fn publish(&self) {

@@ -442,6 +442,31 @@ fn what_somebody_flushed_is_made_again() {
 }
 
 #[test]
+fn what_somebody_flushes_while_a_network_is_added_is_made_again_too() {
+    on_a_host(|host| {
+        let network = host.ensure(&[MINE]).clone();
+        for number in 100..116 {
+            // It comes before what is being done, in the middle of it, and after.
+            let ruin = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_micros(700) * (number - 100));
+                run("nft flush chain inet hangar to_machine");
+            });
+            let added = host
+                .runtime
+                .block_on(network.ensure_network(NetworkId(number)));
+            added.unwrap();
+            ruin.join().unwrap();
+            wait_until("the chain has its rules", || {
+                let listed = Command::new("nft")
+                    .args(["list", "chain", "inet", "hangar", "to_machine"])
+                    .output();
+                String::from_utf8_lossy(&listed.unwrap().stdout).contains("drop")
+            });
+        }
+    });
+}
+
+#[test]
 fn a_server_that_starts_again_takes_over_what_runs_and_two_at_once_are_refused() {
     on_a_host(|host| {
         let pool = host.ensure(&[]).pool();
