@@ -252,19 +252,22 @@ fn await_ready(report: File, run: &Path) -> Result<(), Silence> {
 
 fn remove(request: &RemoveRequest) -> Result<(), MakeError> {
     let until = Instant::now() + LOCK_TIME;
-    let lock = open_to_remove(&request.paths.run).step("open the run's lock")?;
-    if let Some(lock) = &lock {
-        loop {
-            request.layout.kill(&request.key).step("kill")?;
-            if try_lock(lock, LOCK_PAUSE).step("lock the run")? {
+    // Held until all is removed.
+    let mut lock = open_to_remove(&request.paths.run).step("open the run's lock")?;
+    while let Some(held) = &lock {
+        request.layout.kill(&request.key).step("kill")?;
+        if try_lock(held, LOCK_PAUSE).step("lock the run")? {
+            if is_still_there(held, &request.paths.run) {
                 break;
             }
-            if Instant::now() > until {
-                return Err(MakeError {
-                    message: "remove the run: somebody still works on it".to_owned(),
-                    transient: true,
-                });
-            }
+            // Somebody else removed it while we waited, and it may be made again by now.
+            lock = open_to_remove(&request.paths.run).step("open the run's lock")?;
+        }
+        if Instant::now() > until {
+            return Err(MakeError {
+                message: "remove the run: somebody still works on it".to_owned(),
+                transient: true,
+            });
         }
     }
     clear(request)
