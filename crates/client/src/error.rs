@@ -59,6 +59,15 @@ pub enum ClientError {
 // === impl ClientError ===
 
 impl ClientError {
+    /// Returns whether a server of which this is heard may only be away for a moment.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Broken(_) | Self::TimedOut(_)
+        )
+    }
+
     /// Returns the HTTP status of an answer that said no.
     #[must_use]
     pub fn status(&self) -> Option<u16> {

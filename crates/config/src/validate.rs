@@ -3,6 +3,7 @@
 
 use hangar_api::duration::GoDuration;
 use hangar_api::id::{AppName, GroupName, Region};
+use hangar_api::machine::service::MAX_PORTS_PER_APP;
 
 use crate::Loaded;
 use crate::app::{AppConfig, CheckSection};
@@ -12,8 +13,6 @@ use crate::read::Reader;
 use crate::{decode, machine, support, words};
 
 const STRATEGIES: [&str; 4] = ["canary", "rolling", "immediate", "bluegreen"];
-/// Most external ports of an app, ranges counted out.
-const MAX_PORTS: usize = 256;
 const HANDLERS: [&str; 5] = ["http", "tls", "proxy_proto", "pg_tls", "edge_http"];
 /// Most regular seconds of `kill_timeout`.
 const MAX_KILL_SECS: i64 = 300;
@@ -226,7 +225,6 @@ impl Check<'_> {
     }
 
     fn ports(&self, key: &str, service: &crate::app::ServiceSection) {
-        let mut all = 0;
         for (i, port) in service.ports.iter().enumerate() {
             let path = format!("{key}.ports[{i}]");
             for handler in &port.handlers {
@@ -250,17 +248,11 @@ impl Check<'_> {
                 let message = format!("start_port {start} is above end_port {end}");
                 self.warn(&path, message);
             }
-            all += match (port.port, port.start_port, port.end_port) {
-                (Some(_), ..) => 1,
-                (None, None, None) => 0,
-                (None, start, end) => {
-                    let (start, end) = (start.unwrap_or(0), end.unwrap_or(u16::MAX));
-                    (usize::from(end) + 1).saturating_sub(usize::from(start))
-                }
-            };
         }
-        if all > MAX_PORTS {
-            let message = format!("asks for {all} ports, and an app has at most {MAX_PORTS}");
+        let all: usize = service.ports.iter().map(|port| port.range().len()).sum();
+        if all > MAX_PORTS_PER_APP {
+            let message =
+                format!("asks for {all} ports, and an app has at most {MAX_PORTS_PER_APP}");
             self.error(&format!("{key}.ports"), message);
         }
     }

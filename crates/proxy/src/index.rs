@@ -12,7 +12,7 @@ use std::time::Duration;
 use hangar_api::catalog::{Catalog, CatalogApp, CatalogMachine, Phase};
 use hangar_api::id::{AppName, MachineId, Region};
 use hangar_api::machine::Service;
-use hangar_api::machine::service::Port;
+use hangar_api::machine::service::{MAX_PORTS_PER_APP, Port};
 use hyper::header::HeaderValue;
 use tokio::time::Instant;
 
@@ -21,9 +21,6 @@ use crate::load::Load;
 use crate::pick::{Status, View};
 use crate::queue::Queue;
 use crate::registry::Registry;
-
-/// Most external ports of one app; a service with a wider range is named by `unsupported`.
-pub(crate) const MAX_PORTS_PER_APP: usize = 256;
 
 /// How long a Machine that has just gone down is waited for, before it counts as down: within a
 /// restart or an update the Catalog may show it so for a moment.

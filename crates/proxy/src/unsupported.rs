@@ -1,10 +1,8 @@
 //! What a service asks for and the proxy does not do, in sentences: never ignored in silence.
 
 use hangar_api::machine::Service;
-use hangar_api::machine::service::Port;
+use hangar_api::machine::service::{MAX_PORTS_PER_APP, Port};
 use serde_json::{Map, Value};
-
-use crate::index::MAX_PORTS_PER_APP;
 
 /// Returns a sentence for each thing that a service asks for and the proxy does not do; nothing
 /// when all of it is served.

@@ -122,10 +122,7 @@ pub(crate) async fn cancel(
 ) -> Result<(), Problem> {
     for _ in 0..MAX_TRIES {
         let claim = core.cache.get::<DeployClaims>(app);
-        let owner = ClaimOwner::Deployment {
-            id: deployment.value.id.clone(),
-        };
-        let Some(claim) = claim.filter(|claim| claim.value.owner == owner) else {
+        let Some(claim) = claim.filter(|claim| claim.value.is_of(&deployment.value.id)) else {
             return Err(Problem::Precondition(format!(
                 "deployment {} is over",
                 deployment.value.id

@@ -6,12 +6,11 @@ use hangar_api::id::AppName;
 use hangar_api::image::Pruned;
 use hangar_api::machine::MachineState;
 use hangar_api::release::ReleaseStatus;
-use hangar_deploy::Progress;
 use hangar_store::Snapshot;
 use hangar_store::tables::{Apps, Deployments, Releases, Specs};
-use serde::Deserialize as _;
 
 use crate::core::Core;
+use crate::deployments::drive::read_progress;
 use crate::error::Problem;
 use crate::unit::Unit;
 
@@ -32,7 +31,7 @@ pub(crate) fn needed(snapshot: &Snapshot) -> BTreeSet<String> {
     // What Machines were before a deployment that runs: it may have to put that back.
     let running = snapshot.all::<Deployments>();
     for deployment in running.filter(|record| !record.value.status.is_over()) {
-        let progress = Progress::deserialize(&deployment.value.progress).unwrap_or_default();
+        let progress = read_progress(&deployment.value).unwrap_or_default();
         let formers = progress.formers.into_iter();
         digests.extend(formers.map(|former| former.image_ref.digest));
     }

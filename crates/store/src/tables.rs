@@ -113,6 +113,14 @@ pub struct DeployClaim {
     pub cancelled_by: Option<String>,
 }
 
+impl DeployClaim {
+    /// Returns whether a deployment of the server holds it.
+    #[must_use]
+    pub fn is_of(&self, deployment: &DeploymentId) -> bool {
+        matches!(&self.owner, ClaimOwner::Deployment { id } if id == deployment)
+    }
+}
+
 /// Who holds a deploy claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

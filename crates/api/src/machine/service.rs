@@ -126,6 +126,9 @@ pub enum Autostop {
     Suspend,
 }
 
+/// Most external ports of one app that are served, ranges counted out.
+pub const MAX_PORTS_PER_APP: usize = 256;
+
 // === impl Port ===
 
 impl Port {

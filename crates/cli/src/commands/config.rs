@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use hangar_api::release::{Release, ReleaseStatus};
 use hangar_config::{AppConfig, Format, Loaded};
 
+use super::releases::current;
 use crate::args::{AppArgs, ConfigCommand};
 use crate::context::{self, Context};
 use crate::error::Exit;
@@ -24,9 +24,7 @@ pub(super) async fn run(command: ConfigCommand) -> Result<Exit> {
             let context = Context::find()?;
             let name = context.app(&app).await?.name;
             let releases = context.client.releases(&name, SEARCHED).await?;
-            let complete = |r: &&Release| r.status == ReleaseStatus::Complete;
-            let current = releases.iter().find(complete).or(releases.first());
-            let current = current.ok_or_else(|| {
+            let current = current(&releases).ok_or_else(|| {
                 Exit::NotFound.with(format!("{name} has no release yet, so no configuration"))
             })?;
             output::data(&hangar_config::render::json(&current.definition))?;

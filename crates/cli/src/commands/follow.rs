@@ -65,18 +65,15 @@ pub(super) async fn to_the_end(
         let followed = follow(context, &deployment, &mut place, &mut tries).await;
         match followed {
             Ok(Some(over)) => return verdict(&over, &place.told),
-            Ok(None)
-            | Err(
-                ClientError::Unreachable { .. } | ClientError::Broken(_) | ClientError::TimedOut(_),
-            ) if tries < TRIES => {
-                tries += 1;
-                tokio::time::sleep(PAUSE).await;
-            }
-            Ok(None) => {
+            Err(error) if tries >= TRIES || !error.may_pass() => return Err(error.into()),
+            Ok(None) if tries >= TRIES => {
                 return Err(Exit::NoServer
                     .with("the server went away; the deployment goes on when it is back"));
             }
-            Err(error) => return Err(error.into()),
+            Ok(None) | Err(_) => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }

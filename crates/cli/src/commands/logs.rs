@@ -82,7 +82,7 @@ pub(super) async fn run(context: &Context, args: &LogsArgs) -> Result<Exit> {
     loop {
         match read(context, &query, &mut place, args.show.json).await? {
             Ok(()) if args.no_tail => return Ok(Exit::Done),
-            Err(error) if args.no_tail || place.tries == 0 || !may_pass(&error) => {
+            Err(error) if args.no_tail || place.tries == 0 || !error.may_pass() => {
                 return Err(error.into());
             }
             Ok(()) | Err(_) => {}
@@ -116,14 +116,6 @@ async fn read(
             Err(error) => return Ok(Err(error)),
         }
     }
-}
-
-/// Returns whether a server that says this may only be away for a moment.
-fn may_pass(error: &ClientError) -> bool {
-    matches!(
-        error,
-        ClientError::Unreachable { .. } | ClientError::Broken(_) | ClientError::TimedOut(_)
-    )
 }
 
 /// Prints one line in flyctl's form, with the process group beside the Machine.

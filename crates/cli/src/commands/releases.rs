@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use hangar_api::deployment::{CreateDeployment, DeploymentSource};
-use hangar_api::release::ReleaseStatus;
+use hangar_api::release::{Release, ReleaseStatus};
 
 use super::deploy::options_of;
 use super::follow;
@@ -84,6 +84,13 @@ async fn rollback(
     };
     let deployment = context.client.create_deployment(&app, &body).await?;
     follow::to_the_end(context, deployment, detach).await
+}
+
+/// Returns the release whose configuration is the app's, of releases newest first: the newest
+/// complete one, else the newest.
+pub(super) fn current(releases: &[Release]) -> Option<&Release> {
+    let complete = |release: &&Release| release.status == ReleaseStatus::Complete;
+    releases.iter().find(complete).or(releases.first())
 }
 
 /// Returns the complete release before the newest complete one.

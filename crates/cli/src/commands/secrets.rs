@@ -6,7 +6,6 @@ use std::io::Read;
 use anyhow::{Context as _, Result};
 use hangar_api::deployment::{CreateDeployment, DeployOptions, DeploymentSource};
 use hangar_api::id::AppName;
-use hangar_api::release::ReleaseStatus;
 use hangar_api::secret::SecretsUpdate;
 use hangar_client::MachineFilter;
 use serde_json::json;
@@ -14,6 +13,7 @@ use serde_json::json;
 use super::deploy::options_of;
 use super::follow;
 use super::machine::pairs;
+use super::releases::current;
 use crate::args::{SecretsArgs, SecretsCommand, ShowArgs};
 use crate::context::Context;
 use crate::error::Exit;
@@ -119,15 +119,11 @@ async fn restart(context: &Context, app: &AppName, detach: bool) -> Result<Exit>
         return Ok(Exit::Done);
     }
     let releases = context.client.releases(app, RELEASES).await?;
-    let newest = releases
-        .iter()
-        .find(|release| release.status == ReleaseStatus::Complete)
-        .or(releases.first());
     let body = CreateDeployment {
         source: DeploymentSource::Restart {
             description: "Secrets".to_owned(),
         },
-        options: newest.map_or_else(DeployOptions::default, |release| {
+        options: current(&releases).map_or_else(DeployOptions::default, |release| {
             options_of(&release.definition)
         }),
         dry_run: false,

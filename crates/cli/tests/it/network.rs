@@ -1,12 +1,11 @@
 //! The private network as a Machine sees it: names, neighbours, and what it must not reach.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::{LIMIT, World, finish, fly_toml, service};
+use crate::world::{LIMIT, World, finish, fly_toml, in_network, service};
 
 /// How late a name may follow what happens. A second is promised; a busy machine gets more.
 const LATE: Duration = Duration::from_secs(10);
@@ -372,21 +371,6 @@ fn cable([v4, v6]: [&str; 2], interface: &str, ip: impl Fn(&str)) {
     ip(&format!("addr add {v4}/24 dev {interface}"));
     ip(&format!("addr add {v6}/64 dev {interface} nodad"));
     ip(&format!("link set {interface} up"));
-}
-
-/// Runs code inside a network namespace, on a thread of its own.
-fn in_network<T: Send>(namespace: &Path, code: impl FnOnce() -> T + Send) -> T {
-    let file = std::fs::File::open(namespace).unwrap();
-    std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                let kind = rustix::thread::LinkNameSpaceType::Network;
-                rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind)).unwrap();
-                code()
-            })
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 /// Adds a table of somebody else's that lets nothing through.

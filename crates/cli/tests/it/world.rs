@@ -320,17 +320,7 @@ impl World {
 
     /// Runs code inside the world's network, on a thread of its own.
     pub(crate) fn inside<T: Send>(&self, code: impl FnOnce() -> T + Send) -> T {
-        let file = std::fs::File::open(format!("/run/netns/{}", self.netns)).unwrap();
-        std::thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    let kind = rustix::thread::LinkNameSpaceType::Network;
-                    rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind)).unwrap();
-                    code()
-                })
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        in_network(&Path::new("/run/netns").join(&self.netns), code)
     }
 
     /// Returns the address that an external port is bound at.
@@ -605,4 +595,19 @@ pub(crate) fn finish(command: &mut Command) -> Ran {
 pub(crate) fn run(command: &mut Command) {
     let ran = finish(command);
     assert_eq!(ran.code, 0, "{command:?}: {}", ran.stderr);
+}
+
+/// Runs code inside a network namespace, on a thread of its own.
+pub(crate) fn in_network<T: Send>(namespace: &Path, code: impl FnOnce() -> T + Send) -> T {
+    let file = std::fs::File::open(namespace).unwrap();
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                let kind = rustix::thread::LinkNameSpaceType::Network;
+                rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind)).unwrap();
+                code()
+            })
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

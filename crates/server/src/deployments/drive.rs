@@ -15,7 +15,7 @@ use hangar_api::logs::LogQuery;
 use hangar_api::release::{Release, ReleaseStatus};
 use hangar_deploy::progress::{Failure, Progress};
 use hangar_deploy::{FleetMachine, Gate, Plan, plan};
-use hangar_store::tables::{Apps, ClaimOwner, DeployClaims, Deployments, Releases};
+use hangar_store::tables::{Apps, DeployClaims, Deployments, Releases};
 use hangar_store::{Record, StoreError, Txn};
 
 use super::fleet::Fleet;
@@ -400,12 +400,7 @@ impl Driver {
         };
         let given_back = leases::given_back(&self.core.cache.snapshot(), &self.app, &self.id);
         let mut txn = given_back.update(&records.release, &release);
-        if let Some(claim) = self.core.cache.get::<DeployClaims>(&self.app)
-            && claim.value.owner
-                == (ClaimOwner::Deployment {
-                    id: self.id.clone(),
-                })
-        {
+        if let Some(claim) = self.claim() {
             txn = txn.remove(&claim);
         }
         let region = primary_region(&release);
@@ -477,14 +472,15 @@ impl Driver {
         }
     }
 
+    /// Returns the app's claim while it is this deployment's.
+    fn claim(&self) -> Option<Arc<Record<DeployClaims>>> {
+        let claim = self.core.cache.get::<DeployClaims>(&self.app)?;
+        claim.value.is_of(&self.id).then_some(claim)
+    }
+
     /// Returns who wants the deployment to turn back.
     fn cancelled_by(&self) -> Option<String> {
-        let claim = self.core.cache.get::<DeployClaims>(&self.app)?;
-        let ours = claim.value.owner
-            == ClaimOwner::Deployment {
-                id: self.id.clone(),
-            };
-        claim.value.cancelled_by.clone().filter(|_| ours)
+        self.claim()?.value.cancelled_by.clone()
     }
 
     fn has_edge(&self, gates: &[Gate]) -> bool {
@@ -513,7 +509,8 @@ fn event(at: Timestamp, level: &str, message: &str) -> DeployEvent {
     }
 }
 
-fn read_progress(record: &Deployment) -> Result<Progress, Problem> {
+/// Returns the planner's memory of a deployment.
+pub(crate) fn read_progress(record: &Deployment) -> Result<Progress, Problem> {
     if record.progress.is_null() {
         return Ok(Progress::default());
     }

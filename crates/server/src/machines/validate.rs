@@ -2,6 +2,7 @@
 //! words, never ignored.
 
 use hangar_api::check::CheckConfig;
+use hangar_api::machine::service::MAX_PORTS_PER_APP;
 use hangar_api::machine::{Guest, MachineConfig};
 use serde_json::Value;
 
@@ -23,8 +24,6 @@ const NOT_OFFERED: [(&str, &str); 7] = [
 const RESTART_POLICIES: [&str; 5] = ["", "no", "never", "on-failure", "always"];
 /// What may be done to what comes in at a port.
 const HANDLERS: [&str; 4] = ["http", "tls", "tcp", "proxy_proto"];
-/// Most external ports of an app, ranges counted out.
-const MAX_PORTS: usize = 256;
 /// Most services of a Machine.
 const MAX_SERVICES: usize = 64;
 /// Most checks of a Machine, those of its services among them.
@@ -113,9 +112,9 @@ fn rules(config: &MachineConfig) -> Result<(), String> {
         ));
     }
     let asked: usize = ports().map(|port| port.range().len()).sum();
-    if asked > MAX_PORTS {
+    if asked > MAX_PORTS_PER_APP {
         return Err(format!(
-            "config.services: {asked} external ports are too many, an app has at most {MAX_PORTS}"
+            "config.services: {asked} external ports are too many, an app has at most {MAX_PORTS_PER_APP}"
         ));
     }
     for (name, check) in checks(config) {
