@@ -1,7 +1,9 @@
 //! Chores of this repository, run as `cargo xtask TASK`.
 //!
 //! `tidy` checks the house rules that no lint knows. `long` runs the long forms of the tests.
+//! `docs` writes the pages that are generated from the types.
 
+mod docs;
 mod long;
 mod tidy;
 
@@ -12,7 +14,8 @@ fn main() -> ExitCode {
     let outcome = match arguments.first().map(String::as_str) {
         Some("tidy") => tidy::run(),
         Some("long") => long::run(),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask tidy | long")),
+        Some("docs") => docs::run(),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask tidy | long | docs")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

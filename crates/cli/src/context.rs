@@ -153,10 +153,8 @@ pub(crate) fn config_file(given: Option<&Path>) -> Result<Option<PathBuf>> {
 }
 
 /// Reads a configuration file.
-pub(crate) fn read_config(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    String::from_utf8(bytes)
-        .map_err(|_| Exit::Usage.with(format!("{}: not UTF-8 text", path.display())))
+pub(crate) fn read_config(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("read {}", path.display()))
 }
 
 /// Returns an environment variable that is set and not empty. The only door to the environment.

@@ -1,343 +1,220 @@
-//! A checked configuration: what fly.toml says, with types.
+//! A configuration with types: what fly.toml says.
 //!
-//! Made by [`crate::RawConfig::validate`]. Serialises as the JSON form of fly.toml, in which it is
-//! stored with each release.
+//! Made by [`crate::load`]; written by [`crate::write`]. Serialises as the JSON form of fly.toml,
+//! in which it is stored with each release.
 
-use std::collections::BTreeMap;
+mod check;
+mod machine;
+mod service;
 
-use hangar_api::duration::GoDuration;
-use hangar_api::machine::service::{Autostop, Concurrency, Port};
-use serde::Serialize;
-use serde_json::{Map, Value as Json};
+pub use check::{CheckSection, HttpCheck, MachineCheck, TcpCheck};
+pub use machine::{FileSection, Metrics, Mount, Restart, Static, Vm};
+pub use service::{
+    Concurrency, HttpOptions, HttpResponse, HttpService, Port, ProxyProto, ReplayCache,
+    ServiceSection, TlsOptions,
+};
 
-/// A checked configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct AppConfig {
-    /// The app's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub app: Option<String>,
-    /// Where new Machines go.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub primary_region: Option<String>,
-    /// Signal that stops a Machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kill_signal: Option<String>,
-    /// Time between that signal and the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kill_timeout: Option<GoDuration>,
-    /// Swap, in MB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub swap_size_mb: Option<i64>,
-    /// Command of `console`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub console_command: Option<String>,
-    /// `[experimental]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub experimental: Option<Experimental>,
-    /// `[build]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub build: Option<Build>,
-    /// `[deploy]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deploy: Option<Deploy>,
-    /// `[env]`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
-    /// `[processes]`: group to command.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub processes: BTreeMap<String, String>,
-    /// `[http_service]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http_service: Option<HttpService>,
-    /// `[[services]]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub services: Vec<ServiceSection>,
-    /// `[checks.NAME]`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub checks: BTreeMap<String, CheckSection>,
-    /// `[[files]]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<FileSection>,
-    /// `[[restart]]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub restart: Vec<RestartSection>,
-    /// `[[vm]]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub vm: Vec<VmSection>,
-    /// `[[mounts]]`, `[[metrics]]` and `[[statics]]`, kept as written.
-    #[serde(flatten)]
-    pub kept: Kept,
+use crate::schema::{always_of, key_of, kind_type, kind_value, section};
+
+section! {
+    /// The whole file.
+    AppConfig {
+        /// The app's name.
+        app: Text;
+        /// Where new Machines and volumes go; the app sees it as `PRIMARY_REGION`.
+        primary_region: Text;
+        /// Signal that stops a Machine; SIGINT where it is absent.
+        kill_signal: TextPtr;
+        /// Time between that signal and SIGKILL: 5 s where it is absent, at most 300 s. A bare number counts seconds.
+        kill_timeout: Duration;
+        /// Swap of a Machine, in MB.
+        swap_size_mb: IntPtr;
+        /// The command of `console`, split into words without a shell.
+        console_command: Text;
+        /// Old and rarely needed settings.
+        experimental: Table(Experimental);
+        /// Where the image comes from.
+        build: Table(Build);
+        /// How a deploy replaces Machines.
+        deploy: Table(Deploy);
+        /// Environment variables of every Machine.
+        env: TextMap;
+        /// The process groups: name and command. Where there is none, the one group is `app` and the image says what runs.
+        processes: TextMap;
+        /// Volumes.
+        mounts: List(Mount);
+        /// Shorthand for a web service on ports 80 and 443.
+        http_service: Table(HttpService);
+        /// Services.
+        services: List(ServiceSection);
+        /// Checks that gate a deploy and are shown, by name.
+        checks: Named(CheckSection);
+        /// Files that are written into Machines before they start.
+        files: List(FileSection);
+        /// A pool of dedicated hosts.
+        host_dedication_id: Text;
+        /// A Machine configuration, as JSON or the name of a file with it, that the rest is laid over.
+        machine_config: Text;
+        /// Which of several containers is the app's.
+        container: Text;
+        /// Test Machines of every group.
+        machine_checks: List(MachineCheck);
+        /// What happens when the process exits.
+        restart: List(Restart);
+        /// Sizes of Machines.
+        vm: List(Vm);
+        /// Files that are served without the app.
+        statics: List(Static);
+        /// Prometheus endpoints.
+        metrics: List(Metrics);
+    }
 }
 
-/// Lists that are kept as written and put into Machine configurations.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Kept {
-    /// `[[mounts]]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub mounts: Vec<Json>,
-    /// `[[metrics]]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub metrics: Vec<Json>,
-    /// `[[statics]]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub statics: Vec<Json>,
-    /// Whole keys of the top level that nothing here reads.
-    #[serde(flatten)]
-    pub other: Map<String, Json>,
+section! {
+    /// Old and rarely needed settings.
+    Experimental {
+        /// Instead of the image's CMD, where the group has no command. Not split into words.
+        cmd: Texts;
+        /// Instead of the image's ENTRYPOINT, in all groups.
+        entrypoint: Texts;
+        /// Instead of both, in all groups.
+        exec: Texts;
+        /// Put former versions back when a deploy fails.
+        auto_rollback: Flag;
+        /// Join a Consul cluster.
+        enable_consul: Flag;
+        /// Join an etcd cluster.
+        enable_etcd: Flag;
+        /// Start before the image is complete.
+        lazy_load_images: Flag;
+        /// Secrets of attached apps.
+        attached: Table(Attached), Json;
+        /// The same key of the top level, and wins over it.
+        machine_config: Text;
+    }
 }
 
-/// `[experimental]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Experimental {
-    /// Instead of the image's CMD, where the group has no command.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cmd: Option<Vec<String>>,
-    /// Instead of the image's ENTRYPOINT.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub entrypoint: Option<Vec<String>>,
-    /// Beats both.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exec: Option<Vec<String>>,
-    /// The rest.
-    #[serde(flatten)]
-    pub other: Map<String, Json>,
+section! {
+    /// Secrets of attached apps.
+    Attached {
+        /// The secrets.
+        secrets: Table(AttachedSecrets), Json;
+    }
 }
 
-/// `[build]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Build {
-    /// An image that is ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// Path of a Dockerfile.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dockerfile: Option<String>,
-    /// Path of an ignore file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ignorefile: Option<String>,
-    /// Build arguments.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub args: BTreeMap<String, String>,
-    /// The stage to build.
-    #[serde(rename = "build-target", skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-    /// The rest.
-    #[serde(flatten)]
-    pub other: Map<String, Json>,
+section! {
+    /// Secrets of attached apps.
+    AttachedSecrets {
+        /// Names here to names there.
+        export: TextMap;
+    }
 }
 
-/// `[deploy]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Deploy {
-    /// How Machines are replaced.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<String>,
-    /// A share below 1, or a number of Machines.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_unavailable: Option<f64>,
-    /// Time that one Machine may take.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wait_timeout: Option<GoDuration>,
-    /// The rest.
-    #[serde(flatten)]
-    pub other: Map<String, Json>,
+section! {
+    /// Where the image comes from: one of `image`, `dockerfile`, or a builder.
+    Build {
+        /// A buildpack builder.
+        builder: Text;
+        /// Build arguments.
+        args: TextMap;
+        /// Buildpacks.
+        buildpacks: Texts;
+        /// An image that is ready.
+        image: Text;
+        /// Settings of the builtin builder.
+        settings: AnyMap;
+        /// A builtin builder.
+        builtin: Text;
+        /// Path or URL of a Dockerfile.
+        dockerfile: Text;
+        /// Path of an ignore file.
+        ignorefile: Text;
+        /// The stage to build.
+        target = "build-target": Text;
+        /// Containers from a Compose file.
+        compose: Table(Compose);
+        /// How layers are compressed: gzip or zstd.
+        compression: Text;
+        /// How hard, from 0 to 9.
+        compression_level: IntPtr;
+    }
 }
 
-/// `[http_service]`: shorthand for a service on ports 80 and 443.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct HttpService {
-    /// The port that the app listens on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub internal_port: Option<u16>,
-    /// Redirect plain HTTP.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub force_https: bool,
-    /// Stop idle Machines.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auto_stop_machines: Option<Autostop>,
-    /// Start stopped Machines on request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auto_start_machines: Option<bool>,
-    /// How many stay up.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_machines_running: Option<u32>,
-    /// The groups that serve it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub processes: Vec<String>,
-    /// Limits per Machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<Concurrency>,
-    /// Options of TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_options: Option<Json>,
-    /// Options of HTTP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http_options: Option<Json>,
-    /// HTTP checks.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub checks: Vec<CheckSection>,
-    /// Test Machines, kept as written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub machine_checks: Option<Json>,
+section! {
+    /// Containers from a Compose file.
+    Compose {
+        /// Its path; where it is absent, a well-known name beside fly.toml.
+        file: Text;
+    }
 }
 
-/// An item of `[[services]]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct ServiceSection {
-    /// `tcp` or `udp`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub protocol: String,
-    /// The port that the app listens on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub internal_port: Option<u16>,
-    /// Stop idle Machines.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auto_stop_machines: Option<Autostop>,
-    /// Start stopped Machines on request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auto_start_machines: Option<bool>,
-    /// How many stay up.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_machines_running: Option<u32>,
-    /// The external ports.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<Port>,
-    /// Limits per Machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<Concurrency>,
-    /// TCP checks.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tcp_checks: Vec<CheckSection>,
-    /// HTTP checks.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub http_checks: Vec<CheckSection>,
-    /// Test Machines, kept as written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub machine_checks: Option<Json>,
-    /// The groups that serve it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub processes: Vec<String>,
-    /// Its key in the file, such as `services[0]`.
-    #[serde(skip)]
-    pub key: String,
+section! {
+    /// How a deploy replaces Machines.
+    Deploy {
+        /// rolling (default), canary, immediate or bluegreen.
+        strategy: Text;
+        /// For rolling, of each group: a share below 1, or a number of Machines; 0.33 where it is absent.
+        max_unavailable: FloatPtr;
+        /// Time that one Machine may take to start and pass its checks; 5 minutes where it is absent.
+        wait_timeout: Duration;
+        /// A command that runs once in a Machine of its own before anything is replaced, split into words without a shell.
+        release_command: Text;
+        /// Time that it may take; 5 minutes where it is absent, 0 for ever.
+        release_command_timeout: Duration;
+        /// The size of its Machine.
+        release_command_vm: Table(Vm);
+        /// A command that `launch` runs once after the first deploy.
+        seed_command: Text;
+    }
 }
-
-/// A check, of a service or of `[checks]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct CheckSection {
-    /// Its port; `[checks]` only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// `tcp` or `http`; `[checks]` only.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Time between probes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interval: Option<GoDuration>,
-    /// Time one probe may take.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<GoDuration>,
-    /// Time after the start in which failures do not count.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grace_period: Option<GoDuration>,
-    /// HTTP method.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
-    /// HTTP path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    /// `http` or `https`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<String>,
-    /// Accept any certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_skip_verify: Option<bool>,
-    /// Name sent by SNI.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_server_name: Option<String>,
-    /// Headers.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
-    /// The groups that have it; `[checks]` only.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub processes: Vec<String>,
-}
-
-/// An item of `[[files]]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct FileSection {
-    /// Where it stands in the Machine.
-    pub guest_path: String,
-    /// A file beside fly.toml.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub local_path: Option<String>,
-    /// A secret that holds the content in base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_name: Option<String>,
-    /// The content.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub raw_value: Option<String>,
-    /// Without effect: every Machine gets every file, as on Fly.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub processes: Vec<String>,
-}
-
-/// An item of `[[restart]]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct RestartSection {
-    /// `always`, `never` or `on-failure`.
-    pub policy: String,
-    /// For on-failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retries: Option<i64>,
-    /// The groups it is for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub processes: Vec<String>,
-}
-
-/// An item of `[[vm]]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct VmSection {
-    /// A preset's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<String>,
-    /// Memory with a unit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
-    /// `shared` or `performance`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu_kind: Option<String>,
-    /// Number of CPUs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpus: Option<u32>,
-    /// Memory in MiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_mb: Option<u64>,
-    /// The rest of a guest.
-    #[serde(flatten)]
-    pub other: Map<String, Json>,
-    /// The groups it is for; none means all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub processes: Vec<String>,
-    /// Its line.
-    #[serde(skip)]
-    pub line: Option<usize>,
-}
-
-// === impl AppConfig ===
 
 impl AppConfig {
     /// Returns the paths of the files beside fly.toml that Machines are to get: the caller reads
     /// them and passes them on as [`crate::Inputs::files`].
     #[must_use]
     pub fn local_files(&self) -> Vec<&str> {
-        let used = self.files.iter().filter(|f| !f.guest_path.is_empty());
-        used.filter_map(|f| f.local_path.as_deref()).collect()
+        let paths = self.files.iter().filter_map(|f| f.local_path.as_deref());
+        paths.collect()
     }
 
     /// Returns the image that `[build]` names.
     #[must_use]
     pub fn image(&self) -> Option<&str> {
         self.build.as_ref()?.image.as_deref()
+    }
+
+    /// Returns where the app is reached, on Fly's own domain: `None` where nothing serves HTTP.
+    /// `domain` is put in place of `fly.dev`.
+    #[must_use]
+    pub fn url(&self, domain: &str) -> Option<String> {
+        let app = self.app.as_deref().unwrap_or_default();
+        let host = format!("{app}.{domain}");
+        if self
+            .http_service
+            .as_ref()
+            .is_some_and(|h| h.internal_port > 0)
+        {
+            return Some(format!("https://{host}/"));
+        }
+        let (mut plain, mut secure) = (Vec::new(), Vec::new());
+        for port in self.services.iter().flat_map(|s| &s.ports) {
+            let has = |handler: &str| port.handlers.iter().any(|h| h == handler);
+            match port.port {
+                Some(number) if has("http") && has("tls") => secure.push(number),
+                Some(number) if has("http") => plain.push(number),
+                _ => {}
+            }
+        }
+        if secure.contains(&443) {
+            return Some(format!("https://{host}/"));
+        }
+        if plain.contains(&80) {
+            return Some(format!("http://{host}/"));
+        }
+        if let Some(port) = secure.iter().min() {
+            return Some(format!("https://{host}:{port}/"));
+        }
+        let port = plain.iter().min()?;
+        Some(format!("http://{host}:{port}/"))
     }
 }

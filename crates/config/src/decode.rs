@@ -1,381 +1,424 @@
-//! From the tree to types: the whole file, and the sections that are no lists of tables.
+//! From the modern tree to the canonical one: every key by its own name, every value of its type
+//! (process-groups-and-deploy.md 1.2, 1.7.1 to 1.7.6).
 //!
-//! Accepts the flexible and legacy forms of process-groups-and-deploy.md 1.3. What has the wrong
-//! type is told and left out; the caller drops a configuration with errors.
-
-mod check;
-pub(crate) mod service;
-mod vm;
+//! Driven by the description of the sections ([`crate::schema`]). What has the wrong type is told
+//! and left out; the caller drops a configuration with errors.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value as Json};
+use hangar_api::duration::GoDuration;
 
-use crate::app::{AppConfig, Build, Deploy, Experimental, Kept};
-use crate::raw::{Node, Value};
-use crate::read::{Bare, Reader, Table};
+use crate::problem::Severity;
+use crate::raw::{Entry, Node, Value, whole};
+use crate::read::{Reader, join};
+use crate::schema::{Field, Kind, Section};
+use crate::suggest;
 
-/// Sections that Fly refuses when they are null; other nulls are taken as absent.
-const NEVER_NULL: [&str; 9] = [
-    "env",
-    "processes",
-    "services",
-    "mounts",
-    "vm",
-    "metrics",
-    "checks",
-    "experimental",
-    "build",
-];
-
-/// Reads the whole file.
-pub(crate) fn decode<'a>(reader: &'a Reader<'a>, root: &'a Node) -> AppConfig {
-    let Some(mut top) = reader.table("", root) else {
-        return AppConfig::default();
-    };
-    for key in NEVER_NULL {
-        let is_null = |n: &&Node| n.value == Value::Null;
-        if let Some(node) = root.get(key).filter(is_null) {
-            reader.wrong(key, node, "a section");
-        }
-    }
-    let mut config = AppConfig {
-        app: top.text("app"),
-        primary_region: top.text("primary_region"),
-        kill_signal: top.text("kill_signal"),
-        kill_timeout: kill_timeout(reader, &mut top),
-        swap_size_mb: top.int("swap_size_mb"),
-        console_command: top.text("console_command"),
-        env: section(&mut top, "env", |n| env(reader, n)),
-        processes: section(&mut top, "processes", |n| processes(reader, n)),
-        experimental: top
-            .take("experimental")
-            .and_then(|n| experimental(reader, n)),
-        build: top.take("build").and_then(|n| build(reader, n)),
-        deploy: top.take("deploy").and_then(|n| deploy(reader, n)),
-        http_service: top
-            .take("http_service")
-            .and_then(|n| service::http_service(reader, n)),
-        services: section(&mut top, "services", |n| service::services(reader, n)),
-        checks: section(&mut top, "checks", |n| check::top_level(reader, n)),
-        files: section(&mut top, "files", |n| vm::files(reader, n)),
-        restart: section(&mut top, "restart", |n| vm::restart(reader, n)),
-        vm: Vec::new(),
-        kept: Kept::default(),
-    };
-    for key in ["compute", "computes", "vm"] {
-        let sections = section(&mut top, key, |n| vm::sizes(reader, key, n));
-        config.vm.extend(sections);
-    }
-    config.kept = kept(reader, &mut top);
-    top.done();
-    config
+/// A key that nobody knows, or that is spelt in another case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unknown {
+    /// The table it stands in, such as `http_service.checks[0]`; empty at the top.
+    pub section: String,
+    /// The key.
+    pub key: String,
 }
 
-fn section<'a, T: Default>(
-    top: &mut Table<'a>,
-    key: &'static str,
-    read: impl FnOnce(&'a Node) -> T,
-) -> T {
-    top.take(key).map(read).unwrap_or_default()
-}
-
-/// `kill_timeout`, or its old place in `[experimental]`; a bare number counts seconds.
-fn kill_timeout<'a>(
+/// Decodes trees.
+pub(crate) struct Decoder<'a> {
     reader: &'a Reader<'a>,
-    top: &mut Table<'a>,
-) -> Option<hangar_api::duration::GoDuration> {
-    if let Some(node) = top.take("kill_timeout") {
-        return reader.duration("kill_timeout", node, Bare::Seconds);
-    }
-    let old = top.take("experimental")?.get("kill_timeout")?;
-    reader.duration("experimental.kill_timeout", old, Bare::Seconds)
+    pub(crate) unknown: Vec<Unknown>,
 }
 
-/// `[env]`: a table, or a list of tables; what is no text is printed as Go prints it.
-fn env(reader: &Reader<'_>, node: &Node) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    match &node.value {
-        Value::Table(entries) => {
-            let pairs = entries.iter().map(|e| (e.key.clone(), print(&e.node)));
-            all.extend(pairs);
+impl<'a> Decoder<'a> {
+    pub(crate) fn new(reader: &'a Reader<'a>) -> Self {
+        Self {
+            reader,
+            unknown: Vec::new(),
         }
-        Value::List(items) => {
-            for item in items {
-                all.extend(env(reader, item));
+    }
+
+    /// Returns a table with the keys of the section, in its order.
+    pub(crate) fn table(&mut self, path: &str, node: &Node, section: &Section) -> Option<Node> {
+        let Value::Table(entries) = &node.value else {
+            self.reader.wrong(path, node, "a table");
+            return None;
+        };
+        let mut found: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+        // Of two spellings of a key, the later by bytes wins: Fly's client writes the table as
+        // JSON, which sorts it, before it decodes it.
+        let mut sorted: Vec<&Entry> = entries.iter().collect();
+        sorted.sort_by(|a, b| a.key.cmp(&b.key));
+        for entry in sorted {
+            match section.folded(&entry.key) {
+                Some(field) => {
+                    if entry.key != field.key {
+                        self.spelt(path, entry, field);
+                    }
+                    found.entry(field.key).or_default().push(entry);
+                }
+                None => self.stranger(path, entry, section),
             }
         }
-        _ => reader.wrong("env", node, "a table"),
+        let mut decoded = Vec::new();
+        for field in section.fields {
+            let Some(entries) = found.get(field.key) else {
+                continue;
+            };
+            let path = join(path, field.key);
+            let span = entries.last().map_or(0..0, |e| e.span.clone());
+            if let Some(node) = self.field(&path, entries, field) {
+                decoded.push(Entry {
+                    key: field.key.to_owned(),
+                    span,
+                    node,
+                });
+            }
+        }
+        Some(Node::new(Value::Table(decoded), node.span.clone()))
     }
-    all
+
+    fn spelt(&mut self, path: &str, entry: &Entry, field: &Field) {
+        self.unknown(path, entry);
+        let at = join(path, &entry.key);
+        let message = format!("is taken for {}, but not everywhere", field.key);
+        let hint = Some(format!("write {}", field.key));
+        self.reader
+            .tell(Severity::Warning, &at, &entry.span, message, hint);
+    }
+
+    fn stranger(&mut self, path: &str, entry: &Entry, section: &Section) {
+        self.unknown(path, entry);
+        let at = join(path, &entry.key);
+        let hint = suggest::hint(section, &entry.key);
+        let message = if section.name == "CheckSection" && entry.key == "name" {
+            "belongs to the old form of checks; write [checks.NAME]"
+        } else {
+            "is not a key that is known here; it does nothing"
+        };
+        self.reader
+            .tell(Severity::Warning, &at, &entry.span, message, hint);
+    }
+
+    fn unknown(&mut self, path: &str, entry: &Entry) {
+        self.unknown.push(Unknown {
+            section: path.to_owned(),
+            key: entry.key.clone(),
+        });
+    }
+
+    /// Returns the value of a field from all spellings of it: tables are merged, of everything
+    /// else the last one counts.
+    fn field(&mut self, path: &str, entries: &[&Entry], field: &Field) -> Option<Node> {
+        let (last, former) = entries.split_last()?;
+        let merges = matches!(
+            field.kind,
+            Kind::Table(_) | Kind::Named(_) | Kind::TextMap | Kind::AnyMap
+        );
+        let null = last.node.value == Value::Null;
+        if !merges || null {
+            for lost in former {
+                let message = format!("does nothing: {} comes after it", field.key);
+                let hint = Some(format!("write {}", field.key));
+                let at = &lost.span;
+                // Without its volume an app would write where nothing is kept.
+                let severity = if field.key == "mounts" {
+                    Severity::Refused
+                } else {
+                    Severity::Warning
+                };
+                self.reader.tell(severity, path, at, message, hint);
+            }
+        }
+        if null {
+            return None;
+        }
+        if !merges || former.is_empty() {
+            return self.value(path, &last.node, field.kind);
+        }
+        let tables = entries
+            .iter()
+            .flat_map(|e| e.node.entries().iter().cloned());
+        let merged = Value::Table(tables.collect());
+        let node = Node::new(merged, last.node.span.clone());
+        self.value(path, &node, field.kind)
+    }
+
+    /// Returns a value of the kind, or `None` where it is unset or wrong.
+    fn value(&mut self, path: &str, node: &Node, kind: Kind) -> Option<Node> {
+        match kind {
+            Kind::Table(section) => self.table(path, node, section),
+            Kind::List(section) => self.list(path, node, section),
+            Kind::Named(section) => self.named(path, node, section),
+            Kind::TextMap => self.texts_by_name(path, node),
+            Kind::AnyMap => match &node.value {
+                Value::Table(_) => Some(node.clone()),
+                _ => {
+                    self.reader.wrong(path, node, "a table");
+                    None
+                }
+            },
+            Kind::Texts => self.texts(path, node),
+            _ => self.scalar(path, node, kind),
+        }
+    }
+
+    fn list(&mut self, path: &str, node: &Node, section: &Section) -> Option<Node> {
+        let Value::List(items) = &node.value else {
+            let hint = matches!(node.value, Value::Table(_))
+                .then(|| format!("write [[{}]] with two brackets", bare(path)));
+            self.reader.wrong_with(path, node, "a list of tables", hint);
+            return None;
+        };
+        let mut decoded = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            let path = format!("{path}[{i}]");
+            let empty = Node::new(Value::Table(Vec::new()), item.span.clone());
+            // Fly's client falls over a check that is null.
+            let is_check = matches!(section.name, "HttpCheck" | "TcpCheck");
+            let item = if item.value == Value::Null && !is_check {
+                let message = "is null, which is an empty item";
+                self.reader.warn(&path, &item.span, message);
+                &empty
+            } else {
+                item
+            };
+            decoded.extend(self.table(&path, item, section));
+        }
+        Some(Node::new(Value::List(decoded), node.span.clone()))
+    }
+
+    fn named(&mut self, path: &str, node: &Node, section: &Section) -> Option<Node> {
+        let Value::Table(entries) = &node.value else {
+            self.reader.wrong(path, node, "a table of tables");
+            return None;
+        };
+        let mut decoded = Vec::new();
+        for entry in entries {
+            let path = join(path, &entry.key);
+            let node = self.table(&path, &entry.node, section);
+            decoded.extend(node.map(|node| Entry {
+                node,
+                ..entry.clone()
+            }));
+        }
+        Some(Node::new(Value::Table(decoded), node.span.clone()))
+    }
+
+    fn texts_by_name(&mut self, path: &str, node: &Node) -> Option<Node> {
+        let Value::Table(entries) = &node.value else {
+            self.reader.wrong(path, node, "a table of texts");
+            return None;
+        };
+        let mut decoded = Vec::new();
+        for entry in entries {
+            let text = self.text(&join(path, &entry.key), &entry.node);
+            decoded.extend(text.map(|text| Entry {
+                node: Node::new(Value::Text(text), entry.node.span.clone()),
+                ..entry.clone()
+            }));
+        }
+        Some(Node::new(Value::Table(decoded), node.span.clone()))
+    }
+
+    fn texts(&mut self, path: &str, node: &Node) -> Option<Node> {
+        let Value::List(items) = &node.value else {
+            let hint = match &node.value {
+                Value::Text(text) => Some(format!("write {} = [{text:?}]", key(path))),
+                _ => None,
+            };
+            self.reader.wrong_with(path, node, "a list of texts", hint);
+            return None;
+        };
+        let mut decoded = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            let text = self.text(&format!("{path}[{i}]"), item);
+            decoded.extend(text.map(|text| Node::new(Value::Text(text), item.span.clone())));
+        }
+        Some(Node::new(Value::List(decoded), node.span.clone()))
+    }
+
+    /// Returns a text; null is an empty one.
+    fn text(&self, path: &str, node: &Node) -> Option<String> {
+        match &node.value {
+            Value::Text(text) | Value::Date(text) => Some(text.clone()),
+            Value::Null => Some(String::new()),
+            _ => {
+                self.reader.wrong(path, node, "a text");
+                None
+            }
+        }
+    }
+
+    fn scalar(&self, path: &str, node: &Node, kind: Kind) -> Option<Node> {
+        let value = match kind {
+            Kind::Text => Value::Text(self.text(path, node).filter(|t| !t.is_empty())?),
+            Kind::TextPtr => Value::Text(self.text(path, node)?),
+            Kind::Flag | Kind::FlagPtr => match node.value {
+                Value::Bool(yes) => Value::Bool(yes),
+                _ => {
+                    self.reader.wrong(path, node, "true or false");
+                    return None;
+                }
+            },
+            Kind::Int | Kind::IntPtr => Value::Int(self.int(path, node)?.into()),
+            Kind::U32Ptr => {
+                let number = self.int(path, node)?;
+                if u32::try_from(number).is_err() {
+                    let message = format!("{number} is out of range: 0 to {}", u32::MAX);
+                    self.reader.error(path, &node.span, message);
+                    return None;
+                }
+                Value::Int(number.into())
+            }
+            Kind::FloatPtr => match node.value {
+                Value::Int(_) | Value::Float(_) => node.value.clone(),
+                _ => {
+                    self.reader.wrong(path, node, "a number");
+                    return None;
+                }
+            },
+            Kind::Duration => Value::Text(self.duration(path, node)?.to_string()),
+            Kind::Autostop => self.autostop(path, node)?,
+            Kind::Persist => Value::Text(self.persist(path, node)?),
+            _ => return None,
+        };
+        Some(Node::new(value, node.span.clone()))
+    }
+
+    fn int(&self, path: &str, node: &Node) -> Option<i64> {
+        let number = match &node.value {
+            Value::Int(number) => i64::try_from(*number).ok(),
+            Value::Float(number) if *number == 0.0 => Some(0),
+            Value::Float(number) => whole(*number),
+            Value::Text(text) => {
+                let hint = if key(path) == "memory_mb" {
+                    format!("write memory = {text:?}")
+                } else {
+                    format!("write {} without quotes, as a whole number", key(path))
+                };
+                self.reader
+                    .wrong_with(path, node, "a whole number", Some(hint));
+                return None;
+            }
+            _ => {
+                self.reader.wrong(path, node, "a whole number");
+                return None;
+            }
+        };
+        if number.is_none() {
+            let message = "must be a whole number, and not that large";
+            self.reader.error(path, &node.span, message);
+        }
+        number
+    }
+
+    /// A bare number counts nanoseconds: hardly ever meant.
+    fn duration(&self, path: &str, node: &Node) -> Option<GoDuration> {
+        let number = match &node.value {
+            Value::Text(text) => match text.parse::<GoDuration>() {
+                Ok(duration) => return Some(duration),
+                Err(error) => {
+                    self.reader.error(path, &node.span, error.to_string());
+                    return None;
+                }
+            },
+            Value::Int(number) => i64::try_from(*number).unwrap_or(i64::MAX),
+            Value::Float(number) => crate::go::truncate(*number),
+            _ => {
+                self.reader.wrong(path, node, "a duration such as \"15s\"");
+                return None;
+            }
+        };
+        let message = "a bare number counts nanoseconds here";
+        let hint = Some("write a text such as \"15s\"".to_owned());
+        self.reader
+            .tell(Severity::Warning, path, &node.span, message, hint);
+        Some(GoDuration::from_nanos(number))
+    }
+
+    /// JSON writes off and stop as booleans.
+    fn autostop(&self, path: &str, node: &Node) -> Option<Value> {
+        match &node.value {
+            Value::Bool(yes) => Some(Value::Bool(*yes)),
+            Value::Text(text) => match text.as_str() {
+                "off" => Some(Value::Bool(false)),
+                "stop" => Some(Value::Bool(true)),
+                "suspend" => Some(node.value.clone()),
+                other => {
+                    let shown: String = other.chars().take(40).collect();
+                    let message = format!(
+                        "invalid autostop string value {shown:?}: write off, stop or suspend"
+                    );
+                    self.reader.error(path, &node.span, message);
+                    None
+                }
+            },
+            _ => {
+                let wanted = "\"off\", \"stop\", \"suspend\", true or false";
+                self.reader.wrong(path, node, wanted);
+                None
+            }
+        }
+    }
+
+    fn persist(&self, path: &str, node: &Node) -> Option<String> {
+        let name = match &node.value {
+            Value::Text(text) => text.as_str(),
+            Value::Int(_) | Value::Float(_) => match self.int(path, node)? {
+                0 => "none",
+                1 => "never",
+                2 => "restart",
+                3 => "always",
+                _ => "",
+            },
+            _ => {
+                let wanted = "\"never\", \"restart\" or \"always\"";
+                self.reader.wrong(path, node, wanted);
+                return None;
+            }
+        };
+        match (name, &node.value) {
+            ("none", _) => None,
+            ("", Value::Text(_)) => None,
+            ("never" | "restart" | "always", _) => Some(name.to_owned()),
+            _ => {
+                let message = "invalid persist_rootfs value: write never, restart or always";
+                self.reader.error(path, &node.span, message);
+                None
+            }
+        }
+    }
 }
 
-/// Prints a value as Go's `%v` does.
-fn print(node: &Node) -> String {
+/// Tells every number that JSON has no form for: Fly's client makes JSON of the whole file,
+/// unknown keys included.
+pub(crate) fn refuse_nan(reader: &Reader<'_>, path: &str, node: &Node) {
     match &node.value {
-        Value::Null => "<nil>".to_owned(),
-        Value::Bool(yes) => yes.to_string(),
-        Value::Int(number) => number.to_string(),
-        Value::Float(number) => print_float(*number),
-        Value::Text(text) | Value::Date(text) => text.clone(),
+        Value::Float(number) if !number.is_finite() => {
+            reader.error(path, &node.span, "is no number that can be used");
+        }
         Value::List(items) => {
-            let items: Vec<String> = items.iter().map(print).collect();
-            format!("[{}]", items.join(" "))
+            for (i, item) in items.iter().enumerate() {
+                refuse_nan(reader, &format!("{path}[{i}]"), item);
+            }
         }
-        Value::Table(entries) => {
-            let sorted: BTreeMap<&str, String> = entries
-                .iter()
-                .map(|e| (e.key.as_str(), print(&e.node)))
-                .collect();
-            let pairs: Vec<String> = sorted.iter().map(|(k, v)| format!("{k}:{v}")).collect();
-            format!("map[{}]", pairs.join(" "))
-        }
-    }
-}
-
-/// Prints a float as Go does: shortest digits, with an exponent below 1e-4 and from 1e6 on.
-fn print_float(number: f64) -> String {
-    if number.is_nan() {
-        return "NaN".to_owned();
-    }
-    if number.is_infinite() {
-        return if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    let text = format!("{number:e}");
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if number != 0.0 && !(-4..6).contains(&exponent) {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        return format!("{digits}e{sign}{:02}", exponent.abs());
-    }
-    format!("{number}")
-}
-
-/// `[processes]`, or the old `[[processes]]` with `name` and `command`.
-fn processes(reader: &Reader<'_>, node: &Node) -> BTreeMap<String, String> {
-    let mut groups = BTreeMap::new();
-    match &node.value {
         Value::Table(entries) => {
             for entry in entries {
-                match &entry.node.value {
-                    Value::Text(command) => {
-                        groups.insert(entry.key.clone(), command.clone());
-                    }
-                    _ => {
-                        let path = format!("processes.{}", entry.key);
-                        reader.wrong(&path, &entry.node, "a command");
-                    }
-                }
+                refuse_nan(reader, &join(path, &entry.key), &entry.node);
             }
         }
-        Value::List(items) => {
-            for item in items {
-                let Some(name) = item.get("name") else {
-                    continue;
-                };
-                let command = item.get("command").map(print).unwrap_or_default();
-                groups.insert(print(name), command);
-            }
-        }
-        _ => reader.wrong("processes", node, "a table of groups and commands"),
-    }
-    groups
-}
-
-fn experimental<'a>(reader: &'a Reader<'a>, node: &'a Node) -> Option<Experimental> {
-    let mut table = reader.table("experimental", node)?;
-    if table.is_empty() {
-        return None;
-    }
-    let mut words = |key| match &table.take(key)?.value {
-        Value::Text(one) => Some(vec![one.clone()]),
-        _ => table.texts(key),
-    };
-    let found = Experimental {
-        cmd: words("cmd"),
-        entrypoint: words("entrypoint"),
-        exec: words("exec"),
-        other: Map::new(),
-    };
-    let other = rest(
-        &mut table,
-        &[
-            "auto_rollback",
-            "enable_consul",
-            "enable_etcd",
-            "lazy_load_images",
-            "attached",
-            "machine_config",
-        ],
-    );
-    for key in ["kill_timeout", "metrics_port", "metrics_path"] {
-        table.take(key);
-    }
-    let mut other = other;
-    other
-        .entry("attached")
-        .or_insert_with(|| serde_json::json!({ "secrets": {} }));
-    table.done();
-    Some(Experimental { other, ..found })
-}
-
-fn rest(table: &mut Table<'_>, keys: &[&'static str]) -> Map<String, Json> {
-    let kept = keys
-        .iter()
-        .filter_map(|key| Some(((*key).to_owned(), table.kept(key)?)));
-    kept.collect()
-}
-
-fn build<'a>(reader: &'a Reader<'a>, node: &'a Node) -> Option<Build> {
-    let mut table = reader.table("build", node)?;
-    if table.is_empty() {
-        return None;
-    }
-    let args = table
-        .take("args")
-        .map(|n| texts_of(reader, "build.args", n));
-    let old = table.text("build_target");
-    let target = table.text("build-target");
-    let build = Build {
-        image: table.text("image"),
-        dockerfile: table.text("dockerfile"),
-        ignorefile: table.text("ignorefile"),
-        args: args.unwrap_or_default(),
-        target: old.or(target),
-        other: rest(
-            &mut table,
-            &[
-                "builder",
-                "buildpacks",
-                "settings",
-                "builtin",
-                "compose",
-                "compression",
-                "compression_level",
-            ],
-        ),
-    };
-    table.done();
-    Some(build)
-}
-
-fn texts_of(reader: &Reader<'_>, path: &str, node: &Node) -> BTreeMap<String, String> {
-    let Value::Table(entries) = &node.value else {
-        reader.wrong(path, node, "a table");
-        return BTreeMap::new();
-    };
-    let mut texts = BTreeMap::new();
-    for entry in entries {
-        match &entry.node.value {
-            Value::Text(text) => {
-                texts.insert(entry.key.clone(), text.clone());
-            }
-            _ => reader.wrong(&format!("{path}.{}", entry.key), &entry.node, "a text"),
-        }
-    }
-    texts
-}
-
-fn deploy<'a>(reader: &'a Reader<'a>, node: &'a Node) -> Option<Deploy> {
-    let mut table = reader.table("deploy", node)?;
-    let deploy = Deploy {
-        strategy: table.text("strategy"),
-        max_unavailable: table.float("max_unavailable"),
-        wait_timeout: table.duration("wait_timeout", Bare::Nanos),
-        other: rest(
-            &mut table,
-            &[
-                "release_command",
-                "release_command_timeout",
-                "release_command_vm",
-                "seed_command",
-            ],
-        ),
-    };
-    table.done();
-    Some(deploy)
-}
-
-/// The parts that only go into the Machine's configuration, or only into the definition.
-fn kept<'a>(reader: &'a Reader<'a>, top: &mut Table<'a>) -> Kept {
-    let mut list = |keys: &[&'static str]| {
-        let mut items = Vec::new();
-        for key in keys {
-            let Some(node) = top.take(key) else { continue };
-            let found = reader.items(key, node, *key != "statics");
-            for (path, item) in found {
-                match &item.value {
-                    Value::Table(_) => items.push(item.to_json()),
-                    _ => reader.wrong(&path, item, "a table"),
-                }
-            }
-        }
-        items
-    };
-    let mounts = list(&["mount", "mounts"]);
-    let mut metrics = list(&["metric", "metrics"]);
-    let mut statics = list(&["statics"]);
-    for item in statics.iter_mut().filter_map(Json::as_object_mut) {
-        // Fly writes this one in any case, and drops the groups.
-        item.entry("tigris_bucket").or_insert_with(|| "".into());
-        item.remove("processes");
-    }
-    if metrics.is_empty() {
-        metrics.extend(old_metrics(top));
-    }
-    let other = rest(
-        top,
-        &[
-            "host_dedication_id",
-            "machine_config",
-            "container",
-            "machine_checks",
-        ],
-    );
-    Kept {
-        mounts,
-        metrics,
-        statics,
-        other,
+        _ => {}
     }
 }
 
-/// `[metrics]` as `[experimental]` once spelt it.
-fn old_metrics(top: &mut Table<'_>) -> Option<Json> {
-    let experimental = top.take("experimental")?;
-    let (port, path) = (
-        experimental.get("metrics_port"),
-        experimental.get("metrics_path"),
-    );
-    if port.is_none() && path.is_none() {
-        return None;
-    }
-    let mut metrics = Map::new();
-    for (key, node) in [("port", port), ("path", path)] {
-        if let Some(node) = node {
-            metrics.insert(key.to_owned(), node.to_json());
-        }
-    }
-    Some(Json::Object(metrics))
+/// Returns the last key of a path.
+fn key(path: &str) -> &str {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    last.split('[').next().unwrap_or(last)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn floats_print_as_go_prints_them() {
-        for (number, text) in [
-            (1.5, "1.5"),
-            (0.0, "0"),
-            (100.0, "100"),
-            (1e6, "1e+06"),
-            (1_048_576.0, "1.048576e+06"),
-            (1e-5, "1e-05"),
-            (-2.25, "-2.25"),
-            (f64::INFINITY, "+Inf"),
-        ] {
-            assert_eq!(print_float(number), text);
-        }
-    }
+/// Returns a path without indexes, as a header in TOML names it.
+fn bare(path: &str) -> String {
+    let parts = path.split('.').map(|p| p.split('[').next().unwrap_or(p));
+    parts.collect::<Vec<_>>().join(".")
 }

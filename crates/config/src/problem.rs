@@ -11,7 +11,7 @@ pub struct Problem {
     pub severity: Severity,
     /// The key, such as `services[0].ports[1].handlers`; empty for a syntax error.
     pub path: String,
-    /// Line in the file, from 1; absent where the format does not tell.
+    /// Line in the file, from 1; absent where it is about the whole file.
     pub line: Option<usize>,
     /// Column in the line, in characters, from 1.
     pub column: Option<usize>,
@@ -26,8 +26,10 @@ pub struct Problem {
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The file cannot be used.
+    /// The file cannot be used, here or on Fly.
     Error,
+    /// Fly takes it, and Hangar cannot deploy it.
+    Refused,
     /// The file can be used, but somebody should look.
     Warning,
 }
@@ -36,8 +38,6 @@ pub enum Severity {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
     text: String,
-    /// Whether offsets mean anything.
-    spans: bool,
 }
 
 /// A stretch of the source.
@@ -46,16 +46,15 @@ pub(crate) type Span = Range<usize>;
 // === impl Source ===
 
 impl Source {
-    pub(crate) fn new(text: &str, spans: bool) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self {
             text: text.to_owned(),
-            spans,
         }
     }
 
     /// Returns line and column of an offset, from 1.
-    pub(crate) fn position(&self, offset: usize) -> Option<(usize, usize)> {
-        self.spans.then(|| position(&self.text, offset))
+    pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
+        position(&self.text, offset)
     }
 }
 
@@ -74,10 +73,16 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
 // === impl Problem ===
 
 impl Problem {
-    /// Returns whether it stops a deployment.
+    /// Returns whether the file cannot be used, here or on Fly.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
+    }
+
+    /// Returns whether it stops a deployment.
+    #[must_use]
+    pub fn stops_deploy(&self) -> bool {
+        matches!(self.severity, Severity::Error | Severity::Refused)
     }
 }
 
@@ -85,6 +90,7 @@ impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let word = match self.severity {
             Severity::Error => "error",
+            Severity::Refused => "refused",
             Severity::Warning => "warning",
         };
         match (self.line, self.column) {

@@ -1,10 +1,15 @@
 //! The file as it is written: a tree of values, each with its place in the text.
 //!
-//! TOML and JSON come out as the same tree; JSON values have no places.
+//! TOML, JSON and YAML come out as the same tree. What differs between them is what Go makes of a
+//! number ([`Format`]).
+
+mod json;
+mod toml;
+mod yaml;
+
+pub(crate) use yaml::is_plain_text;
 
 use serde_json::{Map, Value as Json};
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 use crate::problem::{Problem, Severity, Source, Span, position};
 
@@ -12,6 +17,8 @@ use crate::problem::{Problem, Severity, Source, Span, position};
 const MAX_BYTES: usize = 4 << 20;
 /// Longest excerpt shown with a syntax error.
 const MAX_EXCERPT: usize = 120;
+/// Deepest nesting that is read.
+const MAX_DEPTH: usize = 100;
 
 /// How a configuration file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +27,7 @@ pub enum Format {
     Toml,
     /// fly.json.
     Json,
-    /// fly.yaml: known, and refused in words.
+    /// fly.yaml.
     Yaml,
 }
 
@@ -29,6 +36,7 @@ pub enum Format {
 pub struct RawConfig {
     pub(crate) root: Node,
     pub(crate) source: Source,
+    pub(crate) format: Format,
 }
 
 /// A value and where it stands.
@@ -43,7 +51,8 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    Int(i64),
+    /// Any that a format has a form for; fields take less.
+    Int(i128),
     Float(f64),
     Text(String),
     Date(String),
@@ -85,24 +94,45 @@ impl RawConfig {
     }
 }
 
-/// Reads a file as a tree, or says where its syntax is wrong.
-pub fn parse(text: &str, format: Format) -> Result<RawConfig, Box<Problem>> {
-    if text.len() > MAX_BYTES {
+/// Reads a file as a tree, or says where its syntax is wrong. JSON may hold bytes that are no
+/// UTF-8, YAML may be UTF-16; TOML is UTF-8.
+pub fn parse(bytes: &[u8], format: Format) -> Result<RawConfig, Box<Problem>> {
+    if bytes.len() > MAX_BYTES {
         let message = format!("the file is longer than {} MiB", MAX_BYTES >> 20);
-        return Err(Box::new(syntax(text, None, message)));
+        return Err(Box::new(syntax("", None, message)));
+    }
+    let text = match format {
+        Format::Json => String::from_utf8_lossy(bytes).into_owned(),
+        Format::Yaml => yaml::decode(bytes)?,
+        Format::Toml => utf8(bytes)?,
+    };
+    if text.starts_with('\u{feff}') {
+        let message = "the file begins with a byte order mark";
+        let mut problem = syntax(&text, Some(0), message.into());
+        problem.hint = Some("save it as UTF-8 without a byte order mark".to_owned());
+        return Err(Box::new(problem));
     }
     let root = match format {
-        Format::Toml => parse_toml(text)?,
-        Format::Json => parse_json(text)?,
-        Format::Yaml => {
-            let mut problem = syntax(text, None, "YAML is not read yet".to_owned());
-            problem.hint = Some("write it as fly.toml or fly.json".to_owned());
-            return Err(Box::new(problem));
-        }
+        Format::Toml => toml::parse(&text)?,
+        Format::Json => json::parse(&text)?,
+        Format::Yaml => yaml::parse(&text)?,
     };
     Ok(RawConfig {
         root,
-        source: Source::new(text, format == Format::Toml),
+        source: Source::new(&text),
+        format,
+    })
+}
+
+/// Returns bytes as text, or where they are none.
+fn utf8(bytes: &[u8]) -> Result<String, Box<Problem>> {
+    String::from_utf8(bytes.to_vec()).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(bytes);
+        let message = "a byte here is no UTF-8".to_owned();
+        let mut problem = syntax(&text, Some(at), message);
+        problem.hint = Some("save the file as UTF-8".to_owned());
+        Box::new(problem)
     })
 }
 
@@ -125,116 +155,62 @@ fn syntax(text: &str, offset: Option<usize>, message: String) -> Problem {
     }
 }
 
-fn parse_toml(text: &str) -> Result<Node, Box<Problem>> {
-    if text.starts_with('\u{feff}') {
-        let mut problem = syntax(
-            text,
-            Some(0),
-            "the file begins with a byte order mark".into(),
-        );
-        problem.hint = Some("save it as UTF-8 without a byte order mark".to_owned());
-        return Err(Box::new(problem));
-    }
-    let table = DeTable::parse(text).map_err(|error| {
-        let offset = error.span().map(|s| s.start);
-        let message = error.message().trim().replace('\n', ", ");
-        Box::new(syntax(text, offset, message))
-    })?;
-    let span = table.span();
-    Ok(Node {
-        value: table_of(table.get_ref()),
-        span,
-    })
-}
-
-fn table_of(table: &DeTable<'_>) -> Value {
-    let mut entries: Vec<Entry> = table
-        .iter()
-        .map(|(key, value)| Entry {
-            key: key.get_ref().to_string(),
-            span: key.span(),
-            node: node_of(value),
-        })
-        .collect();
-    entries.sort_by_key(|e| e.span.start);
-    Value::Table(entries)
-}
-
-fn node_of(value: &Spanned<DeValue<'_>>) -> Node {
-    let inner = match value.get_ref() {
-        DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map_or_else(|_| Value::Text(number.to_string()), Value::Int),
-        DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
-        DeValue::Boolean(yes) => Value::Bool(*yes),
-        DeValue::Datetime(date) => Value::Date(date.to_string()),
-        DeValue::Array(items) => Value::List(items.iter().map(node_of).collect()),
-        DeValue::Table(table) => table_of(table),
-    };
-    Node {
-        value: inner,
-        span: value.span(),
-    }
-}
-
-fn parse_json(text: &str) -> Result<Node, Box<Problem>> {
-    let json: Json = serde_json::from_str(text).map_err(|error| {
-        let line = error.line().max(1);
-        let start: usize = text
-            .split_inclusive('\n')
-            .take(line - 1)
-            .map(str::len)
-            .sum();
-        let offset = start + error.column().saturating_sub(1);
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or_default();
-        Box::new(syntax(text, Some(offset), message.to_owned()))
-    })?;
-    if !json.is_object() {
-        let message = "the file holds no object".to_owned();
-        return Err(Box::new(syntax(text, Some(0), message)));
-    }
-    Ok(json_node(&json))
-}
-
-fn json_node(json: &Json) -> Node {
-    let value = match json {
-        Json::Null => Value::Null,
-        Json::Bool(yes) => Value::Bool(*yes),
-        // Fly reads every JSON number as a float, and prints it as one in [env].
-        Json::Number(number) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        Json::String(text) => Value::Text(text.clone()),
-        Json::Array(items) => Value::List(items.iter().map(json_node).collect()),
-        Json::Object(map) => Value::Table(
-            map.iter()
-                .map(|(key, value)| Entry {
-                    key: key.clone(),
-                    span: 0..0,
-                    node: json_node(value),
-                })
-                .collect(),
-        ),
-    };
-    Node { value, span: 0..0 }
-}
-
 // === impl Node ===
 
 impl Node {
+    pub(crate) fn new(value: Value, span: Span) -> Self {
+        Self { value, span }
+    }
+
     /// Returns the entry of a table.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        self.entries()
+            .iter()
+            .find(|e| e.key == key)
+            .map(|e| &e.node)
+    }
+
+    /// Returns the entries of a table; none of anything else.
+    pub(crate) fn entries(&self) -> &[Entry] {
         match &self.value {
-            Value::Table(entries) => entries.iter().find(|e| e.key == key).map(|e| &e.node),
-            _ => None,
+            Value::Table(entries) => entries,
+            _ => &[],
         }
     }
 
-    /// Returns the tree as JSON, for the parts that are only kept.
+    /// Takes an entry out of a table.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
+        let Value::Table(entries) = &mut self.value else {
+            return None;
+        };
+        let at = entries.iter().position(|e| e.key == key)?;
+        Some(entries.remove(at).node)
+    }
+
+    /// Puts an entry into a table, in place of the one that was there.
+    pub(crate) fn put(&mut self, key: &str, node: Node) {
+        if let Value::Table(entries) = &mut self.value {
+            match entries.iter_mut().find(|e| e.key == key) {
+                Some(entry) => entry.node = node,
+                None => entries.push(Entry {
+                    key: key.to_owned(),
+                    span: node.span.clone(),
+                    node,
+                }),
+            }
+        }
+    }
+
+    /// Returns the tree as JSON.
     pub(crate) fn to_json(&self) -> Json {
         match &self.value {
             Value::Null => Json::Null,
             Value::Bool(yes) => Json::Bool(*yes),
-            Value::Int(number) => Json::from(*number),
+            Value::Int(number) => match (i64::try_from(*number), u64::try_from(*number)) {
+                (Ok(number), _) => Json::from(number),
+                (_, Ok(number)) => Json::from(number),
+                _ => Json::Null,
+            },
             Value::Float(number) => whole(*number).map_or_else(|| Json::from(*number), Json::from),
             Value::Text(text) | Value::Date(text) => Json::String(text.clone()),
             Value::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
@@ -265,7 +241,8 @@ impl Value {
 
 /// Returns a float that is a whole number as one.
 pub(crate) fn whole(number: f64) -> Option<i64> {
-    let fits = number.fract() == 0.0 && number.abs() < 9e15;
+    let negative_zero = number == 0.0 && number.is_sign_negative();
+    let fits = number.fract() == 0.0 && number.abs() < 9e15 && !negative_zero;
     #[expect(
         clippy::cast_possible_truncation,
         reason = "checked to be small and whole"

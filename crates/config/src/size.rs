@@ -24,31 +24,24 @@ pub fn parse(text: &str, unit: Unit) -> Result<i64, InvalidSize> {
         Unit::MemoryMb => 1024.0,
         Unit::VolumeGb => 1000.0,
     };
-    let starts_with_digit = text.starts_with(|c: char| c.is_ascii_digit());
-    if let (true, Ok(bytes)) = (starts_with_digit, text.parse::<f64>()) {
-        return in_unit(bytes, base, unit).ok_or_else(invalid);
+    let last = text.rfind(|c: char| c.is_ascii_digit() || ". ".contains(c));
+    let last = last.ok_or_else(invalid)?;
+    // One space may stand between the number and the unit.
+    let (number, suffix) = (&text[..=last], text[last + 1..].to_lowercase());
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let number: f64 = number.parse().map_err(|_| invalid())?;
+    if number < 0.0 {
+        return Err(invalid());
     }
-    let digits = text
-        .bytes()
-        .take_while(|b| b.is_ascii_digit() || *b == b'.')
-        .count();
-    let (number, suffix) = text.split_at(digits);
-    let suffix = suffix.strip_prefix(' ').unwrap_or(suffix).to_lowercase();
-    let letter = suffix
-        .strip_suffix("ib")
-        .filter(|l| !l.is_empty())
-        .or_else(|| suffix.strip_suffix('b').filter(|l| !l.is_empty()))
-        .unwrap_or(&suffix);
-    let power = match letter {
+    let power = match suffix.as_str() {
         "" | "b" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        "p" | "pb" | "pib" => 5,
         _ => return Err(invalid()),
     };
-    let number: f64 = number.parse().map_err(|_| invalid())?;
     in_unit(number * base.powi(power), base, unit).ok_or_else(invalid)
 }
 
@@ -76,6 +69,7 @@ mod tests {
             ("15Mb", 15, 0),
             ("-256", -256, -256),
             ("1048576.0", 1, 0),
+            ("1e1gb", 10240, 10),
         ] {
             assert_eq!(parse(text, Unit::MemoryMb), Ok(memory), "{text}");
             assert_eq!(parse(text, Unit::VolumeGb), Ok(volume), "{text}");

@@ -6,12 +6,13 @@
 
 use crate::problem::Severity;
 use crate::raw::{Node, Value};
-use crate::read::Reader;
+use crate::read::{Reader, join};
+use crate::schema::{Field, Kind as SchemaKind};
 
 /// What happens to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The file is refused.
+    /// A deploy is refused.
     Refused,
     /// It is named in one line, and the deployment goes on without it.
     Named,
@@ -92,33 +93,16 @@ const DEFAULT: &str = "the default is used";
 /// All keys that are not acted on.
 pub const TABLE: &[Row] = &[
     refused("mounts", VOLUMES),
-    refused("mount", VOLUMES),
     refused(
         "deploy.release_command",
         "release commands are not run yet, and the app would start without it; run it by `machine exec`",
     ),
     refused(
-        "machine_config",
-        "several containers in one Machine are not there yet",
-    ),
-    refused(
-        "experimental.machine_config",
-        "several containers in one Machine are not there yet",
-    ),
-    refused(
-        "container",
-        "several containers in one Machine are not there yet",
-    ),
-    refused(
         "build.compose",
-        "several containers in one Machine are not there yet",
+        "several containers in one Machine are not there yet; `migrate compose` makes process groups of them",
     ),
     refused("vm[].gpu_kind", NO_GPUS),
     refused("vm[].gpus", NO_GPUS),
-    refused("compute[].gpu_kind", NO_GPUS),
-    refused("compute[].gpus", NO_GPUS),
-    refused("computes[].gpu_kind", NO_GPUS),
-    refused("computes[].gpus", NO_GPUS),
     Row {
         path: "services[].protocol",
         kind: Kind::Refused,
@@ -236,19 +220,13 @@ pub const TABLE: &[Row] = &[
         When::Always,
         "there is no proxy_proto handler",
     ),
+    named(
+        "container",
+        When::Always,
+        "several containers in one Machine are not there yet",
+    ),
     named("statics", When::Always, "the app serves its files itself"),
     named("metrics", When::Always, "the endpoint is not scraped"),
-    named("metric", When::Always, "the endpoint is not scraped"),
-    named(
-        "experimental.metrics_port",
-        When::Always,
-        "the endpoint is not scraped",
-    ),
-    named(
-        "experimental.metrics_path",
-        When::Always,
-        "the endpoint is not scraped",
-    ),
     named(
         "swap_size_mb",
         When::Always,
@@ -354,11 +332,11 @@ pub(crate) fn find(reader: &Reader<'_>, root: &Node) -> Vec<Named> {
             match row.kind {
                 Kind::Refused => {
                     let message = format!("is not supported: {}", row.why);
-                    reader.tell(Severity::Error, path, &node.span, message, None);
+                    reader.tell(Severity::Refused, path, &node.span, message, None);
                 }
                 Kind::Named => found.push(Named {
                     path: path.to_owned(),
-                    line: reader.line(&node.span),
+                    line: Some(reader.line(&node.span)),
                     why: row.why,
                 }),
             }
@@ -379,12 +357,8 @@ fn walk(node: &Node, parts: &[&str], path: &str, visit: &mut dyn FnMut(&str, &No
         return;
     }
     let name = first.trim_end_matches("[]");
-    let Some(next) = get(node, name) else { return };
-    let here = if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    };
+    let Some(next) = node.get(name) else { return };
+    let here = join(path, name);
     match &next.value {
         // Switched off or empty: nothing is asked for.
         Value::Null => {}
@@ -399,17 +373,33 @@ fn walk(node: &Node, parts: &[&str], path: &str, visit: &mut dyn FnMut(&str, &No
     }
 }
 
-/// Returns what the reader takes for a key: its exact name, else one in other cases.
-fn get<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
-    let Value::Table(entries) = &node.value else {
-        return None;
-    };
-    let folded = || entries.iter().find(|e| e.key.eq_ignore_ascii_case(name));
-    let found = entries.iter().find(|e| e.key == name).or_else(folded);
-    found.map(|entry| &entry.node)
+/// Returns the path of a key as the table writes it: `[]` behind a list, `*` for a name.
+pub(crate) fn path_of(section: &str, field: &Field) -> String {
+    let path = join(section, field.key);
+    match field.kind {
+        SchemaKind::List(_) => format!("{path}[]"),
+        SchemaKind::Named(_) => format!("{path}.*"),
+        _ => path,
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    /// Returns for which values it holds, in words; `None` where for all.
+    #[must_use]
+    pub fn when(&self) -> Option<String> {
+        match self.when {
+            When::Always => None,
+            When::On => Some("when it is on".to_owned()),
+            When::NotRolling => Some("other than rolling".to_owned()),
+            When::Is(value) => Some(format!("with `{value}`")),
+        }
+    }
 }
 
 // === impl When ===
+
 impl When {
     fn holds(self, value: &Value) -> bool {
         match self {

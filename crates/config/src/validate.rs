@@ -1,40 +1,48 @@
 //! What is wrong beyond types: all of it at once, each with its place, in Fly's words where Fly
 //! has them (process-groups-and-deploy.md 1.6).
+//!
+//! An *error* is one on Fly too. What Fly takes and Hangar cannot carry out is *refused*: the
+//! file is valid, and a deploy says no before anything is built.
+
+mod mounts;
+mod services;
 
 use hangar_api::duration::GoDuration;
 use hangar_api::id::{AppName, GroupName, Region};
-use hangar_api::machine::service::MAX_PORTS_PER_APP;
 
-use crate::Loaded;
-use crate::app::{AppConfig, CheckSection};
+use crate::app::AppConfig;
 use crate::problem::{Severity, Span};
-use crate::raw::{Node, RawConfig, Value};
-use crate::read::Reader;
-use crate::{decode, machine, support, words};
+use crate::raw::{Node, Value};
+use crate::read::{Reader, join};
+use crate::{machine, suggest, words};
 
 const STRATEGIES: [&str; 4] = ["canary", "rolling", "immediate", "bluegreen"];
-const HANDLERS: [&str; 5] = ["http", "tls", "proxy_proto", "pg_tls", "edge_http"];
 /// Most regular seconds of `kill_timeout`.
 const MAX_KILL_SECS: i64 = 300;
 
-impl RawConfig {
-    /// Checks the file as a whole and returns all that there is to say about it.
-    #[must_use]
-    pub fn validate(&self) -> Loaded {
-        let reader = Reader::new(&self.source);
-        let config = decode::decode(&reader, &self.root);
-        let check = Check {
-            reader: &reader,
-            config: &config,
-            root: &self.root,
-        };
-        check.all();
-        let named = support::find(&reader, &self.root);
-        let valid = !reader.has_errors();
-        Loaded {
-            config: valid.then_some(config),
-            problems: reader.into_problems(),
-            named,
+/// Checks a decoded file as a whole.
+pub(crate) fn whole(reader: &Reader<'_>, config: &AppConfig, root: &Node) {
+    let check = Check {
+        reader,
+        config,
+        root,
+    };
+    check.names();
+    check.commands();
+    check.deploy();
+    check.services();
+    check.checks();
+    check.mounts();
+    check.restart();
+    check.groups_of_other_sections();
+    check.build();
+    check.rest();
+    check.variables("", root);
+    // A size or a check that no Machine can have is told here, not in the deploy. After an error
+    // it would only be told twice.
+    if !reader.has_errors() {
+        for (path, message) in machine::faults(config) {
+            check.refuse(&path, format!("cannot be deployed: {message}"));
         }
     }
 }
@@ -46,74 +54,69 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn all(&self) {
-        self.names();
-        self.commands();
-        self.deploy();
-        self.services();
-        self.checks();
-        self.restart();
-        self.groups_of_other_sections();
-        self.build();
-        self.rest();
-        // A size or a check that no Machine can have is told here, not in the deploy.
-        if !self.reader.has_errors() {
-            for (path, message) in machine::faults(self.config) {
-                self.error(&path, message);
-            }
-        }
-    }
-
     fn place(&self, path: &str) -> Span {
         find(self.root, path).map_or(0..0, |n| n.span.clone())
     }
 
+    fn tell(&self, severity: Severity, path: &str, message: String, hint: Option<&str>) {
+        let hint = hint.map(str::to_owned);
+        self.reader
+            .tell(severity, path, &self.place(path), message, hint);
+    }
+
     fn error(&self, path: &str, message: impl Into<String>) {
-        self.reader.error(path, &self.place(path), message);
+        self.tell(Severity::Error, path, message.into(), None);
     }
 
     fn hinted(&self, path: &str, message: impl Into<String>, hint: &str) {
-        let hint = Some(hint.to_owned());
-        self.reader
-            .tell(Severity::Error, path, &self.place(path), message, hint);
+        self.tell(Severity::Error, path, message.into(), Some(hint));
+    }
+
+    fn refuse(&self, path: &str, message: impl Into<String>) {
+        self.tell(Severity::Refused, path, message.into(), None);
     }
 
     fn warn(&self, path: &str, message: impl Into<String>) {
-        self.reader.warn(path, &self.place(path), message);
+        self.tell(Severity::Warning, path, message.into(), None);
     }
 
     fn warn_with(&self, path: &str, message: impl Into<String>, hint: &str) {
-        let (place, hint) = (self.place(path), Some(hint.to_owned()));
-        self.reader
-            .tell(Severity::Warning, path, &place, message, hint);
+        self.tell(Severity::Warning, path, message.into(), Some(hint));
     }
 
     fn names(&self) {
         if let Some(app) = &self.config.app
             && let Err(error) = AppName::new(app.as_str())
         {
-            self.error("app", error.to_string());
+            self.refuse("app", error.to_string());
         }
         if let Some(region) = &self.config.primary_region
-            && !region.is_empty()
             && let Err(error) = Region::new(region.as_str())
         {
-            self.error("primary_region", error.to_string());
+            self.refuse("primary_region", error.to_string());
         }
         for group in self.config.processes.keys() {
             if let Err(error) = GroupName::new(group.as_str()) {
-                self.error(&format!("processes.{group}"), error.to_string());
+                self.refuse(&join("processes", group), error.to_string());
             }
         }
     }
 
     fn commands(&self) {
         for (group, command) in &self.config.processes {
-            if let Err(error) = words::split(command) {
-                let message = format!(
-                    "Could not parse command for '{group}' process group; check [processes] section: {error}"
-                );
-                self.hinted(&format!("processes.{group}"), message, QUOTES);
+            let path = join("processes", group);
+            match words::split(command) {
+                Err(error) => {
+                    let message = format!(
+                        "Could not parse command for '{group}' process group; check [processes] section: {error}"
+                    );
+                    self.hinted(&path, message, QUOTES);
+                }
+                Ok(words) if words.is_empty() && !command.is_empty() => {
+                    let message = "holds no command: the image's runs, and not experimental.cmd";
+                    self.warn(&path, message);
+                }
+                Ok(words) => self.shell_syntax(&path, &words),
             }
         }
         if let Some(command) = &self.config.console_command
@@ -123,12 +126,26 @@ impl Check<'_> {
             self.hinted("console_command", message, QUOTES);
         }
         let deploy = self.config.deploy.as_ref();
-        let release = deploy.and_then(|d| d.other.get("release_command"));
-        if let Some(command) = release.and_then(|c| c.as_str())
-            && words::split(command).is_err()
-        {
-            let message = format!("Can't shell split release command: '{command}'");
-            self.hinted("deploy.release_command", message, QUOTES);
+        if let Some(command) = deploy.and_then(|d| d.release_command.as_ref()) {
+            match words::split(command) {
+                Err(_) => {
+                    let message = format!("Can't shell split release command: '{command}'");
+                    self.hinted("deploy.release_command", message, QUOTES);
+                }
+                Ok(words) => self.shell_syntax("deploy.release_command", &words),
+            }
+        }
+    }
+
+    /// `&&` is an ordinary word: hardly ever meant.
+    fn shell_syntax(&self, path: &str, words: &[String]) {
+        let syntax = words
+            .iter()
+            .find(|w| ["&&", "||", "|", ";", ">", ">>"].contains(&w.as_str()));
+        if let Some(word) = syntax {
+            let message =
+                format!("no shell reads this: {word:?} is passed to the program as it is");
+            self.warn_with(path, message, "write sh -c '…'");
         }
     }
 
@@ -136,14 +153,12 @@ impl Check<'_> {
         let Some(deploy) = &self.config.deploy else {
             return;
         };
-        if deploy
-            .wait_timeout
-            .is_some_and(|time| time <= GoDuration::from_secs(0))
-        {
-            self.error("deploy.wait_timeout", "wait_timeout must be more than 0");
+        let zero = |time: Option<GoDuration>| time.is_some_and(|t| t <= GoDuration::from_secs(0));
+        if zero(deploy.wait_timeout) {
+            let message = "no Machine starts in no time: it must be more than 0";
+            self.refuse("deploy.wait_timeout", message);
         }
         if let Some(strategy) = &deploy.strategy
-            && !strategy.is_empty()
             && !STRATEGIES.contains(&strategy.as_str())
         {
             let message = format!(
@@ -152,13 +167,21 @@ impl Check<'_> {
             );
             self.error("deploy.strategy", message);
         }
-        if deploy.strategy.as_deref() == Some("canary") && !self.config.kept.mounts.is_empty() {
+        if deploy.strategy.as_deref() == Some("canary") && !self.config.mounts.is_empty() {
             let message =
                 "error canary deployment strategy is not supported when using mounted volumes";
             self.error("deploy.strategy", message);
         }
         if deploy.max_unavailable.is_some_and(|n| n <= 0.0) {
-            self.error("deploy.max_unavailable", "must be greater than 0");
+            self.refuse("deploy.max_unavailable", "must be greater than 0");
+        }
+        let rolls = matches!(
+            deploy.strategy.as_deref(),
+            None | Some("rolling" | "canary")
+        );
+        if deploy.max_unavailable.is_some() && !rolls {
+            let message = "does nothing: only rolling and canary replace Machines in turns";
+            self.warn("deploy.max_unavailable", message);
         }
     }
 
@@ -166,190 +189,32 @@ impl Check<'_> {
     fn known_groups(&self, path: &str, what: &str, processes: &[String], severity: Severity) {
         let groups = self.config.groups();
         for name in processes {
-            if name.is_empty() || groups.contains(&name.as_str()) {
+            // In a section that Fly checks, "" is a group that does not exist.
+            let everybody = name.is_empty() && severity == Severity::Warning;
+            if everybody || groups.contains(&name.as_str()) {
                 continue;
             }
             let message = match severity {
                 Severity::Error => format!(
-                    "{what} specifies '{name}' as one of its processes, but no processes are defined with that name; update fly.toml [processes] to add '{name}' process or remove it from {what}'s processes list"
+                    "{what} specifies '{name}' as one of its processes, but no processes are defined with that name; update fly.toml [processes] to add '{name}' process or remove it from {}'s processes list",
+                    what.to_lowercase()
                 ),
-                Severity::Warning => {
-                    format!("is for process group '{name}', which does not exist: nobody gets it")
-                }
+                _ => format!("is for process group '{name}', which does not exist: nobody gets it"),
             };
-            let hint = crate::suggest::hint(name, &groups)
-                .or_else(|| Some(format!("the groups are: {}", groups.join(", "))));
-            let key = format!("{path}.processes");
-            self.reader
-                .tell(severity, &key, &self.place(&key), message, hint);
-        }
-    }
-
-    fn services(&self) {
-        let config = self.config;
-        if let Some(http) = &config.http_service {
-            self.service_groups("http_service", &http.processes);
-            if http.internal_port.is_none_or(|p| p == 0) {
-                self.port_missing("http_service");
-            }
-            for (i, check) in http.checks.iter().enumerate() {
-                self.service_check(&format!("http_service.checks[{i}]"), "HTTP", check);
-            }
-        }
-        for service in &config.services {
-            let key = &service.key;
-            self.service_groups(key, &service.processes);
-            if service.ports.is_empty() {
-                let message = "Service must expose at least one port. Add a [[services.ports]] section to fly.toml";
-                self.warn(key, message);
-            }
-            if service.internal_port.is_none_or(|p| p == 0) {
-                self.port_missing(key);
-            }
-            if !["", "tcp", "udp"].contains(&service.protocol.as_str()) {
-                self.error(&format!("{key}.protocol"), "must be tcp or udp");
-            }
-            self.ports(key, service);
-            for (i, check) in service.tcp_checks.iter().enumerate() {
-                self.service_check(&format!("{key}.tcp_checks[{i}]"), "TCP", check);
-            }
-            for (i, check) in service.http_checks.iter().enumerate() {
-                self.service_check(&format!("{key}.http_checks[{i}]"), "HTTP", check);
-            }
-        }
-    }
-
-    fn port_missing(&self, key: &str) {
-        let message = "has no internal_port, so nothing reaches the app";
-        self.warn_with(key, message, PORT);
-    }
-
-    fn ports(&self, key: &str, service: &crate::app::ServiceSection) {
-        for (i, port) in service.ports.iter().enumerate() {
-            let path = format!("{key}.ports[{i}]");
-            for handler in &port.handlers {
-                if !HANDLERS.contains(&handler.as_str()) {
-                    let hint = crate::suggest::hint(handler, &HANDLERS)
-                        .unwrap_or_else(|| format!("the handlers are: {}", HANDLERS.join(", ")));
-                    let message = format!("{handler:?} is no handler");
-                    self.warn_with(&format!("{path}.handlers"), message, &hint);
-                }
-            }
-            if port.port.is_none() && port.start_port.is_none() && port.end_port.is_none() {
-                self.warn_with(
-                    &path,
-                    "has no port",
-                    "write port, or start_port and end_port",
-                );
-            }
-            if let (Some(start), Some(end)) = (port.start_port, port.end_port)
-                && start > end
-            {
-                let message = format!("start_port {start} is above end_port {end}");
-                self.warn(&path, message);
-            }
-        }
-        let all: usize = service.ports.iter().map(|port| port.range().len()).sum();
-        if all > MAX_PORTS_PER_APP {
-            let message =
-                format!("asks for {all} ports, and an app has at most {MAX_PORTS_PER_APP}");
-            self.error(&format!("{key}.ports"), message);
-        }
-    }
-
-    fn service_groups(&self, key: &str, processes: &[String]) {
-        let count = self.config.processes.len();
-        if count > 0 && processes.iter().all(String::is_empty) {
-            let message = format!(
-                "Service has no processes set but app has {count} processes defined; update fly.toml to set processes for each service"
-            );
-            let hint = format!(
-                "add processes = [\"{}\"]",
-                self.config.groups().first().copied().unwrap_or_default()
-            );
-            self.hinted(key, message, &hint);
-        }
-        self.known_groups(key, "Service", processes, Severity::Error);
-    }
-
-    /// Fly only warns of these, and moves the value to the limit.
-    fn service_check(&self, path: &str, kind: &str, check: &CheckSection) {
-        let bounds = [
-            ("an interval", "interval", check.interval),
-            ("a timeout", "timeout", check.timeout),
-        ];
-        for (what, key, value) in bounds {
-            let Some(value) = value else { continue };
-            let path = format!("{path}.{key}");
-            if value < GoDuration::from_secs(1) {
-                self.warn(
-                    &path,
-                    format!("Service {kind} check has {what} less than 1 second ({value}); this will be raised to 1 second"),
-                );
-            } else if value > GoDuration::from_secs(60) {
-                self.warn(
-                    &path,
-                    format!("Service {kind} check has {what} greater than 1 minute ({value}); this will be lowered to 1 minute"),
-                );
-            }
-        }
-        let Some(grace) = check.grace_period else {
-            return;
-        };
-        let path = format!("{path}.grace_period");
-        if grace > GoDuration::from_secs(60) {
-            self.warn(
-                &path,
-                format!("Service {kind} check has a grace period greater than 1 minute ({grace}); this will be lowered to 1 minute"),
-            );
-        } else if grace != GoDuration::default() && grace < GoDuration::from_secs(1) {
-            self.warn(
-                &path,
-                format!("Service {kind} check has a grace period that is non-zero and less than 1 second ({grace}); this will be raised to 1 second"),
-            );
-        }
-    }
-
-    fn checks(&self) {
-        for (name, check) in &self.config.checks {
-            let path = format!("checks.{name}");
-            if !matches!(check.kind.as_deref(), Some("http" | "tcp")) {
-                self.error(
-                    &path,
-                    format!("Can't process top level check '{name}': Missing or invalid check type, must be 'http' or 'tcp'"),
-                );
-            }
-            if let Some(interval) = check.interval
-                && interval < GoDuration::from_secs(2)
-            {
-                self.error(
-                    &format!("{path}.interval"),
-                    format!(
-                        "Check '{name}' interval is too short: {interval}, minimum is 2 seconds"
-                    ),
-                );
-            }
-            if let Some(timeout) = check.timeout
-                && timeout > GoDuration::from_secs(60)
-            {
-                self.error(
-                    &format!("{path}.timeout"),
-                    format!("Check '{name}' timeout is too long: {timeout}, maximum is 60 seconds"),
-                );
-            }
-            self.known_groups(&path, "Check", &check.processes, Severity::Warning);
+            let hint = suggest::name(name, &groups)
+                .unwrap_or_else(|| format!("the groups are: {}", groups.join(", ")));
+            let key = join(path, "processes");
+            self.tell(severity, &key, message, Some(&hint));
         }
     }
 
     fn restart(&self) {
         for (i, restart) in self.config.restart.iter().enumerate() {
             let path = format!("restart[{i}]");
-            if !["always", "never", "on-failure"].contains(&restart.policy.as_str()) {
-                self.hinted(
-                    &path,
-                    format!("invalid restart policy: {}", restart.policy),
-                    "write always, never or on-failure",
-                );
+            let policy = restart.policy.as_deref().unwrap_or_default();
+            if !["always", "never", "on-failure"].contains(&policy) {
+                let message = format!("invalid restart policy: {policy}");
+                self.hinted(&path, message, "write always, never or on-failure");
             }
             self.known_groups(&path, "Restart policy", &restart.processes, Severity::Error);
         }
@@ -357,28 +222,34 @@ impl Check<'_> {
 
     /// A typing error here silently gives nobody the section on Fly.
     fn groups_of_other_sections(&self) {
-        for key in ["vm", "compute", "computes", "mounts", "metrics", "files"] {
-            let Some(node) = self.root.get(key) else {
-                continue;
-            };
-            let items: Vec<(String, &Node)> = match &node.value {
-                Value::List(items) => items
-                    .iter()
-                    .enumerate()
-                    .map(|(i, item)| (format!("{key}[{i}]"), item))
-                    .collect(),
-                _ => vec![(key.to_owned(), node)],
-            };
-            for (path, item) in items {
-                let Some(Value::List(names)) = item.get("processes").map(|n| &n.value) else {
-                    continue;
-                };
-                let texts = names.iter().filter_map(|n| match &n.value {
-                    Value::Text(text) => Some(text.clone()),
-                    _ => None,
-                });
-                let names: Vec<String> = texts.collect();
-                self.known_groups(&path, "Section", &names, Severity::Warning);
+        let config = self.config;
+        let lists: [(&str, Vec<&[String]>); 4] = [
+            ("vm", config.vm.iter().map(|s| &s.processes[..]).collect()),
+            (
+                "mounts",
+                config.mounts.iter().map(|s| &s.processes[..]).collect(),
+            ),
+            (
+                "metrics",
+                config.metrics.iter().map(|s| &s.processes[..]).collect(),
+            ),
+            (
+                "files",
+                config.files.iter().map(|s| &s.processes[..]).collect(),
+            ),
+        ];
+        for (key, sections) in lists {
+            for (i, processes) in sections.into_iter().enumerate() {
+                let path = format!("{key}[{i}]");
+                self.known_groups(&path, "Section", processes, Severity::Warning);
+            }
+        }
+        let groups = config.groups();
+        for (i, file) in config.files.iter().enumerate() {
+            let all = groups.iter().all(|g| config.is_for(&file.processes, g));
+            if !file.processes.is_empty() && !all {
+                let message = "does nothing: every Machine gets every file, as on Fly";
+                self.warn(&format!("files[{i}].processes"), message);
             }
         }
     }
@@ -387,45 +258,41 @@ impl Check<'_> {
         let Some(build) = &self.config.build else {
             return;
         };
-        self.compression(&build.other);
-        let mut ways = Vec::new();
-        if let Some(image) = &build.image {
-            ways.push(format!("the {image:?} docker image"));
-        }
-        if build.other.contains_key("builder") || build.other.contains_key("buildpacks") {
-            ways.push("a buildpack".to_owned());
-        }
-        if build.dockerfile.is_some() || build.target.is_some() {
-            ways.push("a dockerfile".to_owned());
-        }
-        if build.other.contains_key("builtin") {
-            ways.push("a builtin image".to_owned());
-        }
-        if ways.len() > 1 {
-            let ways = ways.join(", ");
-            self.warn(
-                "build",
-                format!("more than one build configuration found: [{ways}]"),
-            );
-        }
-    }
-
-    fn compression(&self, other: &serde_json::Map<String, serde_json::Value>) {
-        if let Some(kind) = other.get("compression").and_then(|v| v.as_str())
-            && !["", "gzip", "zstd"].contains(&kind)
+        if let Some(kind) = &build.compression
+            && !["gzip", "zstd"].contains(&kind.as_str())
         {
             let message = format!(
                 "Invalid value '{kind}' for compression. Valid options are 'gzip', 'zstd', or leave unset."
             );
             self.error("build.compression", message);
         }
-        if let Some(level) = other.get("compression_level").and_then(|v| v.as_i64())
+        if let Some(level) = build.compression_level
             && !(0..=9).contains(&level)
         {
             let message = format!(
                 "Invalid value '{level}' for compression level. Must be an integer between 0 and 9."
             );
             self.error("build.compression_level", message);
+        }
+        let mut ways = Vec::new();
+        if let Some(image) = &build.image {
+            ways.push(format!("the {image:?} docker image"));
+        }
+        if build.builder.is_some() || !build.buildpacks.is_empty() {
+            ways.push("a buildpack".to_owned());
+        }
+        match (&build.dockerfile, &build.target) {
+            (Some(file), _) => ways.push(format!("the {:?} dockerfile", shown_url(file))),
+            (None, Some(_)) => ways.push("a dockerfile".to_owned()),
+            (None, None) => {}
+        }
+        if let Some(name) = &build.builtin {
+            ways.push(format!("the {name:?} builtin image"));
+        }
+        if ways.len() > 1 {
+            let ways = ways.join(", ");
+            let message = format!("more than one build configuration found: [{ways}]");
+            self.warn("build", message);
         }
     }
 
@@ -434,58 +301,116 @@ impl Check<'_> {
             && !signal.is_empty()
             && hangar_api::signal::number(signal).is_none()
         {
-            self.hinted(
-                "kill_signal",
-                format!("no signal is called {signal:?}"),
-                "write SIGINT, SIGTERM, SIGQUIT or another one of Linux",
-            );
+            let message = format!("no signal is called {signal:?}");
+            let hint = "write SIGINT, SIGTERM, SIGQUIT or another one of Linux";
+            self.tell(Severity::Refused, "kill_signal", message, Some(hint));
         }
-        let negative = |t: GoDuration| t < GoDuration::from_secs(0);
-        if self.config.kill_timeout.is_some_and(negative) {
-            self.error("kill_timeout", "is negative");
+        let time = self.config.kill_timeout;
+        if time.is_some_and(|t| t < GoDuration::from_secs(0)) {
+            self.refuse("kill_timeout", "is negative");
         }
-        let too_long = |t: GoDuration| t > GoDuration::from_secs(MAX_KILL_SECS);
-        if self.config.kill_timeout.is_some_and(too_long) {
-            self.warn(
-                "kill_timeout",
-                "is longer than 5 minutes and will be cut to that",
-            );
+        if time.is_some_and(|t| t > GoDuration::from_secs(MAX_KILL_SECS)) {
+            let message = "is longer than 5 minutes and will be cut to that";
+            self.warn("kill_timeout", message);
         }
-        if self
-            .config
-            .env
-            .keys()
-            .any(|k| k.is_empty() || k.contains('='))
-        {
-            self.error("env", "a name is empty or holds a '='");
+        for (key, value) in &self.config.env {
+            let path = join("env", key);
+            if key.is_empty() || key.contains('=') {
+                self.refuse(&path, "a variable's name is empty or holds a '='");
+            }
+            if key.contains('\0') || value.contains('\0') {
+                self.refuse(&path, "a name or value holds a NUL character");
+            }
         }
-        if self
-            .config
-            .env
-            .iter()
-            .any(|(k, v)| k.contains('\0') || v.contains('\0'))
-        {
-            self.error("env", "a name or value holds a NUL character");
+    }
+
+    /// Nothing is replaced in this file. Commands may be meant for a shell, files for anything.
+    fn variables(&self, path: &str, node: &Node) {
+        const READ_BY_OTHERS: [&str; 7] = [
+            "processes",
+            "experimental",
+            "files",
+            "release_command",
+            "console_command",
+            "machine_config",
+            "command",
+        ];
+        match &node.value {
+            Value::Text(text) if text.contains("${") && text.contains('}') => {
+                let message = "variables are not replaced in this file";
+                let hint = "write the value itself, or set it with `secrets set`";
+                self.reader.tell(
+                    Severity::Warning,
+                    path,
+                    &node.span,
+                    message,
+                    Some(hint.to_owned()),
+                );
+            }
+            Value::List(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    self.variables(&format!("{path}[{i}]"), item);
+                }
+            }
+            Value::Table(entries) => {
+                let told = entries
+                    .iter()
+                    .filter(|e| !READ_BY_OTHERS.contains(&e.key.as_str()));
+                told.for_each(|e| self.variables(&join(path, &e.key), &e.node));
+            }
+            _ => {}
         }
     }
 }
 
 const QUOTES: &str = "close the quote, or write sh -c '…' for shell syntax";
-const PORT: &str = "write internal_port = 8080, the port that the app listens on";
+
+/// Returns a Dockerfile's path or address without what may be secret in it.
+fn shown_url(file: &str) -> String {
+    let Some((scheme, rest)) = file.split_once("://") else {
+        return file.to_owned();
+    };
+    if !["http", "https"].contains(&scheme) {
+        return file.to_owned();
+    }
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let (host, path) = match rest[..end].split_once('/') {
+        Some((host, path)) => (host, format!("/{path}")),
+        None => (&rest[..end], String::new()),
+    };
+    let host = host.rsplit('@').next().unwrap_or(host);
+    let port = host.rsplit_once(':').map(|(_, port)| port);
+    let bad_port = port.is_some_and(|p| !p.is_empty() && p.parse::<u16>().is_err());
+    let strange = |c: char| c.is_whitespace() || c.is_control();
+    if host.is_empty() || bad_port || host.contains(strange) {
+        return "invalid URL".to_owned();
+    }
+    format!("{scheme}://{host}{path}")
+}
 
 /// Returns the value at a path such as `services[0].ports[1]`, or the nearest one above it.
 fn find<'a>(root: &'a Node, path: &str) -> Option<&'a Node> {
     let mut at = root;
-    for part in path.split('.') {
-        let (name, index) = match part.split_once('[') {
-            Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
-            None => (part, None),
+    let mut rest = path;
+    while !rest.is_empty() {
+        // A name may hold dots itself: the longest that is there is meant.
+        let entries = at.entries().iter().filter(|e| {
+            let after = rest.strip_prefix(e.key.as_str());
+            after.is_some_and(|a| a.is_empty() || a.starts_with(['.', '[']))
+        });
+        let Some(entry) = entries.max_by_key(|e| e.key.len()) else {
+            break;
         };
-        let Some(next) = at.get(name) else { break };
-        at = next;
-        if let (Some(index), Value::List(items)) = (index, &at.value) {
-            at = items.get(index)?;
+        at = &entry.node;
+        rest = &rest[entry.key.len()..];
+        if let (Some((index, after)), Value::List(items)) = (
+            rest.strip_prefix('[').and_then(|r| r.split_once(']')),
+            &at.value,
+        ) {
+            at = items.get(index.parse::<usize>().ok()?)?;
+            rest = after;
         }
+        rest = rest.strip_prefix('.').unwrap_or(rest);
     }
     Some(at)
 }

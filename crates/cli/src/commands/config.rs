@@ -1,12 +1,15 @@
 //! `hangar config`, and reading fly.toml for every other command.
 
-use std::path::Path;
+mod save;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use hangar_api::release::Release;
 use hangar_config::{AppConfig, Format, Loaded};
 
 use super::releases::current;
-use crate::args::{AppArgs, ConfigCommand};
+use crate::args::{AppArgs, ConfigCommand, ConfigFormat};
 use crate::context::{self, Context};
 use crate::error::Exit;
 use crate::output;
@@ -16,33 +19,94 @@ const SEARCHED: usize = 25;
 
 pub(super) async fn run(command: ConfigCommand) -> Result<Exit> {
     match command {
-        ConfigCommand::Show { app, local } if local => {
-            let file = local_file(&app)?;
-            output::data(&hangar_config::render::json(&read(&file)?.definition()))?;
+        ConfigCommand::Show { app, local, format } => {
+            let config = if local {
+                read(&local_file(&app)?)?
+            } else {
+                stored(&remote(&Context::find()?, &app).await?)?
+            };
+            print(&config, format.format(Format::Json))?;
         }
-        ConfigCommand::Show { app, .. } => {
+        ConfigCommand::Save { app, format, yes } => {
             let context = Context::find()?;
-            let name = context.app(&app).await?.name;
-            let releases = context.client.releases(&name, SEARCHED).await?;
-            let current = current(&releases).ok_or_else(|| {
-                Exit::NotFound.with(format!("{name} has no release yet, so no configuration"))
-            })?;
-            output::data(&hangar_config::render::json(&current.definition))?;
+            // The file need not be there yet.
+            let who = AppArgs {
+                app: app.app.clone(),
+                config: app.config.clone().filter(|file| file.exists()),
+            };
+            let release = remote(&context, &who).await?;
+            save::run(&app, &release, &format, yes)?;
         }
-        ConfigCommand::Validate { app, strict } => return validate(&local_file(&app)?, strict),
+        ConfigCommand::Validate { app, strict } => return validate(&app, strict).await,
+        ConfigCommand::Env { app } => env(&app).await?,
+        ConfigCommand::Schema => output::json(&hangar_config::schema::json_schema())?,
     }
     Ok(Exit::Done)
 }
 
-fn local_file(args: &AppArgs) -> Result<std::path::PathBuf> {
+impl ConfigFormat {
+    fn format(&self, by_default: Format) -> Format {
+        match (self.toml, self.yaml, self.json) {
+            (true, ..) => Format::Toml,
+            (_, true, _) => Format::Yaml,
+            (.., true) => Format::Json,
+            _ => by_default,
+        }
+    }
+}
+
+fn print(config: &AppConfig, format: Format) -> Result<()> {
+    let now = output::rfc3339(hangar_api::env::Env::real().now());
+    let text = config.write_with_head(format, &now);
+    output::data(text.trim_end_matches('\n'))
+}
+
+/// Returns the release whose configuration is the app's.
+async fn remote(context: &Context, app: &AppArgs) -> Result<Release> {
+    let name = context.app(app).await?.name;
+    let mut releases = context.client.releases(&name, SEARCHED).await?;
+    let version = current(&releases).map(|r| r.version).ok_or_else(|| {
+        Exit::NotFound.with(format!("{name} has no release yet, so no configuration"))
+    })?;
+    releases.retain(|r| r.version == version);
+    releases
+        .pop()
+        .ok_or_else(|| Exit::NotFound.with(format!("{name} has no release yet")))
+}
+
+/// Returns the configuration that is stored with a release.
+fn stored(release: &Release) -> Result<AppConfig> {
+    AppConfig::from_definition(&release.definition).map_err(|error| {
+        Exit::Failed.with(format!(
+            "read the configuration of v{}: {error}",
+            release.version
+        ))
+    })
+}
+
+fn local_file(args: &AppArgs) -> Result<PathBuf> {
     let file = context::config_file(args.config.as_deref())?;
     file.ok_or_else(|| Exit::Usage.with("there is no fly.toml here: say where it is with -c"))
 }
 
-fn validate(file: &Path, strict: bool) -> Result<Exit> {
-    output::say(&format!("Validating {}", file.display()));
-    let loaded = load(file)?;
-    tell(file, &loaded);
+/// Checks the local file; without one, what is stored with the current release.
+async fn validate(app: &AppArgs, strict: bool) -> Result<Exit> {
+    if let Some(file) = context::config_file(app.config.as_deref())? {
+        let name = file.display().to_string();
+        return judge(&name, &load(&file)?, strict);
+    }
+    if app.app.is_none() && context::variable("FLY_APP").is_none() {
+        local_file(app)?;
+    }
+    let release = remote(&Context::find()?, app).await?;
+    let name = format!("the configuration of v{}", release.version);
+    let text = release.definition.to_string();
+    judge(&name, &hangar_config::load(&text, Format::Json), strict)
+}
+
+fn judge(name: &str, loaded: &Loaded, strict: bool) -> Result<Exit> {
+    output::say(&format!("Validating {name}"));
+    tell(name, loaded);
     if !loaded.is_valid() {
         return Err(Exit::Usage.with("App configuration is not valid"));
     }
@@ -51,27 +115,61 @@ fn validate(file: &Path, strict: bool) -> Result<Exit> {
             Exit::Usage.with("strict validation failed: the warnings above are errors here")
         );
     }
-    output::data("✓ Configuration is valid")?;
+    let all = loaded.problems.iter();
+    let refused = all.filter(|p| p.stops_deploy()).count();
+    if refused == 0 {
+        output::data("✓ Configuration is valid")?;
+    } else {
+        let s = if refused == 1 { "" } else { "s" };
+        output::data(&format!(
+            "✓ Configuration is valid, but `deploy` refuses it for the {refused} reason{s} above"
+        ))?;
+    }
     Ok(Exit::Done)
 }
 
-/// Reads a file, says what is wrong with it, and returns it when it can be used.
+/// Prints secrets (never their values) and variables, as `fly config env` does.
+async fn env(app: &AppArgs) -> Result<()> {
+    let context = Context::find()?;
+    let release = remote(&context, app).await?;
+    let secrets = context.client.secrets(&release.app).await?.secrets;
+    let secrets = secrets.into_iter().map(|s| vec![s.name, s.digest]);
+    output::table(
+        Some("Secrets"),
+        &["Name", "Digest"],
+        &secrets.collect::<Vec<_>>(),
+    )?;
+    let config = stored(&release)?;
+    let variables = config
+        .env
+        .into_iter()
+        .map(|(name, value)| vec![name, value]);
+    let rows: Vec<Vec<String>> = variables.collect();
+    output::data("")?;
+    output::table(Some("Environment Variables"), &["Name", "Value"], &rows)
+}
+
+/// Reads a file, says what is wrong with it, and returns it when it can be deployed.
 pub(crate) fn read(file: &Path) -> Result<AppConfig> {
     let loaded = load(file)?;
-    tell(file, &loaded);
-    loaded.config.ok_or_else(|| {
-        Exit::Usage.with(format!(
-            "{}: App configuration is not valid",
-            file.display()
-        ))
-    })
+    tell(&file.display().to_string(), &loaded);
+    let deployable = loaded.is_deployable();
+    let why = if loaded.is_valid() {
+        "asks for what is refused above"
+    } else {
+        "App configuration is not valid"
+    };
+    loaded
+        .config
+        .filter(|_| deployable)
+        .ok_or_else(|| Exit::Usage.with(format!("{}: {why}", file.display())))
 }
 
 /// Returns the app's name in a file; says what is wrong only when there is no reading it.
 pub(crate) fn app_name(file: &Path) -> Result<Option<String>> {
-    let text = context::read_config(file)?;
+    let bytes = context::read_config(file)?;
     let format = Format::of_path(&file.to_string_lossy());
-    if let Some(name) = hangar_config::app_name(&text, format) {
+    if let Some(name) = hangar_config::app_name(&bytes, format) {
         // Other errors are for the commands that need the rest.
         return Ok(Some(name));
     }
@@ -79,18 +177,16 @@ pub(crate) fn app_name(file: &Path) -> Result<Option<String>> {
 }
 
 fn load(file: &Path) -> Result<Loaded> {
-    let text = context::read_config(file)?;
-    Ok(hangar_config::load(
-        &text,
-        Format::of_path(&file.to_string_lossy()),
-    ))
+    let bytes = context::read_config(file)?;
+    let format = Format::of_path(&file.to_string_lossy());
+    Ok(hangar_config::load_bytes(&bytes, format))
 }
 
-fn tell(file: &Path, loaded: &Loaded) {
+fn tell(name: &str, loaded: &Loaded) {
     for problem in &loaded.problems {
-        output::say(&format!("{}: {problem}", file.display()));
+        output::say(&format!("{name}: {problem}"));
     }
     if let Some(line) = loaded.not_acted_on() {
-        output::say(&format!("{}: {line}", file.display()));
+        output::say(&format!("{name}: {line}"));
     }
 }

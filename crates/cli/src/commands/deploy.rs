@@ -309,10 +309,10 @@ fn wait_timeout(text: &str) -> Result<u64> {
 fn inputs(config: &AppConfig, input: &DeployInput) -> Result<Inputs> {
     let folder = &input.folder;
     let mut files = std::collections::BTreeMap::new();
-    for path in config.local_files() {
+    for path in config.needed_files() {
         let content = std::fs::read(folder.join(path)).map_err(|e| {
             Exit::Usage.with(format!(
-                "[[files]]: read {path} in {}: {e}",
+                "a file of fly.toml: read {path} in {}: {e}",
                 folder.display()
             ))
         })?;
@@ -322,6 +322,7 @@ fn inputs(config: &AppConfig, input: &DeployInput) -> Result<Inputs> {
         image: "unknown".to_owned(),
         client_version: env!("CARGO_PKG_VERSION").to_owned(),
         files,
+        more_files: Vec::new(),
         env: pairs(&input.env)?.into_iter().collect(),
     })
 }

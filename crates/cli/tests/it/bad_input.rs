@@ -68,7 +68,7 @@ fn what_is_refused_is_refused_in_every_case_of_its_letters() {
         ),
         (
             "[[Mounts]]\nsource = \"data\"\ndestination = \"/data\"\n",
-            "volumes",
+            "write mounts",
         ),
         ("[[compute]]\ngpu_kind = \"a100-40gb\"\n", "GPUs"),
         ("[deploy]\nwait_timeout = \"-1s\"\n", "more than 0"),
@@ -76,8 +76,12 @@ fn what_is_refused_is_refused_in_every_case_of_its_letters() {
     ] {
         let folder = world.app("case", &fly_toml("case", toml));
         let file = format!("{folder}/fly.toml");
-        let said = world.fails(2, &["config", "validate", "-c", &file]);
+        let said = world.fails(2, &["deploy", "-c", &file]);
         assert!(said.contains(told), "{toml}: {said}");
+        // Fly takes it, so it is valid; what stands in the way here is told.
+        let ran = world.ok(&["config", "validate", "-c", &file]);
+        assert!(ran.stderr.contains("refused: line"), "{}", ran.stderr);
+        assert!(ran.stdout.contains("valid, but"), "{}", ran.stdout);
         // The app is named all the same: other commands go on.
         let said = world.fails(3, &["status", "-c", &file]);
         assert!(said.contains("case"), "{said}");

@@ -268,6 +268,63 @@ fn logs_are_marked_with_their_group_and_can_be_narrowed() {
 }
 
 #[test]
+fn the_configuration_is_saved_in_every_format_and_its_build_section_kept() {
+    let Some(world) = World::start() else { return };
+    let toml = fly_toml(
+        "kept",
+        &format!("[env]\nCOLOUR = \"blue\"\n{}", service(&[])),
+    );
+    let folder = world.app("kept", &toml);
+    world.ok(&["deploy", &folder]);
+    world.ok(&["secrets", "set", "--stage", "TOKEN=hunter2", "-a", "kept"]);
+    let env = world.ok(&["config", "env", "-a", "kept"]).stdout;
+    for part in [
+        "Secrets",
+        "TOKEN",
+        "Environment Variables",
+        "COLOUR",
+        "blue",
+    ] {
+        assert!(env.contains(part), "{part} not in {env}");
+    }
+    assert!(!env.contains("hunter2"), "{env}");
+    let file = format!("{folder}/saved.toml");
+    let said = world.ok(&[
+        "config",
+        "save",
+        "-a",
+        "kept",
+        "-c",
+        &format!("{folder}/new.toml"),
+    ]);
+    assert!(said.stdout.contains("Wrote config file"), "{}", said.stdout);
+    // A file that is there is not overwritten unasked; its own way to build stays.
+    std::fs::write(&file, "app = \"kept\"\n[build]\ndockerfile = \"Own\"\n").unwrap();
+    let args = ["config", "save", "-a", "kept", "-c", &file];
+    world.fails(2, &args);
+    world.ok(&[&args[..], &["--yes"]].concat());
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        text.starts_with("# fly.toml app configuration file generated for kept on 20"),
+        "{text}"
+    );
+    assert!(text.contains("  COLOUR = 'blue'\n"), "{text}");
+    assert!(text.contains("  dockerfile = 'Own'\n"), "{text}");
+    for (flag, begins) in [
+        ("--json", "{"),
+        ("--yaml", "# fly.yaml"),
+        ("--toml", "# fly.toml"),
+    ] {
+        let shown = world.ok(&["config", "show", flag, "-a", "kept"]).stdout;
+        assert!(shown.starts_with(begins), "{flag}: {shown}");
+        assert!(shown.contains("COLOUR"), "{shown}");
+    }
+    let schema = world.ok(&["config", "schema"]).stdout;
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    assert_eq!(schema["properties"]["processes"]["type"], "object");
+}
+
+#[test]
 fn the_configuration_is_shown_and_checked() {
     let Some(world) = World::start() else { return };
     let folder = deployed(&world, "conf");

@@ -2,8 +2,10 @@
 //! nothing makes it fall over.
 #![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
 
+mod golden;
 mod groups;
 mod mistakes;
+mod reference;
 mod robust;
 
 use hangar_api::id::GroupName;

@@ -1,7 +1,8 @@
 //! What is said of a file that is wrong: all of it at once, with the line, and what to write.
 
+use hangar_config::schema::{self, Described, Section};
 use hangar_config::support::{Kind, TABLE};
-use hangar_config::{Format, load};
+use hangar_config::{AppConfig, Format, load};
 
 use crate::said;
 
@@ -18,7 +19,36 @@ fn a_syntax_error_shows_its_line_and_place() {
         "{:?}",
         said(&json)
     );
-    assert!(said(&load("a: b", Format::Yaml))[0].contains("hint: write it as fly.toml"));
+    let yaml = load("app: a\nenv:\n  A: 1\n B: 2\n", Format::Yaml);
+    assert!(
+        said(&yaml)[0].starts_with("error: line 4 column"),
+        "{:?}",
+        said(&yaml)
+    );
+}
+
+#[test]
+fn json_and_yaml_tell_the_place_too() {
+    let json = "{\n  \"app\": \"a\",\n  \"http_service\": {\n    \"internal_port\": \"80\"\n  },\n  \"banana\": 1\n}";
+    let text = said(&load(json, Format::Json)).join("\n");
+    assert!(
+        text.contains("line 4 column 22: http_service.internal_port: must be a whole number"),
+        "{text}"
+    );
+    assert!(
+        text.contains("line 6 column 3: banana: is not a key"),
+        "{text}"
+    );
+    let yaml = "app: a\nhttp_service:\n  # ünïcode\n  internal_port: eighty\n\"banana\": 1\n";
+    let text = said(&load(yaml, Format::Yaml)).join("\n");
+    assert!(
+        text.contains("line 4 column 18: http_service.internal_port: must be a whole number"),
+        "{text}"
+    );
+    assert!(
+        text.contains("line 5 column 1: banana: is not a key"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -46,11 +76,11 @@ strategy = "yolo"
     let errors: Vec<String> = loaded
         .problems
         .iter()
-        .filter(|p| p.is_error())
+        .filter(|p| p.stops_deploy())
         .map(ToString::to_string)
         .collect();
     let starts = [
-        "error: line 1 column 7: app: app name \"My_App\" is not valid",
+        "refused: line 1 column 7: app: app name \"My_App\" is not valid",
         "error: line 2 column 16: kill_timeout: invalid duration \"5\"",
         "error: line 4 column 7: processes.web: Could not parse command for 'web' process group",
         "error: line 7 column 17: http_service.internal_port: must be a whole number, not a text",
@@ -134,7 +164,7 @@ fn a_size_or_check_that_no_machine_can_have_is_told_before_the_deploy() {
 #[test]
 fn the_values_of_env_are_never_shown() {
     let loaded = load("[env]\nPASSWORD = \"hunter2\\u0000\"\n", Format::Toml);
-    assert!(!loaded.is_valid());
+    assert!(!loaded.is_deployable());
     assert!(!said(&loaded).join("\n").contains("hunter2"));
 }
 
@@ -166,38 +196,60 @@ path = "/m"
     );
     let text = said(&refused).join("\n");
     assert!(
-        text.contains("error: line 1 column 1: mounts: is not supported: volumes"),
+        text.contains("refused: line 1 column 1: mounts: is not supported: volumes"),
         "{text}"
     );
     assert!(
-        text.contains("error: line 5 column 19: deploy.release_command: is not supported"),
+        text.contains("refused: line 5 column 19: deploy.release_command: is not supported"),
         "{text}"
     );
+}
+
+/// Returns a value of the shape that the schema gives to a key, on as far as a key can be.
+fn example(section: &Section, path: &str) -> serde_json::Value {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    let name = first.trim_end_matches("[]");
+    let field = section
+        .field(name)
+        .unwrap_or_else(|| panic!("no key {name} in {}", section.name));
+    let inner = |of: &Section, rest: &str| match rest {
+        "" => serde_json::json!({}),
+        rest => example(of, rest),
+    };
+    let value = match field.kind {
+        schema::Kind::Table(of) => inner(of, rest),
+        schema::Kind::List(of) => serde_json::json!([inner(of, rest)]),
+        schema::Kind::Named(of) => {
+            let rest = rest.strip_prefix("*.").unwrap_or("");
+            serde_json::json!({ "some": inner(of, rest) })
+        }
+        schema::Kind::Flag | schema::Kind::FlagPtr => serde_json::json!(true),
+        schema::Kind::Int | schema::Kind::IntPtr | schema::Kind::U32Ptr => serde_json::json!(1),
+        schema::Kind::FloatPtr => serde_json::json!(0.5),
+        schema::Kind::Duration => serde_json::json!("15s"),
+        schema::Kind::Texts if name == "handlers" => {
+            serde_json::json!(["proxy_proto", "pg_tls", "edge_http"])
+        }
+        schema::Kind::Texts => serde_json::json!(["something"]),
+        schema::Kind::TextMap | schema::Kind::AnyMap => serde_json::json!({ "some": "thing" }),
+        schema::Kind::Autostop => serde_json::json!("suspend"),
+        schema::Kind::Persist => serde_json::json!("always"),
+        schema::Kind::Text | schema::Kind::TextPtr => match (section.name, name) {
+            ("ServiceSection", "protocol") => serde_json::json!("udp"),
+            (_, "protocol") => serde_json::json!("https"),
+            (_, "strategy") => serde_json::json!("canary"),
+            _ => serde_json::json!("something"),
+        },
+    };
+    serde_json::json!({ name: value })
 }
 
 #[test]
 fn every_row_of_the_table_is_found_when_a_file_has_its_key() {
     for row in TABLE {
-        // A value that no key is satisfied with being off, in the shape that the path asks for.
-        let value = match row.path {
-            "services[].protocol" => serde_json::json!("udp"),
-            check if check.ends_with(".protocol") => serde_json::json!("https"),
-            "services[].ports[].handlers" => {
-                serde_json::json!(["proxy_proto", "pg_tls", "edge_http"])
-            }
-            _ => serde_json::json!("something"),
-        };
-        let nested = row.path.rsplit('.').fold(value, |inner, part| {
-            let name = part.trim_end_matches("[]");
-            let inner = if part.ends_with("[]") {
-                serde_json::json!([inner])
-            } else {
-                inner
-            };
-            serde_json::json!({ name: inner })
-        });
-        let loaded = load(&nested.to_string(), Format::Json);
-        let key = row.path.replace("[]", "[0]");
+        let file = example(AppConfig::SECTION, row.path);
+        let loaded = load(&file.to_string(), Format::Json);
+        let key = row.path.replace("[]", "[0]").replace('*', "some");
         match row.kind {
             Kind::Named => assert!(loaded.named.iter().any(|n| n.path == key), "{}", row.path),
             Kind::Refused => assert!(
@@ -205,8 +257,9 @@ fn every_row_of_the_table_is_found_when_a_file_has_its_key() {
                     .problems
                     .iter()
                     .any(|p| p.path == key && p.message.contains(row.why)),
-                "{}",
-                row.path
+                "{}: {:?}",
+                row.path,
+                said(&loaded)
             ),
         }
     }

@@ -1,6 +1,7 @@
 //! No file makes reading fall over, and every problem has a place inside the file.
 
-use hangar_config::{Format, Inputs, load, size, words};
+use hangar_config::app::{Build, Experimental, ServiceSection};
+use hangar_config::{AppConfig, Format, Inputs, load, size, words};
 use proptest::prelude::*;
 
 use crate::FULL;
@@ -20,11 +21,15 @@ fn survives(text: &str, format: Format) {
         loaded.is_valid(),
         !loaded.problems.iter().any(|p| p.is_error())
     );
-    if let Some(config) = loaded.config {
-        let definition = config.definition();
-        let again = load(&definition.to_string(), Format::Json);
-        assert!(again.is_valid(), "{text}\n{:?}", again.problems);
-        let files = config.local_files().into_iter();
+    if loaded.decodes
+        && let Some(config) = &loaded.read
+    {
+        reads_what_it_writes(config);
+    }
+    if loaded.is_deployable()
+        && let Some(config) = loaded.config
+    {
+        let files = config.needed_files().into_iter();
         let inputs = Inputs {
             files: files.map(|f| (f.to_owned(), Vec::new())).collect(),
             ..Inputs::default()
@@ -33,6 +38,30 @@ fn survives(text: &str, format: Format) {
             .machine_configs(&inputs)
             .expect("a valid file has Machines");
     }
+}
+
+/// Reading, writing and reading again gives the same, in every format.
+fn reads_what_it_writes(config: &AppConfig) {
+    // An empty one is dropped when it is read, also by Fly's client.
+    let plain = |config: &AppConfig| {
+        let mut config = config.clone();
+        config.build = config.build.filter(|b| *b != Build::default());
+        config.experimental = config
+            .experimental
+            .filter(|e| *e != Experimental::default());
+        config.services.retain(|s| *s != ServiceSection::default());
+        config
+    };
+    for format in [Format::Toml, Format::Json, Format::Yaml] {
+        let text = config.write(format);
+        let again = load(&text, format);
+        let read = again
+            .read
+            .unwrap_or_else(|| panic!("{text}\n{:?}", again.problems));
+        assert_eq!(plain(&read), plain(config), "{format:?}\n{text}");
+    }
+    let stored = AppConfig::from_definition(&config.definition()).expect("it was written");
+    assert_eq!(&stored, config);
 }
 
 /// Values of all kinds, to be put where others stand.
@@ -66,6 +95,7 @@ proptest! {
     fn random_text_is_read_or_refused(text in "\\PC{0,200}") {
         survives(&text, Format::Toml);
         survives(&text, Format::Json);
+        survives(&text, Format::Yaml);
     }
 
     #[test]
