@@ -27,6 +27,8 @@ pub struct Unknown {
 pub(crate) struct Decoder<'a> {
     reader: &'a Reader<'a>,
     pub(crate) unknown: Vec<Unknown>,
+    /// Inside a key that is spelt in another case: Fly's strict check does not look there.
+    inside_spelt: bool,
 }
 
 impl<'a> Decoder<'a> {
@@ -34,6 +36,7 @@ impl<'a> Decoder<'a> {
         Self {
             reader,
             unknown: Vec::new(),
+            inside_spelt: false,
         }
     }
 
@@ -66,7 +69,11 @@ impl<'a> Decoder<'a> {
             };
             let path = join(path, field.key);
             let span = entries.last().map_or(0..0, |e| e.span.clone());
-            if let Some(node) = self.field(&path, entries, field) {
+            let before = self.inside_spelt;
+            self.inside_spelt |= entries.iter().all(|e| e.key != field.key);
+            let node = self.field(&path, entries, field);
+            self.inside_spelt = before;
+            if let Some(node) = node {
                 decoded.push(Entry {
                     key: field.key.to_owned(),
                     span,
@@ -100,6 +107,9 @@ impl<'a> Decoder<'a> {
     }
 
     fn unknown(&mut self, path: &str, entry: &Entry) {
+        if self.inside_spelt {
+            return;
+        }
         self.unknown.push(Unknown {
             section: path.to_owned(),
             key: entry.key.clone(),
@@ -127,6 +137,12 @@ impl<'a> Decoder<'a> {
                     Severity::Warning
                 };
                 self.reader.tell(severity, path, at, message, hint);
+            }
+        }
+        for lost in former {
+            // Also of what is lost the type must be right.
+            if lost.node.value != Value::Null {
+                self.value(path, &lost.node, field.kind);
             }
         }
         if null {

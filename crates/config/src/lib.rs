@@ -101,7 +101,9 @@ impl RawConfig {
                 AppConfig::default()
             }
         };
-        config.app = config.app.or_else(|| self.app_name());
+        config.app = config
+            .app
+            .or_else(|| self.app_name().filter(|name| !name.is_empty()));
         if let Some(experimental) = &mut config.experimental {
             let some = |a: &app::Attached| a.secrets.as_ref().is_some_and(|s| !s.export.is_empty());
             experimental.attached = experimental.attached.take().filter(some);

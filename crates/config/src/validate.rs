@@ -276,18 +276,18 @@ impl Check<'_> {
         }
         let mut ways = Vec::new();
         if let Some(image) = &build.image {
-            ways.push(format!("the {image:?} docker image"));
+            ways.push(format!("the \"{image}\" docker image"));
         }
         if build.builder.is_some() || !build.buildpacks.is_empty() {
             ways.push("a buildpack".to_owned());
         }
         match (&build.dockerfile, &build.target) {
-            (Some(file), _) => ways.push(format!("the {:?} dockerfile", shown_url(file))),
+            (Some(file), _) => ways.push(format!("the \"{}\" dockerfile", shown_url(file))),
             (None, Some(_)) => ways.push("a dockerfile".to_owned()),
             (None, None) => {}
         }
         if let Some(name) = &build.builtin {
-            ways.push(format!("the {name:?} builtin image"));
+            ways.push(format!("the \"{name}\" builtin image"));
         }
         if ways.len() > 1 {
             let ways = ways.join(", ");

@@ -69,6 +69,16 @@ impl AppConfig {
     }
 }
 
+/// Returns a section as Fly's client writes it into JSON.
+pub(crate) fn to_json<T: Described + serde::Serialize>(value: &T) -> Map<String, Json> {
+    let json = serde_json::to_value(value).unwrap_or(Json::Null);
+    let pairs = section(&json, T::SECTION, false);
+    match serde_json::to_value(Out::Table(pairs)) {
+        Ok(Json::Object(map)) => map,
+        _ => Map::new(),
+    }
+}
+
 /// Returns the keys of a section in order, without what is empty.
 fn section(json: &Json, section: &Section, for_toml: bool) -> Pairs {
     let fields = section.fields.iter();
@@ -152,7 +162,11 @@ fn any(value: &Json, floats: bool) -> Out {
             let maps = items.iter().filter_map(Json::as_object);
             Out::Tables(maps.map(|m| any_pairs(m, floats)).collect())
         }
-        Json::Array(items) => Out::List(items.iter().map(|v| any(v, floats)).collect()),
+        Json::Array(items) => {
+            // TOML has no null.
+            let set = items.iter().filter(|v| !floats || !v.is_null());
+            Out::List(set.map(|v| any(v, floats)).collect())
+        }
         Json::Number(n) => number(n.as_f64().unwrap_or_default(), floats),
         other => Out::Value(other.clone()),
     }

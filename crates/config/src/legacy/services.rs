@@ -13,9 +13,6 @@ pub(super) fn patch(reader: &Reader<'_>, root: &mut Node) {
     let span = node.span.clone();
     let mut services = Vec::new();
     for (i, mut service) in tables(reader, "services", node).into_iter().enumerate() {
-        if service.entries().is_empty() {
-            continue;
-        }
         let path = format!("services[{i}]");
         concurrency(reader, &path, &mut service);
         ports(reader, &path, &mut service);
@@ -23,7 +20,9 @@ pub(super) fn patch(reader: &Reader<'_>, root: &mut Node) {
             checks(reader, &path, key, &mut service);
         }
         integer(reader, &path, "internal_port", &mut service);
-        services.push(service);
+        if !service.entries().is_empty() {
+            services.push(service);
+        }
     }
     let list = Node::new(Value::List(services), span);
     root.put("services", list);

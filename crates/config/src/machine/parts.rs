@@ -6,7 +6,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{MachineError, split};
 use crate::app::{AppConfig, HttpService, Port, ServiceSection};
+use crate::schema::Described;
 use crate::size::{self, Unit};
+use crate::write::to_json;
 
 /// What fly.toml decides of `init`; the rest is the Machine's own.
 pub(super) const MANAGED_INIT: [&str; 4] = ["cmd", "entrypoint", "exec", "swap_size_mb"];
@@ -148,7 +150,7 @@ impl AppConfig {
         let Some(first) = all.find(|m| self.is_for(&m.processes, group)) else {
             return Json::Null;
         };
-        let mut metrics = object(first);
+        let mut metrics = to_json(first);
         metrics.remove("processes");
         if metrics.is_empty() {
             return Json::Null;
@@ -224,7 +226,7 @@ fn expand(http: &HttpService) -> ServiceSection {
 
 fn service(section: &ServiceSection) -> Json {
     let mut service = Map::new();
-    let whole = object(section);
+    let whole = to_json(section);
     let fields = [
         ("protocol", "protocol"),
         ("internal_port", "internal_port"),
@@ -248,15 +250,15 @@ fn service(section: &ServiceSection) -> Json {
     Json::Object(service)
 }
 
-fn typed_check(kind: &str, section: &impl Serialize) -> Json {
+fn typed_check(kind: &str, section: &(impl Described + Serialize)) -> Json {
     let mut check = check(section);
     check.insert("type".to_owned(), Json::from(kind));
     Json::Object(check)
 }
 
 /// A check as a Machine has it: headers are a list, and it has no groups.
-fn check(section: &impl Serialize) -> Map<String, Json> {
-    let mut check = object(section);
+fn check(section: &(impl Described + Serialize)) -> Map<String, Json> {
+    let mut check = to_json(section);
     check.remove("processes");
     if let Some(Json::Object(headers)) = check.remove("headers") {
         let headers = headers.into_iter();
@@ -266,11 +268,4 @@ fn check(section: &impl Serialize) -> Map<String, Json> {
         check.insert("headers".to_owned(), Json::Array(list));
     }
     check
-}
-
-fn object(section: &impl Serialize) -> Map<String, Json> {
-    match serde_json::to_value(section) {
-        Ok(Json::Object(map)) => map,
-        _ => Map::new(),
-    }
 }
