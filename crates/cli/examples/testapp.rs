@@ -14,6 +14,7 @@
 //! testapp sick | well         makes `/health` of the Machine fail or pass
 //! testapp gateways            prints the addresses of default gateways
 //! testapp env                 prints its environment
+//! testapp has PATH            exits 0 when there is such a file
 //! testapp zombies             leaves orphans behind, then waits
 //! ```
 #![expect(clippy::print_stdout, reason = "standard output is the app's log")]
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
             println!("{}", variables());
             ExitCode::SUCCESS
         }
+        "has" => ExitCode::from(u8::from(!std::path::Path::new(word(1)).exists())),
         "zombies" => zombies(),
         "orphan" => orphan(),
         other => {

@@ -1,12 +1,18 @@
 //! The command line, as close to what was typed as possible. Filling these types only checks
 //! what the user gave; commands resolve it. Names and flags are flyctl's where it has them.
 
+mod build;
+mod config;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hangar_api::id::{AppName, GroupName, MachineId, Region};
 use hangar_host::net::IpNet;
+
+pub(crate) use build::BuildArgs;
+pub(crate) use config::{ConfigCommand, ConfigFormat};
 
 /// Run apps from fly.toml on your own machine.
 #[derive(Debug, Parser)]
@@ -200,6 +206,8 @@ pub(crate) struct DeployArgs {
     pub(crate) env: Vec<String>,
     #[command(flatten)]
     pub(crate) vm: VmArgs,
+    #[command(flatten)]
+    pub(crate) build: BuildArgs,
     /// Ask nothing; deploy never does, so this changes nothing and is taken for scripts' sake
     #[arg(short, long, hide = true)]
     pub(crate) yes: bool,
@@ -483,59 +491,6 @@ pub(crate) enum ChecksCommand {
         #[arg(long)]
         check_name: Option<String>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Print the configuration of the current release
-    Show {
-        #[command(flatten)]
-        app: AppArgs,
-        /// Print the local fly.toml instead
-        #[arg(long)]
-        local: bool,
-        #[command(flatten)]
-        format: ConfigFormat,
-    },
-    /// Write the configuration of the current release to fly.toml
-    Save {
-        #[command(flatten)]
-        app: AppArgs,
-        #[command(flatten)]
-        format: ConfigFormat,
-        /// Overwrite a file, and keep its [build], without asking
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Check the local fly.toml; without one, the configuration of the current release
-    Validate {
-        #[command(flatten)]
-        app: AppArgs,
-        /// Unknown keys, and all else that is warned of, are errors
-        #[arg(short, long)]
-        strict: bool,
-    },
-    /// Print the app's secrets, without their values, and its variables
-    Env {
-        #[command(flatten)]
-        app: AppArgs,
-    },
-    /// Print a JSON Schema of fly.toml, for editors
-    Schema,
-}
-
-/// How a configuration is written.
-#[derive(Debug, Args)]
-pub(crate) struct ConfigFormat {
-    /// As TOML
-    #[arg(long, conflicts_with_all = ["yaml", "json"])]
-    pub(crate) toml: bool,
-    /// As YAML
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) yaml: bool,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

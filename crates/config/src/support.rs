@@ -225,6 +225,11 @@ pub const TABLE: &[Row] = &[
         When::Always,
         "several containers in one Machine are not there yet",
     ),
+    named(
+        "files[].processes",
+        When::Always,
+        "every Machine gets every file, as on Fly",
+    ),
     named("statics", When::Always, "the app serves its files itself"),
     named("metrics", When::Always, "the endpoint is not scraped"),
     named(

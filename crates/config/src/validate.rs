@@ -244,14 +244,6 @@ impl Check<'_> {
                 self.known_groups(&path, "Section", processes, Severity::Warning);
             }
         }
-        let groups = config.groups();
-        for (i, file) in config.files.iter().enumerate() {
-            let all = groups.iter().all(|g| config.is_for(&file.processes, g));
-            if !file.processes.is_empty() && !all {
-                let message = "does nothing: every Machine gets every file, as on Fly";
-                self.warn(&format!("files[{i}].processes"), message);
-            }
-        }
     }
 
     fn build(&self) {

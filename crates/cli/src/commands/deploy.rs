@@ -11,7 +11,7 @@ use hangar_config::{AppConfig, Inputs};
 
 use super::machine::{guest, pairs};
 use super::{config, follow, image};
-use crate::args::{DeployArgs, VmArgs};
+use crate::args::{BuildArgs, DeployArgs, VmArgs};
 use crate::build;
 use crate::context::Context;
 use crate::error::Exit;
@@ -41,6 +41,7 @@ pub(super) struct DeployInput {
     pub(super) primary_region: Option<Region>,
     pub(super) env: Vec<String>,
     pub(super) vm: VmArgs,
+    pub(super) build: BuildArgs,
     pub(super) dry_run: bool,
 }
 
@@ -79,8 +80,12 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         primary_region: args.primary_region,
         env: args.env,
         vm: args.vm,
+        build: args.build,
         dry_run: args.dry_run,
     };
+    if input.build.build_only {
+        return build_only(&context, &input).await;
+    }
     let detach = input.detach;
     let prepared = prepare(&context, &input).await?;
     if args.dry_run {
@@ -100,6 +105,17 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         output::say(&format!("\nVisit your newly deployed app at {url}"));
     }
     Ok(exit)
+}
+
+/// Builds the image and sends it, and leaves it at that.
+async fn build_only(context: &Context, input: &DeployInput) -> Result<Exit> {
+    let (Some(file), Some(app)) = (&input.file, &input.app) else {
+        return Err(Exit::Usage.with("there is no fly.toml here, so nothing is to be built"));
+    };
+    let config = config::read(file)?;
+    let image = ensure_image(context, app, &config, file, input).await?;
+    output::data(&image)?;
+    Ok(Exit::Done)
 }
 
 // === impl DeployInput ===
@@ -363,8 +379,13 @@ async fn ensure_image(
     if input.dry_run {
         return Ok(UNBUILT.to_owned());
     }
-    let (folder, home) = (input.folder.clone(), parent(file));
-    let built = tokio::task::spawn_blocking(move || build::build(&folder, &home, &section))
+    let request = build::Request {
+        dir: input.folder.clone(),
+        home: parent(file),
+        section,
+        flags: input.build.clone(),
+    };
+    let built = tokio::task::spawn_blocking(move || build::build(&request))
         .await
         .context("build")??;
     send(context, app, &built.archive).await

@@ -31,6 +31,69 @@ fn toml(app: &str, image: &str) -> String {
     text.replace("\"testapp\"", &format!("\"{image}\""))
 }
 
+/// Two stages, an argument, a secret, and a file that must not get in.
+const DOCKERFILE: &str = "FROM scratch AS wrong
+COPY none /none
+FROM scratch AS right
+ARG COLOUR=none
+ARG SHAPE=none
+COPY context /
+ENV BUILT=$COLOUR-$SHAPE
+ENTRYPOINT [\"/testapp\"]
+CMD [\"serve\"]
+";
+
+#[test]
+fn a_dockerfile_is_built_with_its_arguments_target_and_ignore_file() {
+    if !can_run(&["buildah"]) {
+        return;
+    }
+    let Some(world) = World::start() else { return };
+    let section = "[build]\ndockerfile = \"docker/Own\"\nignorefile = \"own.ignore\"\nbuild-target = \"right\"\n[build.args]\nCOLOUR = \"blue\"\n";
+    let text = toml("built", "testapp");
+    let text = text.replace("[build]\nimage = \"testapp\"\n", section);
+    assert!(text.contains("own.ignore"), "{text}");
+    let folder = world.app("built", &text);
+    let context = world.path("built/context");
+    std::fs::create_dir_all(&context).unwrap();
+    std::fs::create_dir_all(world.path("built/docker")).unwrap();
+    let testapp = std::path::Path::new(env!("CARGO_BIN_EXE_hangar"));
+    let testapp = testapp.with_file_name("examples").join("testapp");
+    std::fs::copy(testapp, context.join("testapp")).unwrap();
+    std::fs::write(context.join("private"), "left out").unwrap();
+    std::fs::write(world.path("built/own.ignore"), "context/private\n").unwrap();
+    std::fs::write(world.path("built/docker/Own"), DOCKERFILE).unwrap();
+    let ran = world.ok(&[
+        "deploy",
+        &folder,
+        "--ha=false",
+        "--build-arg",
+        "SHAPE=round",
+    ]);
+    assert!(ran.stderr.contains("with buildah"), "{}", ran.stderr);
+    // What the builder says is passed on.
+    assert!(ran.stderr.contains("COPY context"), "{}", ran.stderr);
+    let machines = world.machines("built");
+    let id = machines[0]["id"].as_str().unwrap();
+    let exec = |words: &[&str]| {
+        let command = [&["machine", "exec", "-a", "built", id, "/testapp"], words].concat();
+        world.hangar(&command)
+    };
+    let env = exec(&["env"]).stdout;
+    assert!(env.contains("BUILT=blue-round"), "{env}");
+    assert_eq!(exec(&["has", "/testapp"]).code, 0);
+    assert_eq!(
+        exec(&["has", "/private"]).code,
+        1,
+        "the ignore file was not heeded"
+    );
+    let said = world.fails(2, &["deploy", &folder, "--build-arg", "NOTHING"]);
+    assert!(said.contains("NAME=VALUE"), "{said}");
+    let built = world.ok(&["deploy", &folder, "--build-only", "--build-target", "right"]);
+    assert_eq!(built.stdout.trim(), "built:built");
+    world.fails(1, &["deploy", &folder, "--build-target", "wrong"]);
+}
+
 #[test]
 fn images_of_other_tools_are_imported_in_every_form_and_deployed_by_name() {
     if !can_run(&["skopeo"]) {

@@ -235,19 +235,7 @@ fn groups(folder: &Path, file: &str, config: &AppConfig, expected: &Json, report
     );
     let url = config.url("fly.dev").map_or(Json::Null, Json::from);
     report.equal(file, "url", &url, &expected["url"]);
-    let files = config.needed_files().into_iter();
-    // The client reads a `machine_config` at once, and local files only in a deploy.
-    let read = |p: &str| match std::fs::read(folder.join(p)) {
-        Ok(content) => Some((p.to_owned(), content)),
-        Err(_) if config.local_files().contains(&p) => Some((p.to_owned(), Vec::new())),
-        Err(_) => None,
-    };
-    let files = files.filter_map(read);
-    let inputs = Inputs {
-        client_version: "VERSION".to_owned(),
-        files: files.collect(),
-        ..Inputs::default()
-    };
+    let inputs = inputs(folder, config);
     for group in expected["groups"].as_array().unwrap() {
         let name = group["name"].as_str().unwrap();
         let part = format!("group {name}");
@@ -293,4 +281,21 @@ fn groups(folder: &Path, file: &str, config: &AppConfig, expected: &Json, report
     }
     let console = config.console_json(&inputs);
     report.equal(file, "console", &console, &expected["console"]);
+}
+
+/// The files of a configuration, as far as they are there.
+fn inputs(folder: &Path, config: &AppConfig) -> Inputs {
+    let files = config.needed_files().into_iter();
+    // The client reads a `machine_config` at once, and local files only in a deploy.
+    let read = |p: &str| match std::fs::read(folder.join(p)) {
+        Ok(content) => Some((p.to_owned(), content)),
+        Err(_) if config.local_files().contains(&p) => Some((p.to_owned(), Vec::new())),
+        Err(_) => None,
+    };
+    let files = files.filter_map(read);
+    Inputs {
+        client_version: "VERSION".to_owned(),
+        files: files.collect(),
+        ..Inputs::default()
+    }
 }

@@ -4,6 +4,7 @@
 
 mod golden;
 mod groups;
+mod keys;
 mod mistakes;
 mod reference;
 mod robust;

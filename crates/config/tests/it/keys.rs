@@ -1,0 +1,221 @@
+//! Every key of the file does something, or stands in the table of those that are not acted on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hangar_config::schema::{Described, Kind, Section};
+use hangar_config::support::TABLE;
+use hangar_config::{AppConfig, Format, Inputs, load};
+use serde_json::{Map, Value as Json, json};
+
+/// Keys whose effect is not in a Machine's configuration, and the test that shows it: a file
+/// below `crates`, and the test's name.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    (
+        "app",
+        "cli/tests/it/deploy.rs",
+        "the_folder_comes_first_and_a_configuration_is_looked_for_from_there",
+    ),
+    (
+        "build.image",
+        "cli/tests/it/deploy.rs",
+        "a_version_that_fails_its_check_is_put_back_with_config_image_and_secrets",
+    ),
+    (
+        "build.dockerfile",
+        "cli/tests/it/images.rs",
+        "a_dockerfile_is_built_with_its_arguments_target_and_ignore_file",
+    ),
+    (
+        "build.ignorefile",
+        "cli/tests/it/images.rs",
+        "a_dockerfile_is_built_with_its_arguments_target_and_ignore_file",
+    ),
+    (
+        "build.args",
+        "cli/tests/it/images.rs",
+        "a_dockerfile_is_built_with_its_arguments_target_and_ignore_file",
+    ),
+    (
+        "build.build-target",
+        "cli/tests/it/images.rs",
+        "a_dockerfile_is_built_with_its_arguments_target_and_ignore_file",
+    ),
+    (
+        "deploy.max_unavailable",
+        "cli/tests/it/deploy.rs",
+        "secrets_and_rollbacks_keep_to_the_deploy_section_of_the_release",
+    ),
+    (
+        "deploy.wait_timeout",
+        "cli/tests/it/deploy.rs",
+        "secrets_and_rollbacks_keep_to_the_deploy_section_of_the_release",
+    ),
+];
+
+/// All keys that hold a value, with `[]` behind lists and `*` for names.
+fn keys(section: &Section, path: &str, into: &mut Vec<String>) {
+    for field in section.fields {
+        let here = if path.is_empty() {
+            field.key.to_owned()
+        } else {
+            format!("{path}.{}", field.key)
+        };
+        match field.kind {
+            Kind::Table(inner) => keys(inner, &here, into),
+            Kind::List(inner) => keys(inner, &format!("{here}[]"), into),
+            Kind::Named(inner) => keys(inner, &format!("{here}.*"), into),
+            _ => into.push(here),
+        }
+    }
+}
+
+/// Returns a value that the key takes and that differs from what is there without it.
+fn value(kind: Kind, path: &str) -> Json {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    match (kind, last) {
+        (Kind::Flag | Kind::FlagPtr, _) => json!(true),
+        (Kind::Int | Kind::IntPtr | Kind::U32Ptr, "memory_mb") => json!(1024),
+        (Kind::Int, "cpus") => json!(4),
+        (Kind::Int | Kind::IntPtr | Kind::U32Ptr, _) => json!(77),
+        (Kind::FloatPtr, _) => json!(0.5),
+        (Kind::Duration, _) => json!("17s"),
+        (Kind::Texts, _) => json!(["other"]),
+        (Kind::TextMap | Kind::AnyMap, _) => json!({ "some": "thing" }),
+        (Kind::Autostop, _) => json!("suspend"),
+        (Kind::Persist, _) => json!("always"),
+        (_, "memory") => json!("1gb"),
+        (_, "size") => json!("performance-1x"),
+        (_, "cpu_kind") => json!("performance"),
+        (_, "policy") => json!("never"),
+        (_, "type") => json!("tcp"),
+        (_, "auto_extend_size_increment" | "auto_extend_size_limit") => json!("3gb"),
+        (_, "machine_config") => json!("{\"schedule\": \"daily\"}"),
+        _ => json!("other"),
+    }
+}
+
+/// A file in which every section is there, so that one key more shows.
+fn base() -> Json {
+    let check = json!({ "type": "http", "port": 1, "interval": "10s" });
+    json!({
+        "processes": { "app": "run", "other": "" },
+        "mounts": [{ "source": "m", "destination": "/m" }],
+        "http_service": { "internal_port": 1, "processes": ["app"], "checks": [{}], "machine_checks": [{}] },
+        "services": [{ "protocol": "tcp", "internal_port": 2, "processes": ["app"], "ports": [{ "port": 3 }],
+            "tcp_checks": [{}], "http_checks": [{}], "machine_checks": [{}] }],
+        "checks": { "*": check },
+        "files": [{ "guest_path": "/f", "raw_value": "x" }],
+        "restart": [{ "policy": "on-failure" }],
+        "vm": [{ "size": "shared-cpu-2x" }],
+        "statics": [{}],
+        "metrics": [{ "port": 9 }],
+        "machine_checks": [{}],
+        "deploy": { "release_command": "migrate" },
+    })
+}
+
+/// Puts a value at a path; lists get it in their first item.
+fn put(tree: &mut Json, path: &str, value: Json) {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    let name = first.trim_end_matches("[]");
+    let map = tree.as_object_mut().expect("a table");
+    if rest.is_empty() {
+        map.insert(name.to_owned(), value);
+        return;
+    }
+    let empty = if first.ends_with("[]") {
+        json!([{}])
+    } else {
+        json!({})
+    };
+    let next = map.entry(name).or_insert(empty);
+    let next = if first.ends_with("[]") {
+        &mut next[0]
+    } else {
+        next
+    };
+    put(next, rest, value);
+}
+
+/// All that is made of a file.
+fn effects(file: &Json) -> Option<Json> {
+    let loaded = load(&file.to_string(), Format::Json);
+    let config: AppConfig = loaded.read?;
+    let files: BTreeMap<String, Vec<u8>> = config
+        .needed_files()
+        .into_iter()
+        .map(|f| (f.to_owned(), f.as_bytes().to_vec()))
+        .collect();
+    let inputs = Inputs {
+        files,
+        ..Inputs::default()
+    };
+    let mut all = Map::new();
+    for group in config.groups() {
+        let made = config.machine_json(group, &inputs);
+        all.insert(group.to_owned(), json!(made.map_err(|e| e.to_string())));
+    }
+    let release = config.release_command_json(&inputs);
+    all.insert(
+        "release".to_owned(),
+        json!(release.map_err(|e| e.to_string())),
+    );
+    all.insert("console".to_owned(), config.console_json(&inputs));
+    Some(Json::Object(all))
+}
+
+#[test]
+fn every_key_has_an_effect_or_a_row_in_the_table() {
+    let mut all = Vec::new();
+    keys(AppConfig::SECTION, "", &mut all);
+    assert!(all.len() > 150, "{}", all.len());
+    let without = effects(&base()).unwrap();
+    let mut idle = Vec::new();
+    for path in &all {
+        let in_table = TABLE.iter().any(|row| {
+            let below = path.strip_prefix(row.path);
+            below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        });
+        let elsewhere = ELSEWHERE.iter().any(|(key, ..)| key == path);
+        let mut file = base();
+        put(&mut file, path, value(kind_of(path), path));
+        let shows = effects(&file).is_some_and(|with| with != without);
+        if !in_table && !elsewhere && !shows {
+            idle.push(path.as_str());
+        }
+    }
+    assert!(
+        idle.is_empty(),
+        "no effect, no row, no test:\n{}",
+        idle.join("\n")
+    );
+}
+
+fn kind_of(path: &str) -> Kind {
+    let mut section = AppConfig::SECTION;
+    let parts: Vec<&str> = path.split('.').filter(|p| *p != "*").collect();
+    for (i, part) in parts.iter().enumerate() {
+        let field = section.field(part.trim_end_matches("[]")).expect("a key");
+        if i + 1 == parts.len() {
+            return field.kind;
+        }
+        section = field.inner().expect("a section");
+    }
+    unreachable!("a path has a part")
+}
+
+#[test]
+fn the_tests_named_for_keys_are_there() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (key, file, test) in ELSEWHERE {
+        let text = std::fs::read_to_string(crates.join(file)).unwrap();
+        assert!(
+            text.contains(&format!("fn {test}()")),
+            "{key}: {file} has no test {test}"
+        );
+        let mut all = Vec::new();
+        keys(AppConfig::SECTION, "", &mut all);
+        assert!(all.iter().any(|k| k == key), "{key} is no key");
+    }
+}
