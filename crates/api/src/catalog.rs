@@ -19,6 +19,8 @@ use crate::net::NetworkId;
 pub struct Catalog {
     /// Grows with every snapshot.
     pub revision: u64,
+    /// The store's revision that the server's facts in it are of.
+    pub routes: u64,
     /// The apps by name.
     pub apps: BTreeMap<AppName, Arc<CatalogApp>>,
 }

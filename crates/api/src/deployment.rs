@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Timestamp;
 use crate::id::{AppName, DeploymentId, GroupName, MachineId, Region, ReleaseId};
 use crate::machine::Guest;
-use crate::release::GroupSpec;
+use crate::release::{GroupSpec, ReleaseCommand};
 
 /// Body of `POST /v1/apps/{app}/deployments`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,11 +25,18 @@ pub struct CreateDeployment {
 /// What a deployment is made from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a request, and nearly all are the large one"
+)]
 pub enum DeploymentSource {
     /// A configuration that the client has read from fly.toml.
     Config {
         /// One per process group, made by `config`; `image` in them is the name below.
         groups: BTreeMap<GroupName, GroupSpec>,
+        /// What runs once before any Machine is touched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release_command: Option<ReleaseCommand>,
         /// The image's name, as an imported name or a registry reference.
         /// Empty in a dry run: it is yet to be built.
         image: String,
@@ -55,14 +62,25 @@ pub enum DeploymentSource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeployOptions {
-    /// `rolling`; others come later.
-    pub strategy: String,
+    /// How Machines are replaced.
+    pub strategy: Strategy,
     /// Of each group: a share below 1, or a number of Machines.
     pub max_unavailable: f64,
-    /// Seconds that one Machine may take to start and pass its checks.
+    /// How many Machines `immediate` updates, and `bluegreen` creates, at a time; at least 1.
+    pub max_concurrent: u32,
+    /// Seconds that one Machine may take to start and pass its checks; 0 for as long as it takes.
     pub wait_timeout_secs: u64,
     /// Two Machines for a group with services, a standby for one without.
     pub ha: bool,
+    /// Create no Machines for groups that have none.
+    pub update_only: bool,
+    /// Which Machines are deployed to.
+    pub filters: DeployFilters,
+    /// Leave the release command out.
+    pub skip_release_command: bool,
+    /// What `bluegreen` stops former Machines with, instead of each one's own signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
     /// Put former versions back when it fails.
     pub rollback: bool,
     /// Wait for nothing but the API.
@@ -71,6 +89,42 @@ pub struct DeployOptions {
     pub smoke_checks: bool,
     /// Size of new Machines of groups without `[[vm]]`.
     pub guest: Option<Guest>,
+}
+
+/// How Machines are replaced (process-groups-and-deploy.md 4.10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// In each group the first alone, then a few at a time; a failure puts former versions back.
+    #[default]
+    Rolling,
+    /// All at once. Nothing is waited for and nothing is put back.
+    Immediate,
+    /// One new Machine a group has to pass first and is removed again; then as `rolling`.
+    Canary,
+    /// New Machines beside all former ones; they take over together once all are healthy.
+    Bluegreen,
+}
+
+/// Which Machines a deployment looks at (4.4). An empty list lets all through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeployFilters {
+    /// Only these groups; all others are neither updated, created nor removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub process_groups: Vec<GroupName>,
+    /// Only Machines in these regions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only_regions: Vec<Region>,
+    /// No Machines in these regions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude_regions: Vec<Region>,
+    /// Only these Machines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only_machines: Vec<MachineId>,
+    /// None of these Machines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude_machines: Vec<MachineId>,
 }
 
 /// A deployment: a release on its way, with what cannot be observed again (D4).
@@ -166,14 +220,64 @@ pub struct DeployPreview {
 impl Default for DeployOptions {
     fn default() -> Self {
         Self {
-            strategy: "rolling".to_owned(),
+            strategy: Strategy::Rolling,
             max_unavailable: 0.33,
+            max_concurrent: 8,
             wait_timeout_secs: 300,
             ha: true,
+            update_only: false,
+            filters: DeployFilters::default(),
+            skip_release_command: false,
+            signal: None,
             rollback: true,
             detach: false,
             smoke_checks: true,
             guest: None,
         }
+    }
+}
+
+// === impl Strategy ===
+
+impl Strategy {
+    /// All strategies, by their names in fly.toml.
+    pub const NAMES: &'static str = "rolling, immediate, canary and bluegreen";
+
+    /// Returns its name in fly.toml.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::Immediate => "immediate",
+            Self::Canary => "canary",
+            Self::Bluegreen => "bluegreen",
+        }
+    }
+}
+
+impl std::fmt::Display for Strategy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Strategy {
+    type Err = String;
+
+    /// Reads a strategy's name; the error says which there are.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [
+            Self::Rolling,
+            Self::Immediate,
+            Self::Canary,
+            Self::Bluegreen,
+        ];
+        let found = all.into_iter().find(|s| s.as_str() == text);
+        found.ok_or_else(|| {
+            format!(
+                "unsupported deployment strategy '{text}'; there are {}",
+                Self::NAMES
+            )
+        })
     }
 }

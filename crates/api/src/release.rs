@@ -36,6 +36,9 @@ pub struct Release {
     pub secrets_version: u64,
     /// What each group should be.
     pub groups: BTreeMap<GroupName, GroupSpec>,
+    /// What runs once before any Machine is touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_command: Option<ReleaseCommand>,
     /// The app's configuration as JSON of fly.toml's shape, for `config show`.
     pub definition: serde_json::Value,
 }
@@ -48,6 +51,35 @@ pub struct GroupSpec {
     /// Whether fly.toml sets a size; where not, existing Machines keep theirs (2.3).
     #[serde(default)]
     pub sets_guest: bool,
+    /// What is to exit with 0 after each update of one of its Machines (4.12).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test_machines: Vec<TestMachine>,
+}
+
+/// The release command: a Machine of its own that runs once, before any other is touched (4.8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseCommand {
+    /// What it runs. Services, checks and mounts in it are left out; the group, the environment's
+    /// `RELEASE_COMMAND`, restart policy and `auto_destroy` are set when it is made.
+    pub config: MachineConfig,
+    /// Whether fly.toml sets a size; where not, it has that of the default group's largest
+    /// Machine, that of the options, or `shared-cpu-2x`.
+    #[serde(default)]
+    pub sets_guest: bool,
+    /// How long it may run; 0 for as long as it takes.
+    pub timeout_secs: u64,
+}
+
+/// A test Machine (`machine_checks`, 4.12): it runs once beside a Machine that was updated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestMachine {
+    /// What it runs. An empty `image` means that of the tested Machine, an absent entrypoint its
+    /// entrypoint; the environment is laid under its environment. Group, restart policy,
+    /// `auto_destroy`, DNS, `FLY_TEST_COMMAND` and `FLY_TEST_MACHINE_IP` are set when it is made.
+    pub config: MachineConfig,
+    /// What its own image's name means, filled in by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_ref: Option<ImageRef>,
 }
 
 /// How far a release is.

@@ -3,6 +3,7 @@
 
 mod build;
 mod config;
+mod deploy;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,8 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hangar_api::id::{AppName, GroupName, MachineId, Region};
 use hangar_host::net::IpNet;
 
-pub(crate) use build::BuildArgs;
-pub(crate) use config::{ConfigCommand, ConfigFormat};
+pub(crate) use self::build::BuildArgs;
+pub(crate) use self::config::{ConfigCommand, ConfigFormat};
+pub(crate) use self::deploy::{DeployArgs, FileArgs, RolloutArgs};
 
 /// Run apps from fly.toml on your own machine.
 #[derive(Debug, Parser)]
@@ -34,7 +36,7 @@ pub(crate) enum Command {
     /// Run a server here, deploy the app in DIR and follow its logs
     Dev(DevArgs),
     /// Deploy the app in a folder with a fly.toml
-    Deploy(DeployArgs),
+    Deploy(Box<DeployArgs>),
     /// Show an app and its Machines, by process group
     Status(ShowArgs),
     /// List, create, destroy and restart apps
@@ -163,54 +165,6 @@ pub(crate) struct DevArgs {
     /// Deploy this image instead of building one
     #[arg(short, long)]
     pub(crate) image: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DeployArgs {
-    /// Change to this folder first
-    pub(crate) dir: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) app: AppArgs,
-    /// The image: an imported name, a registry reference, or an archive file
-    #[arg(short, long)]
-    pub(crate) image: Option<String>,
-    /// Two Machines for a new group with services, a standby for one without
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    pub(crate) ha: bool,
-    /// How Machines are replaced; rolling is the one there is
-    #[arg(long)]
-    pub(crate) strategy: Option<String>,
-    /// Of each group at once: a share below 1, or a number of Machines
-    #[arg(long)]
-    pub(crate) max_unavailable: Option<f64>,
-    /// Time that one Machine may take to start and pass its checks, such as 5m; a bare number is seconds
-    #[arg(long)]
-    pub(crate) wait_timeout: Option<String>,
-    /// Leave Machines as they are when the deploy fails
-    #[arg(long)]
-    pub(crate) no_rollback: bool,
-    /// Print the plan and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Return as soon as the deployment is accepted
-    #[arg(long)]
-    pub(crate) detach: bool,
-    /// Watch each Machine for an exit right after its start
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    pub(crate) smoke_checks: bool,
-    /// Region of new Machines
-    #[arg(long)]
-    pub(crate) primary_region: Option<Region>,
-    /// An environment variable for this deploy, NAME=VALUE; may be repeated
-    #[arg(short, long, value_name = "NAME=VALUE")]
-    pub(crate) env: Vec<String>,
-    #[command(flatten)]
-    pub(crate) vm: VmArgs,
-    #[command(flatten)]
-    pub(crate) build: BuildArgs,
-    /// Ask nothing; deploy never does, so this changes nothing and is taken for scripts' sake
-    #[arg(short, long, hide = true)]
-    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Default, Args)]

@@ -42,7 +42,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Server(args) => server::run(&args),
         Command::Dev(args) => dev::run(&args),
         Command::Config(command) => block_on(config::run(command)),
-        Command::Deploy(args) => block_on(deploy::run(args)),
+        Command::Deploy(args) => block_on(deploy::run(*args)),
         command => block_on(client(command)),
     }
 }

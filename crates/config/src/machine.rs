@@ -5,6 +5,7 @@
 //! that type cannot hold is told for the group.
 
 mod guest;
+mod helpers;
 mod overlay;
 mod parts;
 
@@ -19,11 +20,6 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::app::AppConfig;
 use crate::words;
-
-/// The group of the Machine that runs the release command.
-const RELEASE_COMMAND: &str = "fly_app_release_command";
-/// The group of the Machine that `console` makes.
-const CONSOLE: &str = "fly_app_console";
 
 /// What the caller has found out beside the file.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +88,12 @@ pub enum MachineError {
         /// Where it should go.
         guest_path: String,
     },
+    /// A test Machine without a command.
+    #[error("missing command for test machine: add a command to {section}")]
+    TestCommand {
+        /// The list in fly.toml that it is in.
+        section: String,
+    },
     /// `machine_config` or a Compose file cannot be used.
     #[error("{0}")]
     Overlay(String),
@@ -137,7 +139,11 @@ impl AppConfig {
             })?;
         }
         let sets_guest = config.guest.is_some();
-        Ok(GroupSpec { config, sets_guest })
+        Ok(GroupSpec {
+            config,
+            sets_guest,
+            test_machines: self.test_machines(group, inputs)?,
+        })
     }
 
     /// Returns a group's Machine configuration as Fly's client makes it from nothing.
@@ -172,59 +178,6 @@ impl AppConfig {
             set(&mut config, "image", Json::from(inputs.image.as_str()));
         }
         Ok(Json::Object(config))
-    }
-
-    /// Returns the configuration of the Machine that runs the release command; `None` where
-    /// there is none. Without a size where fly.toml sets none for it.
-    pub fn release_command_json(&self, inputs: &Inputs) -> Result<Option<Json>, MachineError> {
-        let Some(deploy) = &self.deploy else {
-            return Ok(None);
-        };
-        let Some(command) = &deploy.release_command else {
-            return Ok(None);
-        };
-        let words = split(RELEASE_COMMAND, command)?;
-        let experimental = self.experimental.as_ref();
-        let entrypoint = experimental.map(|e| e.entrypoint.clone());
-        let mut config = self.helper(RELEASE_COMMAND, &[("RELEASE_COMMAND", "1")], inputs);
-        let init = parts::init(words, entrypoint.unwrap_or_default(), Vec::new());
-        set(&mut config, "init", self.with_swap(init));
-        set(&mut config, "stop_config", self.stop_config());
-        set(&mut config, "files", self.files_of(inputs)?);
-        if let Some(vm) = &deploy.release_command_vm {
-            let dedicated = self.host_dedication_id.as_deref();
-            let guest = guest::of(vm, dedicated).map_err(|reason| MachineError::Size {
-                group: RELEASE_COMMAND.to_owned(),
-                reason,
-            })?;
-            set(&mut config, "guest", guest);
-        }
-        Ok(Some(Json::Object(config)))
-    }
-
-    /// Returns the configuration of the Machine that `console` makes.
-    #[must_use]
-    pub fn console_json(&self, inputs: &Inputs) -> Json {
-        let mut config = self.helper(CONSOLE, &[], inputs);
-        let sleep = vec!["/bin/sleep".to_owned(), "inf".to_owned()];
-        let init = parts::init(Vec::new(), Vec::new(), sleep);
-        set(&mut config, "init", self.with_swap(init));
-        Json::Object(config)
-    }
-
-    /// Returns what all Machines beside the groups' have: they end once, and nobody finds them.
-    fn helper(&self, group: &str, env: &[(&str, &str)], inputs: &Inputs) -> Map<String, Json> {
-        let mut config = Map::new();
-        set(&mut config, "env", self.environment(group, env, inputs));
-        let metadata = Json::Object(metadata_of(group, inputs));
-        set(&mut config, "metadata", metadata);
-        set(&mut config, "restart", json!({ "policy": "no" }));
-        set(&mut config, "auto_destroy", Json::Bool(true));
-        set(&mut config, "dns", json!({ "skip_registration": true }));
-        if !inputs.image.is_empty() {
-            set(&mut config, "image", Json::from(inputs.image.as_str()));
-        }
-        config
     }
 
     fn environment(&self, group: &str, more: &[(&str, &str)], inputs: &Inputs) -> Json {
@@ -294,6 +247,7 @@ pub(crate) fn faults(config: &AppConfig) -> Vec<(String, String)> {
                 format!("checks.{check}")
             }
             MachineError::Size { .. } => "vm".to_owned(),
+            MachineError::TestCommand { section } => section.clone(),
             MachineError::Restart { index, .. } => format!("restart[{index}]"),
             MachineError::Overlay(_) => config.overlay_key().to_owned(),
             _ => "processes".to_owned(),

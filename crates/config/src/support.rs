@@ -36,8 +36,6 @@ enum When {
     Always,
     /// Not off, not false and not 0.
     On,
-    /// Not `rolling`.
-    NotRolling,
     /// This text, or a list that holds it.
     Is(&'static str),
 }
@@ -84,7 +82,6 @@ const fn https_check(path: &'static str) -> Row {
 }
 
 const VOLUMES: &str = "volumes are not there yet, and an app that expects one would lose its data";
-const TEST_MACHINES: &str = "test machines are not run; health checks gate the deploy";
 const IDLE: &str = "idle Machines stay up";
 const OPTIONS: &str = "the proxy passes it through unchanged";
 const NO_GPUS: &str = "there are no GPUs here";
@@ -93,10 +90,6 @@ const DEFAULT: &str = "the default is used";
 /// All keys that are not acted on.
 pub const TABLE: &[Row] = &[
     refused("mounts", VOLUMES),
-    refused(
-        "deploy.release_command",
-        "release commands are not run yet, and the app would start without it; run it by `machine exec`",
-    ),
     refused(
         "build.compose",
         "several containers in one Machine are not there yet; `migrate compose` makes process groups of them",
@@ -131,21 +124,6 @@ pub const TABLE: &[Row] = &[
     https_check("services[].http_checks[].protocol"),
     https_check("checks.*.protocol"),
     named(
-        "deploy.strategy",
-        When::NotRolling,
-        "Machines are replaced by the rolling strategy",
-    ),
-    named(
-        "deploy.release_command_timeout",
-        When::Always,
-        "there is no release command",
-    ),
-    named(
-        "deploy.release_command_vm",
-        When::Always,
-        "there is no release command",
-    ),
-    named(
         "deploy.seed_command",
         When::Always,
         "only `launch` would run it",
@@ -154,9 +132,6 @@ pub const TABLE: &[Row] = &[
     named("services[].auto_stop_machines", When::On, IDLE),
     named("http_service.min_machines_running", When::On, IDLE),
     named("services[].min_machines_running", When::On, IDLE),
-    named("http_service.machine_checks", When::Always, TEST_MACHINES),
-    named("services[].machine_checks", When::Always, TEST_MACHINES),
-    named("machine_checks", When::Always, TEST_MACHINES),
     named("http_service.http_options.compress", When::On, OPTIONS),
     named("http_service.http_options.response", When::Always, OPTIONS),
     named(
@@ -397,7 +372,6 @@ impl Row {
         match self.when {
             When::Always => None,
             When::On => Some("when it is on".to_owned()),
-            When::NotRolling => Some("other than rolling".to_owned()),
             When::Is(value) => Some(format!("with `{value}`")),
         }
     }
@@ -416,9 +390,6 @@ impl When {
                 Value::Float(number) => *number != 0.0,
                 _ => true,
             },
-            Self::NotRolling => {
-                !matches!(value, Value::Text(t) if matches!(t.as_str(), "rolling" | ""))
-            }
             Self::Is(wanted) => match value {
                 Value::Text(text) => text == wanted,
                 Value::List(items) => items

@@ -6,11 +6,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use hangar_api::deployment::DeployOptions;
 use hangar_api::id::{DeploymentId, GroupName, Region, ReleaseId};
 use hangar_api::image::ImageRef;
-use hangar_api::release::{GroupSpec, Release};
+use hangar_api::machine::config::{GROUP_RELEASE_COMMAND, GROUP_TEST};
+use hangar_api::release::{GroupSpec, Release, ReleaseCommand};
 
 use crate::merge::Mark;
+
+/// The ordinal of a group's canary. A group's own new Machines have ordinals from 0, and an app
+/// has at most 10,000 Machines.
+pub(crate) const CANARY: u32 = 1_000_000;
+/// The ordinal of a group's first green Machine.
+pub(crate) const GREEN: u32 = 2_000_000;
 
 /// What a deployment wants.
 #[derive(Clone, Debug)]
@@ -27,6 +35,8 @@ pub struct Desired {
     pub secrets_version: u64,
     /// What each group should be (not used by [`Kind::RestartOnly`]).
     pub groups: BTreeMap<GroupName, GroupSpec>,
+    /// What runs once before any Machine is touched (not used by [`Kind::RestartOnly`]).
+    pub release_command: Option<ReleaseCommand>,
     /// Where new Machines go.
     pub region: Region,
     /// How much of it is to be done.
@@ -78,6 +88,7 @@ impl Desired {
             image_ref: release.image_ref.clone(),
             secrets_version: release.secrets_version,
             groups: release.groups.clone(),
+            release_command: release.release_command.clone(),
             region,
             kind,
         }
@@ -88,6 +99,16 @@ impl Desired {
     #[must_use]
     pub fn default_group(&self) -> GroupName {
         default_group(&self.groups)
+    }
+
+    /// Returns the groups that the deployment is about: all, or those that its filter names.
+    pub(crate) fn chosen<'a>(
+        &'a self,
+        options: &'a DeployOptions,
+    ) -> impl Iterator<Item = (&'a GroupName, &'a GroupSpec)> {
+        let only = &options.filters.process_groups;
+        let all = self.groups.iter();
+        all.filter(move |(group, _)| only.is_empty() || only.contains(group))
     }
 
     pub(crate) fn mark(&self) -> Mark<'_> {
@@ -103,6 +124,16 @@ impl Desired {
             group: group.clone(),
             ordinal,
         }
+    }
+}
+
+// === impl LaunchKey ===
+
+impl LaunchKey {
+    /// Returns whether it is of a Machine that the deployment makes only to get to its end, or
+    /// that is to take over from another: canary, green, release command, test.
+    pub(crate) fn is_extra(&self) -> bool {
+        self.ordinal >= CANARY || [GROUP_RELEASE_COMMAND, GROUP_TEST].contains(&self.group.as_str())
     }
 }
 

@@ -32,6 +32,8 @@ pub struct FleetMachine<'a> {
     pub pending: &'a [Op],
     /// The key it was created with, when a deployment created it.
     pub launch_key: Option<&'a LaunchKey>,
+    /// The proxy has taken its spec into account as it is.
+    pub is_published: bool,
 }
 
 // === impl ObservedFleet ===
@@ -81,6 +83,7 @@ impl<'a> FleetMachine<'a> {
             observed,
             pending,
             launch_key,
+            is_published: true,
         }
     }
 
@@ -117,6 +120,10 @@ impl<'a> FleetMachine<'a> {
             | MachineState::Starting
             | MachineState::Restarting
             | MachineState::Failed => true,
+            // One that somebody has just made is on its way up, too.
+            MachineState::Created => self
+                .undone()
+                .any(|op| matches!(op.kind, OpKind::Create { skip_launch: false })),
             MachineState::Replacing => {
                 let skips = |op: &Op| {
                     matches!(

@@ -3,13 +3,13 @@
 //! Pure. Asked by the planner for each Machine that it has created, updated or put back.
 
 use hangar_api::Timestamp;
-use hangar_api::deployment::DeployOptions;
+use hangar_api::deployment::{DeployOptions, Strategy};
 use hangar_api::event::ExitEvent;
 use hangar_api::machine::config::RestartPolicy;
 use hangar_api::machine::{MachineState, Observed};
 
 use crate::fleet::FleetMachine;
-use crate::plan::{Condition, after};
+use crate::plan::{Condition, after, deadline};
 
 /// An unasked exit sooner than this after the start fails the deployment; a Machine without
 /// checks is watched for as long.
@@ -49,7 +49,7 @@ pub(crate) fn judge(
     options: &DeployOptions,
 ) -> Judgement {
     let wait = |condition| {
-        let deadline = after(watch.since, options.wait_timeout_secs);
+        let deadline = deadline(watch.since, options.wait_timeout_secs);
         if now < deadline {
             return Judgement::Wait(condition, deadline);
         }
@@ -68,7 +68,7 @@ pub(crate) fn judge(
             Condition::Settled
         });
     }
-    if !watch.run {
+    if !watch.run || options.strategy == Strategy::Immediate {
         return Judgement::Pass;
     }
     if let Some(reason) = crash(machine, watch) {
@@ -219,7 +219,7 @@ fn has_started(observed: &Observed) -> bool {
 }
 
 /// Returns when the current run began.
-fn started_at(machine: &FleetMachine<'_>) -> Option<Timestamp> {
+pub(crate) fn started_at(machine: &FleetMachine<'_>) -> Option<Timestamp> {
     let started = |e: &&hangar_api::event::MachineEvent| e.status == "started";
     let event = machine.observed?.events.iter().find(started)?;
     Timestamp::from_millisecond(event.timestamp).ok()

@@ -6,9 +6,13 @@
 //! plans again when the wave has ended, when a gate has an edge ([`Gate::has_edge`]), when a step
 //! was refused because the world had moved, or at [`Plan::wake_at`].
 //!
+//! The release command runs in *releasing*, canaries are tried in *trying*; bluegreen doubles the
+//! fleet and switches over to it, all other strategies update Machines in place.
+//!
 //! ```text
-//! begin ─► creating ─► updating ─► retiring ─► complete
-//!             └───────────┴─ failure ─► rolling back ─► rolled back, or failed
+//! begin ─► releasing ─► trying ─► creating ─┬─► updating ─────────────┬─► retiring ─► complete
+//!              │           │          │      └─► doubling ─► switching ┘
+//!              └───────────┴──────────┴── failure ─► rolling back ─► rolled back, or failed
 //! ```
 #![warn(missing_docs)]
 
@@ -24,5 +28,5 @@ pub mod scale;
 pub use desired::{Desired, Kind, LaunchKey};
 pub use fleet::{FleetMachine, ObservedFleet};
 pub use plan::{Condition, Gate, Plan, Step, Verdict, plan};
-pub use preview::preview;
+pub use preview::{preview, refuse};
 pub use progress::Progress;

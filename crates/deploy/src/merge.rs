@@ -4,9 +4,14 @@
 //! Pure. Used by the planner for each Machine that it creates or updates.
 
 use hangar_api::id::{GroupName, MachineId, ReleaseId};
-use hangar_api::machine::config::{PLATFORM_VERSION, PROCESS_GROUP, RELEASE_ID, RELEASE_VERSION};
-use hangar_api::machine::{Guest, MachineConfig};
-use hangar_api::release::GroupSpec;
+use hangar_api::machine::config::{
+    GROUP_RELEASE_COMMAND, GROUP_TEST, PLATFORM_VERSION, PROCESS_GROUP, RELEASE_ID,
+    RELEASE_VERSION, Restart,
+};
+use hangar_api::machine::{Guest, MachineConfig, MachineSpec};
+use hangar_api::release::{GroupSpec, ReleaseCommand, TestMachine};
+
+use crate::desired::LaunchKey;
 
 /// The variable that tells a standby whose loss it waits for.
 pub const STANDBY_FOR: &str = "FLY_STANDBY_FOR";
@@ -14,6 +19,14 @@ pub const STANDBY_FOR: &str = "FLY_STANDBY_FOR";
 const REBUILT: [&str; 3] = ["mounts", "statics", "metrics"];
 /// Kept in `Init::other`, and made anew from fly.toml by each deployment.
 const REBUILT_INIT: [&str; 1] = ["swap_size_mb"];
+/// Tells a canary.
+const CANARY_KEY: &str = "fly_canary";
+/// Tells which deployment made a green Machine, as seconds since 1970.
+const GREEN_TAG: &str = "fly_bluegreen_deployment_tag";
+/// What makes a green Machine unique.
+const GREEN_LAUNCH: &str = "fly_flyctl_bluegreen_launch_id";
+/// The size of a release command's Machine when nothing says another.
+const RELEASE_SIZE: &str = "shared-cpu-2x";
 /// Set on apps that are database clusters elsewhere; nobody's here.
 const MANAGED_POSTGRES: &str = "fly-managed-postgres";
 
@@ -146,6 +159,86 @@ pub(crate) fn for_new(
     adopt(&mut config, group);
     mark.put_on(&mut config);
     config
+}
+
+/// Returns the configuration of a Machine that runs once for the release: the release command's.
+pub(crate) fn for_release(
+    command: &ReleaseCommand,
+    guest: Option<Guest>,
+    mark: Mark<'_>,
+) -> MachineConfig {
+    let mut config = runs_once(&command.config, GROUP_RELEASE_COMMAND, mark);
+    if !command.sets_guest || config.guest.is_none() {
+        config.guest = guest.or_else(|| Guest::preset(RELEASE_SIZE).ok());
+    }
+    let mut put = |key: &str, value: &str| config.env.insert(key.to_owned(), value.to_owned());
+    put("RELEASE_COMMAND", "1");
+    put("FLY_PROCESS_GROUP", GROUP_RELEASE_COMMAND);
+    config
+}
+
+/// Returns the configuration of a Machine that tests another one.
+pub(crate) fn for_test(test: &TestMachine, tested: &MachineSpec, mark: Mark<'_>) -> MachineConfig {
+    let mut config = runs_once(&test.config, GROUP_TEST, mark);
+    let of = &tested.config;
+    if config.image.is_empty() {
+        config.image.clone_from(&of.image);
+    }
+    if config.init.entrypoint.is_none() {
+        config.init.entrypoint.clone_from(&of.init.entrypoint);
+    }
+    if config.guest.is_none() {
+        config.guest.clone_from(&of.guest);
+    }
+    let own = of.env.iter().map(|(k, v)| (k.clone(), v.clone()));
+    config.env.extend(own);
+    let ip = tested.private_ip().to_string();
+    let group = GROUP_TEST.to_owned();
+    let mut put = |key: &str, value| config.env.insert(key.to_owned(), value);
+    put("FLY_TEST_COMMAND", "1".to_owned());
+    put("FLY_TEST_MACHINE_IP", ip);
+    put("FLY_PROCESS_GROUP", group);
+    config
+}
+
+/// Lays what every Machine has that runs once and is then gone over a configuration (4.8, 4.12).
+fn runs_once(from: &MachineConfig, group: &str, mark: Mark<'_>) -> MachineConfig {
+    let mut config = from.clone();
+    config.services.clear();
+    config.checks.clear();
+    config.standbys.clear();
+    for key in REBUILT {
+        config.other.remove(key);
+    }
+    config.restart = Some(Restart {
+        policy: Some("no".to_owned()),
+        ..Restart::default()
+    });
+    config.auto_destroy = true;
+    skip_dns(&mut config);
+    let mut put = |key: &str, value: &str| config.metadata.insert(key.to_owned(), value.to_owned());
+    put(PLATFORM_VERSION, "v2");
+    put(PROCESS_GROUP, group);
+    mark.put_on(&mut config);
+    config
+}
+
+/// Makes it the configuration of a canary.
+pub(crate) fn as_canary(config: &mut MachineConfig) {
+    let key = CANARY_KEY.to_owned();
+    config.metadata.insert(key, "true".to_owned());
+    skip_dns(config);
+}
+
+/// Makes it the configuration of a green Machine.
+pub(crate) fn as_green(config: &mut MachineConfig, tag: &str, launch: &LaunchKey) {
+    let mut put = |key: &str, value: String| config.metadata.insert(key.to_owned(), value);
+    put(GREEN_TAG, tag.to_owned());
+    put(GREEN_LAUNCH, launch.to_string());
+}
+
+fn skip_dns(config: &mut MachineConfig) {
+    config.dns.get_or_insert_default().skip_registration = Some(true);
 }
 
 /// Makes it the configuration of a standby of another Machine.

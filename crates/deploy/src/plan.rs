@@ -5,13 +5,18 @@
 //! expects, or a launch key, and is refused when the world has moved.
 
 mod back;
+mod canary;
 mod forward;
+mod green;
+mod job;
+mod launch;
 mod retire;
 
 pub(crate) use forward::pool;
+pub(crate) use job::{command_line, release_command};
 
 use hangar_api::Timestamp;
-use hangar_api::deployment::{DeployEvent, DeployOptions, DeploymentStatus};
+use hangar_api::deployment::{DeployEvent, DeployOptions, DeploymentStatus, Strategy};
 use hangar_api::id::{GroupName, InstanceId, MachineId, Region};
 use hangar_api::image::ImageRef;
 use hangar_api::machine::{MachineConfig, MachineState};
@@ -20,7 +25,7 @@ use jiff::SignedDuration;
 use crate::desired::{Desired, LaunchKey};
 use crate::fleet::{FleetMachine, ObservedFleet};
 use crate::judge::{Judgement, Watch, judge};
-use crate::progress::{Failure, Progress, Stage};
+use crate::progress::{Failure, Progress, Stage, TargetPhase};
 
 /// The next wave, and what to wait for after it.
 #[derive(Clone, Debug)]
@@ -84,6 +89,8 @@ pub enum Step {
         secrets_version: u64,
         /// Prepare it only: a standby.
         skip_launch: bool,
+        /// Keep it out of the proxy until uncordoned.
+        cordoned: bool,
     },
     /// Give a Machine a new spec and an update op, if it still has the expected version.
     Update {
@@ -112,12 +119,19 @@ pub enum Step {
         /// Which.
         machine: MachineId,
     },
-    /// Stop a Machine by its own signal and time.
+    /// Let a Machine into the proxy.
+    Uncordon {
+        /// Which.
+        machine: MachineId,
+    },
+    /// Stop a Machine within its own time.
     Stop {
         /// Which.
         machine: MachineId,
         /// The version that it must have.
         expected: InstanceId,
+        /// Instead of its own signal.
+        signal: Option<String>,
     },
     /// Destroy a Machine, running or not.
     Destroy {
@@ -152,6 +166,10 @@ pub enum Condition {
     StayedUp,
     /// It is down.
     Stopped,
+    /// Its only run is over, or will never begin.
+    Ended,
+    /// The proxy has taken its spec into account.
+    Published,
     /// It is gone.
     Destroyed,
 }
@@ -214,7 +232,7 @@ enum Level {
 impl Planner<'_> {
     fn run(&mut self) {
         let stage = self.progress.stage;
-        if matches!(stage, Stage::Begin | Stage::Creating | Stage::Updating)
+        if stage.is_forward()
             && let Some(failure) = self.progress.failure.take()
         {
             self.fail(failure);
@@ -223,8 +241,12 @@ impl Planner<'_> {
             let before = self.progress.stage;
             match before {
                 Stage::Begin => self.begin(),
+                Stage::Releasing => self.release(),
+                Stage::Trying => self.try_canaries(),
                 Stage::Creating => self.create(),
                 Stage::Updating => self.update(),
+                Stage::Doubling => self.double(),
+                Stage::Switching => self.switch(),
                 Stage::Retiring => self.retire(),
                 Stage::RollingBack => self.roll_back(),
                 Stage::Halting => self.halt(),
@@ -252,12 +274,23 @@ impl Planner<'_> {
         self.progress.failure = Some(failure);
         // What this plan was about to begin is not begun.
         self.ready.clear();
-        self.progress.stage = if self.options.rollback {
+        let promised = self.options.strategy != Strategy::Immediate || !self.has_begun_to_update();
+        self.progress.stage = if self.options.rollback && promised {
             self.say(Level::Info, "Putting things back as they were", None, None);
             Stage::RollingBack
         } else {
             Stage::Halting
         };
+    }
+
+    /// Returns whether a Machine that was there before was touched.
+    fn has_begun_to_update(&self) -> bool {
+        let mut targets = self.progress.targets.values();
+        targets.any(|target| target.phase != TargetPhase::Pending)
+    }
+
+    fn max_concurrent(&self) -> usize {
+        usize::try_from(self.options.max_concurrent.max(1)).unwrap_or(usize::MAX)
     }
 
     fn say(
@@ -305,19 +338,26 @@ pub(crate) fn after(time: Timestamp, seconds: u64) -> Timestamp {
     time.saturating_add(span).unwrap_or(Timestamp::MAX)
 }
 
+/// Returns when a wait of so many seconds ends; 0 means as long as it takes.
+pub(crate) fn deadline(since: Timestamp, seconds: u64) -> Timestamp {
+    match seconds {
+        0 => Timestamp::MAX,
+        seconds => after(since, seconds),
+    }
+}
+
 // === impl Verdict ===
 
 impl Verdict {
     fn of(progress: &Progress) -> Self {
         let failure = || progress.failure.clone().unwrap_or_default();
         match progress.stage {
-            Stage::Begin | Stage::Creating | Stage::Updating | Stage::Retiring | Stage::Halting => {
-                Self::Running
-            }
+            stage if stage.is_forward() => Self::Running,
             Stage::RollingBack => Self::RollingBack { failure: failure() },
             Stage::Complete => Self::Complete,
             Stage::RolledBack => Self::RolledBack { failure: failure() },
             Stage::Failed => Self::Failed { failure: failure() },
+            _ => Self::Running,
         }
     }
 
@@ -376,6 +416,8 @@ impl Gate {
             Condition::Stopped => {
                 machine.state.is_settled() && machine.state != MachineState::Started
             }
+            Condition::Ended => job::ended(machine).is_some(),
+            Condition::Published => machine.is_published,
             Condition::Destroyed => machine.state == MachineState::Destroyed,
         }
     }
@@ -392,6 +434,7 @@ impl Step {
             Self::Update { machine, .. }
             | Self::Start { machine, .. }
             | Self::Cordon { machine }
+            | Self::Uncordon { machine }
             | Self::Stop { machine, .. }
             | Self::Destroy { machine, .. } => Some(machine),
         }

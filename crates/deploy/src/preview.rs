@@ -3,15 +3,16 @@
 //! [`Diff`] is what the planner records when it begins; [`preview`] is what `deploy --dry-run`
 //! prints, with flyctl's lines where it has any.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hangar_api::deployment::DeployOptions;
+use hangar_api::deployment::{DeployFilters, DeployOptions, Strategy};
 use hangar_api::id::{GroupName, MachineId};
 use hangar_api::machine::MachineConfig;
+use hangar_api::machine::config::PLATFORM_VERSION;
 
 use crate::desired::{Desired, Kind};
-use crate::fleet::ObservedFleet;
-use crate::plan::pool;
+use crate::fleet::{FleetMachine, ObservedFleet};
+use crate::plan::{command_line, pool, release_command};
 
 /// What is to be done to which group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub(crate) struct Diff {
     pub(crate) create: BTreeMap<GroupName, Vec<bool>>,
     /// Machines of groups that are gone.
     pub(crate) remove: BTreeMap<GroupName, Vec<MachineId>>,
+    /// The filters that have left a Machine out.
+    filters: BTreeSet<&'static str>,
+    /// Machines that they were asked about.
+    total: usize,
 }
 
 impl Diff {
@@ -38,6 +43,11 @@ impl Diff {
         };
         for machine in fleet.managed() {
             let group = machine.group(&default);
+            diff.total += 1;
+            if let Some(filter) = left_out_by(&options.filters, machine, &group) {
+                diff.filters.insert(filter);
+                continue;
+            }
             let stays = desired.kind == Kind::RestartOnly || desired.groups.contains_key(&group);
             let list = if stays {
                 &mut diff.update
@@ -49,35 +59,183 @@ impl Diff {
         if desired.kind == Kind::RestartOnly {
             return diff;
         }
-        for (group, spec) in &desired.groups {
-            if !diff.update.contains_key(group) {
+        for (group, spec) in desired.chosen(options) {
+            if !options.update_only && !diff.update.contains_key(group) {
                 let machines = first_machines(&spec.config, options.ha);
                 diff.create.insert(group.clone(), machines);
             }
         }
         diff
     }
+
+    /// Returns the line that says which filters have left Machines out.
+    pub(crate) fn filtered(&self) -> Option<String> {
+        if self.filters.is_empty() {
+            return None;
+        }
+        let names: Vec<&str> = self.filters.iter().copied().collect();
+        let s = plural(names.len());
+        let lists = self.update.values().chain(self.remove.values());
+        let left: usize = lists.map(Vec::len).sum();
+        Some(format!(
+            "{} filter{s} applied, deploying to {left}/{} machines",
+            names.join("/"),
+            self.total
+        ))
+    }
+}
+
+/// Returns the first filter that leaves a Machine out (4.4).
+fn left_out_by(
+    filters: &DeployFilters,
+    machine: &FleetMachine<'_>,
+    group: &GroupName,
+) -> Option<&'static str> {
+    let (id, region) = (&machine.spec.id, &machine.spec.region);
+    let misses = |only: bool, empty: bool| !only && !empty;
+    if misses(
+        filters.only_regions.contains(region),
+        filters.only_regions.is_empty(),
+    ) {
+        return Some("--regions");
+    }
+    if filters.exclude_regions.contains(region) {
+        return Some("--exclude-regions");
+    }
+    if misses(
+        filters.only_machines.contains(id),
+        filters.only_machines.is_empty(),
+    ) {
+        return Some("--only-machines");
+    }
+    if filters.exclude_machines.contains(id) {
+        return Some("--exclude-machines");
+    }
+    if misses(
+        filters.process_groups.contains(group),
+        filters.process_groups.is_empty(),
+    ) {
+        return Some("--process-groups");
+    }
+    None
+}
+
+/// Returns whether a configuration asks for volumes.
+fn has_mounts(config: &MachineConfig) -> bool {
+    let mounts = config.other.get("mounts").and_then(|m| m.as_array());
+    mounts.is_some_and(|m| !m.is_empty())
+}
+
+/// Returns why a deployment cannot begin, in words for whoever asked for it: nothing is made and
+/// nothing is touched then.
+#[must_use]
+pub fn refuse(
+    desired: &Desired,
+    fleet: &ObservedFleet<'_>,
+    options: &DeployOptions,
+) -> Option<String> {
+    if desired.kind == Kind::Full {
+        let wanted = options.filters.process_groups.iter();
+        for group in wanted {
+            if !desired.groups.contains_key(group) {
+                let known: Vec<&str> = desired.groups.keys().map(GroupName::as_str).collect();
+                return Some(format!(
+                    "--process-groups: there is no process group {group}; there are {}",
+                    known.join(", ")
+                ));
+            }
+        }
+    }
+    match options.strategy {
+        Strategy::Rolling | Strategy::Immediate => None,
+        Strategy::Canary if desired.kind == Kind::RestartOnly => None,
+        Strategy::Canary => {
+            let mut chosen = desired.chosen(options);
+            chosen.any(|(_, spec)| has_mounts(&spec.config)).then(|| {
+                "error canary deployment strategy is not supported when using mounted volumes"
+                    .to_owned()
+            })
+        }
+        Strategy::Bluegreen => refuse_bluegreen(desired, fleet, options),
+    }
+}
+
+fn refuse_bluegreen(
+    desired: &Desired,
+    fleet: &ObservedFleet<'_>,
+    options: &DeployOptions,
+) -> Option<String> {
+    let diff = Diff::of(desired, fleet, options);
+    let mut checked = false;
+    for (group, machines) in &diff.update {
+        let spec = desired.groups.get(group).map(|spec| &spec.config);
+        for machine in machines.iter().filter_map(|id| fleet.active(id)) {
+            let own = &machine.spec.config;
+            let config = match desired.kind {
+                Kind::Full => spec.unwrap_or(own),
+                Kind::RestartOnly => own,
+            };
+            if has_mounts(config) || has_mounts(own) {
+                return Some(format!(
+                    "bluegreen deployment strategy is not supported when using mounted volumes: \
+                     Machine {} of group {group} has one, and a volume is attached to one Machine \
+                     at a time; use rolling",
+                    machine.spec.id
+                ));
+            }
+            checked |= config.has_checks();
+        }
+    }
+    if !diff.update.is_empty() && !checked {
+        return Some(
+            "app not in valid state for bluegreen deployments: You need to define at least 1 \
+             check in order to use blue-green deployments"
+                .to_owned(),
+        );
+    }
+    if diff.update.is_empty() && diff.remove.is_empty() {
+        return refuse_unmanaged(desired, fleet, options);
+    }
+    None
+}
+
+/// Machines of a group that nobody manages would stay beside the new ones, for ever (4.4).
+fn refuse_unmanaged(
+    desired: &Desired,
+    fleet: &ObservedFleet<'_>,
+    options: &DeployOptions,
+) -> Option<String> {
+    let default = desired.default_group();
+    let machines = fleet.machines.values().filter(|machine| {
+        let config = &machine.spec.config;
+        let group = machine.group(&default);
+        machine.state.is_active()
+            && machine.launch_key.is_none()
+            && !config.metadata.contains_key(PLATFORM_VERSION)
+            && desired.groups.contains_key(&group)
+            && left_out_by(&options.filters, machine, &group).is_none()
+    });
+    let named: Vec<String> = machines
+        .map(|machine| format!("{} ({})", machine.spec.id, machine.group(&default)))
+        .collect();
+    if named.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "bluegreen: these Machines are of a group of the app and are not managed by deploys: {}; \
+         give them the metadata fly_platform_version=v2 and fly_process_group=GROUP, or destroy \
+         them",
+        named.join(", ")
+    ))
 }
 
 /// Returns the Machines that a group without any gets (4.6); true for a standby.
 fn first_machines(config: &MachineConfig, ha: bool) -> Vec<bool> {
-    let mounts = config.other.get("mounts").and_then(|m| m.as_array());
-    let has_mounts = mounts.is_some_and(|m| !m.is_empty());
-    match (ha && !has_mounts, config.services.is_empty()) {
+    match (ha && !has_mounts(config), config.services.is_empty()) {
         (false, _) => vec![false],
         (true, false) => vec![false, false],
         (true, true) => vec![false, true],
     }
-}
-
-/// Returns new Machines in words: "2 machines", "1 machine and 1 standby machine for it".
-pub(crate) fn new_machines(standbys: &[bool]) -> String {
-    let running = standbys.iter().filter(|s| !**s).count();
-    let mut text = format!("{running} machine{}", plural(running));
-    if running < standbys.len() {
-        text.push_str(" and 1 standby machine for it");
-    }
-    text
 }
 
 fn plural(count: usize) -> &'static str {
@@ -93,6 +251,11 @@ pub fn preview(
 ) -> Vec<String> {
     let diff = Diff::of(desired, fleet, options);
     let mut lines = Vec::new();
+    lines.extend(diff.filtered());
+    if let Some(command) = release_command(desired, options) {
+        let line = command_line(&command.config);
+        lines.push(format!(" * run the release command: {line}"));
+    }
     if !diff.create.is_empty() || !diff.remove.is_empty() {
         let first = fleet.managed().next().is_none();
         lines.push(if first {
@@ -114,6 +277,15 @@ pub fn preview(
         let runs = |id: &&MachineId| fleet.active(id).is_some_and(crate::FleetMachine::runs);
         let running = machines.iter().filter(runs).count();
         let how = match running {
+            _ if options.strategy == Strategy::Bluegreen => {
+                "a new one beside each, then the old ones are destroyed".to_owned()
+            }
+            _ if options.strategy == Strategy::Immediate => {
+                format!(
+                    "{} at a time, without waiting",
+                    options.max_concurrent.max(1)
+                )
+            }
             0 => "it stays stopped".to_owned(),
             1 => "in place".to_owned(),
             _ => {
@@ -121,7 +293,11 @@ pub fn preview(
                 format!("the first alone, then {at_once} at a time")
             }
         };
+        if options.strategy == Strategy::Canary && desired.kind == Kind::Full {
+            lines.push(format!(" * try 1 \"{group}\" canary machine first"));
+        }
         let verb = match desired.kind {
+            _ if options.strategy == Strategy::Bluegreen => "replace",
             Kind::Full => "update",
             Kind::RestartOnly => "restart",
         };

@@ -12,6 +12,7 @@ use hangar_api::Timestamp;
 use hangar_api::id::{GroupName, MachineId};
 use hangar_api::image::ImageRef;
 use hangar_api::machine::MachineConfig;
+use hangar_api::machine::config::{GROUP_RELEASE_COMMAND, GROUP_TEST};
 
 /// Most troubles kept while putting things back.
 const MAX_TROUBLE: usize = 20;
@@ -25,6 +26,20 @@ const MAX_COMPARED: usize = 64;
 pub struct Progress {
     /// How far it is.
     pub stage: Stage,
+    /// When it began.
+    pub begun_at: Option<Timestamp>,
+    /// The release command: it is never run twice.
+    pub release_command: Option<Job>,
+    /// The canary of each group.
+    pub canaries: BTreeMap<GroupName, Launch>,
+    /// The green Machines of each group; the index and [`GREEN`] make the launch key's ordinal.
+    ///
+    /// [`GREEN`]: crate::desired::GREEN
+    pub greens: BTreeMap<GroupName, Vec<Green>>,
+    /// The test Machines of each tested one.
+    pub tests: BTreeMap<MachineId, Vec<Job>>,
+    /// How many test Machines were planned so far: the next one's ordinal.
+    pub tests_planned: u32,
     /// What updated Machines were before, each different one once.
     pub formers: Vec<Former>,
     /// The Machines it updates.
@@ -46,11 +61,19 @@ pub enum Stage {
     /// Nothing is decided.
     #[default]
     Begin,
+    /// The release command runs; nothing else has changed.
+    Releasing,
+    /// One more Machine of each group has to pass and is removed again.
+    Trying,
     /// Machines of new groups come up; nothing else has changed.
     Creating,
     /// Existing Machines go over to the release.
     Updating,
-    /// Machines of groups that are gone are removed: there is no way back from here.
+    /// Green Machines come up beside the existing ones, out of the proxy.
+    Doubling,
+    /// All green Machines are healthy and are let into the proxy.
+    Switching,
+    /// Machines of groups that are gone, and blue ones, are removed: there is no way back.
     Retiring,
     /// It failed; what was done is undone.
     RollingBack,
@@ -131,6 +154,46 @@ pub struct Launch {
     pub since: Option<Timestamp>,
 }
 
+/// A Machine that is to take over from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Green {
+    /// How far it is.
+    pub launch: Launch,
+    /// The Machine that it takes over from.
+    pub blue: MachineId,
+    /// It is to run: the blue one does, or somebody of the group has to show that it can.
+    pub run: bool,
+    /// It failed its checks once after it had passed.
+    pub relapsed: bool,
+}
+
+/// A Machine that runs once and is to exit with 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// How far it is.
+    pub phase: JobPhase,
+    /// Its launch key's ordinal.
+    pub ordinal: u32,
+    /// Its id, once seen.
+    #[serde(default)]
+    pub machine: Option<MachineId>,
+    /// When it was asked for.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+}
+
+/// How far a Machine that runs once is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobPhase {
+    /// Not asked for.
+    Planned,
+    /// Asked for or there.
+    Asked,
+    /// It exited with 0.
+    Done,
+}
+
 /// How far a created Machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -176,9 +239,63 @@ pub struct Failure {
     pub reason: String,
 }
 
+// === impl Stage ===
+
+impl Stage {
+    /// Returns whether it is on the way there, and may still turn back.
+    #[must_use]
+    pub fn is_forward(self) -> bool {
+        matches!(
+            self,
+            Self::Begin
+                | Self::Releasing
+                | Self::Trying
+                | Self::Creating
+                | Self::Updating
+                | Self::Doubling
+                | Self::Switching
+        )
+    }
+}
+
+// === impl Launch ===
+
+impl Launch {
+    pub(crate) fn planned(standby: bool) -> Self {
+        Self {
+            phase: LaunchPhase::Planned,
+            standby,
+            machine: None,
+            since: None,
+        }
+    }
+}
+
+// === impl Job ===
+
+impl Job {
+    pub(crate) fn planned(ordinal: u32) -> Self {
+        Self {
+            phase: JobPhase::Planned,
+            ordinal,
+            machine: None,
+            since: None,
+        }
+    }
+}
+
 // === impl Progress ===
 
 impl Progress {
+    /// Returns whether no Machine was touched and none was asked for.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        let command = self.release_command.as_ref();
+        self.targets.is_empty()
+            && self.launches.is_empty()
+            && command.is_none_or(|job| job.phase == JobPhase::Planned)
+    }
+
     /// Returns whether the point of no return is behind: Machines of old groups are being removed.
     #[must_use]
     pub fn is_past_return(&self) -> bool {
@@ -189,8 +306,7 @@ impl Progress {
     /// removing the Machines of old groups.
     #[must_use]
     pub fn may_turn_back(&self) -> bool {
-        let forward = matches!(self.stage, Stage::Begin | Stage::Creating | Stage::Updating);
-        forward && self.failure.is_none()
+        self.stage.is_forward() && self.failure.is_none()
     }
 
     /// Notes that a step cannot be carried out (no slot has room, the image is gone) or that the
@@ -198,10 +314,10 @@ impl Progress {
     /// world had moved is no failure: plan again.
     pub fn report(&mut self, failure: Failure) {
         match self.stage {
-            Stage::Begin | Stage::Creating | Stage::Updating if self.failure.is_none() => {
+            stage if stage.is_forward() && self.failure.is_none() => {
                 self.failure = Some(failure);
             }
-            Stage::RollingBack | Stage::Retiring => self.leave_out(&failure),
+            Stage::RollingBack | Stage::Halting | Stage::Retiring => self.leave_out(&failure),
             _ => {}
         }
     }
@@ -239,11 +355,27 @@ impl Progress {
     }
 }
 
+/// Returns whether it is the group of Machines that run once for a deployment.
+fn is_job(group: &GroupName) -> bool {
+    [GROUP_RELEASE_COMMAND, GROUP_TEST].contains(&group.as_str())
+}
+
 // === impl Failure ===
+
+impl Failure {
+    /// Returns whether it is about a Machine that runs once: its log says more than the reason.
+    #[must_use]
+    pub fn is_of_job(&self) -> bool {
+        self.group.as_ref().is_some_and(is_job)
+    }
+}
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let is_job = self.group.as_ref().is_some_and(is_job);
         match (&self.machine, &self.group) {
+            // What a job's failure says names its Machine.
+            _ if is_job => f.write_str(&self.reason),
             (Some(machine), Some(group)) => {
                 write!(f, "Machine {machine} of group {group}: {}", self.reason)
             }

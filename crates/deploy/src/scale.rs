@@ -314,6 +314,7 @@ fn new_config(
     let spec = release.groups.get(group).cloned().unwrap_or(GroupSpec {
         config: MachineConfig::default(),
         sets_guest: false,
+        test_machines: Vec::new(),
     });
     let default = default_group(&release.groups);
     let has_size = |m: &&ScaleMachine| m.config.guest.is_some();

@@ -26,7 +26,7 @@ pub(crate) async fn keep(
         );
         let before = out.borrow().clone();
         let next = merge(&before, &now_routes, &now_live);
-        if next.apps != before.apps {
+        if next.apps != before.apps || next.routes != before.routes {
             out.send_replace(Arc::new(next));
         }
         let changed = tokio::select! {
@@ -55,6 +55,7 @@ fn merge(before: &Catalog, routes: &Routes, live: &LivenessMap) -> Catalog {
     }
     Catalog {
         revision: before.revision + 1,
+        routes: routes.revision,
         apps,
     }
 }

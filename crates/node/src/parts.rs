@@ -155,6 +155,7 @@ pub(crate) struct ServerInput {
     pub(crate) to_host: mpsc::Sender<ToHost>,
     pub(crate) from_host: mpsc::Receiver<FromHost>,
     pub(crate) edge: watch::Receiver<EdgeMap>,
+    pub(crate) applied: watch::Receiver<u64>,
     pub(crate) env: Env,
 }
 
@@ -172,6 +173,7 @@ pub(crate) async fn server(input: ServerInput) -> Result<Arc<ServerHandle>, Node
         to_host: input.to_host,
         from_host: input.from_host,
         edge: input.edge,
+        applied: input.applied,
         env: input.env,
     };
     Server::start(config, parts)

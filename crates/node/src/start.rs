@@ -155,6 +155,7 @@ impl Node {
             to_host,
             from_host: server_in,
             edge: edge.clone(),
+            applied: proxy.applied(),
             env: env.clone(),
         })
         .await?;

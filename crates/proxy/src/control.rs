@@ -118,6 +118,7 @@ impl Control {
         };
         let index = Arc::new(builder.build(catalog, &before, afresh));
         shared.index.store(index.clone());
+        shared.applied.send_replace(catalog.routes);
         self.forget_wakes(catalog);
         wake_waiters(&before, &index);
     }

@@ -78,6 +78,7 @@ impl Proxy {
             index,
             held,
             edge: watch::Sender::new(edge),
+            applied: watch::Sender::new(0),
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),
             exit: CancellationToken::new(),
@@ -109,6 +110,13 @@ impl ProxyHandle {
     #[must_use]
     pub fn edge(&self) -> watch::Receiver<EdgeMap> {
         self.shared.edge.subscribe()
+    }
+
+    /// Returns the revision of the server's facts in the Catalog that is applied by all cores,
+    /// following changes.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.shared.applied.subscribe()
     }
 
     /// Returns the revision of the Catalog that is applied by all cores.

@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     /// Requests that wait in any queue.
     pub(crate) held: Arc<AtomicUsize>,
     pub(crate) edge: watch::Sender<EdgeMap>,
+    /// The revision of the server's facts that requests are answered by.
+    pub(crate) applied: watch::Sender<u64>,
     /// Listening ends.
     pub(crate) stop: CancellationToken,
     /// Connections end with the request that they are at.

@@ -30,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) images: Arc<dyn ImageCalls>,
     pub(crate) calls: Arc<dyn HostCalls>,
     pub(crate) edge: watch::Receiver<EdgeMap>,
+    pub(crate) applied: watch::Receiver<Revision>,
     pub(crate) env: Env,
     pub(crate) keyring: Keyring,
     /// Ends every task and every answer that follows something.

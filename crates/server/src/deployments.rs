@@ -5,6 +5,7 @@ pub(crate) mod fleet;
 mod leases;
 mod listen;
 mod steps;
+mod test_machines;
 
 use std::collections::BTreeMap;
 
@@ -16,8 +17,8 @@ use hangar_api::id::{AppName, DeploymentId, GroupName, Region, ReleaseId};
 use hangar_api::image::ImageRef;
 use hangar_api::machine::MachineConfig;
 use hangar_api::machine::config::RELEASE_ID;
-use hangar_api::release::{GroupSpec, Release, ReleaseStatus};
-use hangar_deploy::{Desired, Kind, preview};
+use hangar_api::release::{GroupSpec, Release, ReleaseCommand, ReleaseStatus};
+use hangar_deploy::{Desired, Kind, preview, refuse};
 use hangar_store::backend::MAX_TXN_BYTES;
 use hangar_store::tables::{
     Apps, ClaimOwner, DeployClaim, DeployClaims, Deployments, Releases, SecretSets,
@@ -63,6 +64,7 @@ struct Content {
     /// `None` for the app's own, as they are when the release is made.
     secrets_version: Option<u64>,
     groups: BTreeMap<GroupName, GroupSpec>,
+    release_command: Option<ReleaseCommand>,
     definition: Value,
     restart_only: bool,
 }
@@ -87,6 +89,7 @@ pub(crate) async fn create(
         refuse_second(core, app)?;
         let (release, deployment) = records(core, &record, user, &content, &request.options);
         refuse_large(&release)?;
+        refuse_impossible(core, &record, &release, &deployment)?;
         let mut app_record = record.value.clone();
         app_record.last_release = release.version;
         let claim = DeployClaim {
@@ -154,17 +157,38 @@ fn refuse_large(release: &Release) -> Result<(), Problem> {
     )))
 }
 
-fn check_options(options: &DeployOptions) -> Result<(), Problem> {
-    if options.strategy != "rolling" {
-        return Err(Problem::Unprocessable(format!(
-            "deploy strategy {:?} is not offered by this Hangar; use rolling",
-            options.strategy
-        )));
+/// Refuses what the planner could only begin and then give up.
+fn refuse_impossible(
+    core: &Core,
+    app: &Record<Apps>,
+    release: &Release,
+    deployment: &Deployment,
+) -> Result<(), Problem> {
+    let desired = desired(core, app, release, deployment);
+    let fleet = fleet::Fleet::observe(core, &app.key, &deployment.id);
+    match refuse(&desired, &fleet.view(), &deployment.options) {
+        Some(reason) => Err(Problem::Unprocessable(reason)),
+        None => Ok(()),
     }
+}
+
+fn check_options(options: &DeployOptions) -> Result<(), Problem> {
     if !(options.max_unavailable.is_finite() && options.max_unavailable > 0.0) {
         return Err(Problem::Unprocessable(
             "max_unavailable must be greater than 0".to_owned(),
         ));
+    }
+    if options.max_concurrent == 0 {
+        return Err(Problem::Unprocessable(
+            "max_concurrent must be at least 1".to_owned(),
+        ));
+    }
+    if let Some(signal) = &options.signal
+        && hangar_api::signal::number(signal).is_none()
+    {
+        return Err(Problem::Unprocessable(format!(
+            "no signal is called {signal:?}; use SIGINT, SIGTERM or another one of Linux"
+        )));
     }
     if let Some(guest) = &options.guest {
         guest
@@ -250,12 +274,15 @@ async fn content(
     match source {
         DeploymentSource::Config {
             groups,
+            release_command,
             image,
             primary_region,
             definition,
         } => {
             let imagined = image.is_empty() && unbuilt == Unbuilt::Imagined;
-            let mut groups = checked(groups, if imagined { "to-be-built" } else { &image })?;
+            let name = if imagined { "to-be-built" } else { &image };
+            let mut groups = checked(groups, name)?;
+            let mut release_command = checked_command(release_command, name)?;
             let definition = placed(core, definition, primary_region)?;
             let image_ref = if imagined {
                 ImageRef::default()
@@ -266,12 +293,19 @@ async fn content(
             // from this release later is to be of the image that was deployed.
             for group in groups.values_mut() {
                 group.config.image = pinned(&image, &image_ref);
+                if !imagined {
+                    test_machines::resolve(core, group).await?;
+                }
+            }
+            if let Some(command) = &mut release_command {
+                command.config.image = pinned(&image, &image_ref);
             }
             Ok(Content {
                 description: "Deploy".to_owned(),
                 image_ref,
                 secrets_version: None,
                 groups,
+                release_command,
                 definition,
                 restart_only: false,
             })
@@ -290,6 +324,7 @@ async fn content(
                     .as_ref()
                     .map(|r| r.groups.clone())
                     .unwrap_or_default(),
+                release_command: newest.as_ref().and_then(|r| r.release_command.clone()),
                 definition: newest.map_or(Value::Null, |release| release.definition),
                 restart_only: true,
             })
@@ -330,6 +365,23 @@ fn checked(
         out.insert(name, group);
     }
     Ok(out)
+}
+
+/// Returns the release command after a look at its configuration.
+fn checked_command(
+    command: Option<ReleaseCommand>,
+    image: &str,
+) -> Result<Option<ReleaseCommand>, Problem> {
+    let Some(mut command) = command else {
+        return Ok(None);
+    };
+    let guest = command.config.guest.clone();
+    image.clone_into(&mut command.config.image);
+    let mut config = validate::config(Some(command.config))
+        .map_err(|problem| Problem::Unprocessable(format!("release command: {problem}")))?;
+    config.guest = guest;
+    command.config = config;
+    Ok(Some(command))
 }
 
 /// Returns an image's name with the digest that it means now.
@@ -390,6 +442,7 @@ fn rolled_back(core: &Core, app: &Record<Apps>, version: u64) -> Result<Content,
         image_ref: old.image_ref,
         secrets_version: Some(old.secrets_version),
         groups: old.groups,
+        release_command: old.release_command,
         definition: old.definition,
         restart_only: false,
     })
@@ -416,6 +469,7 @@ fn records(
         image_ref: content.image_ref.clone(),
         secrets_version: content.secrets_version.unwrap_or(app.value.secrets_version),
         groups: content.groups.clone(),
+        release_command: content.release_command.clone(),
         definition: content.definition.clone(),
     };
     let mut deployment = Deployment {
@@ -500,6 +554,9 @@ async fn dry_run(
     refuse_large(&release)?;
     let desired = desired(core, &record, &release, &deployment);
     let fleet = fleet::Fleet::observe(core, app, &deployment.id);
+    if let Some(reason) = refuse(&desired, &fleet.view(), &request.options) {
+        return Err(Problem::Unprocessable(reason));
+    }
     Ok(DeployPreview {
         steps: preview(&desired, &fleet.view(), &request.options),
     })

@@ -49,6 +49,8 @@ pub struct ServerParts {
     pub from_host: mpsc::Receiver<FromHost>,
     /// Where the proxy listens.
     pub edge: watch::Receiver<EdgeMap>,
+    /// The revision of the published routes that the proxy answers requests by.
+    pub applied: watch::Receiver<hangar_store::Revision>,
     /// Clock, randomness, tasks.
     pub env: Env,
 }
@@ -123,6 +125,7 @@ impl Server {
             images: parts.images,
             calls: parts.calls,
             edge: parts.edge,
+            applied: parts.applied,
             env,
             keyring,
             stop: CancellationToken::new(),

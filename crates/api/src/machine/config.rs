@@ -23,6 +23,8 @@ pub const RELEASE_VERSION: &str = "fly_release_version";
 pub const CLIENT_VERSION: &str = "fly_flyctl_version";
 /// Group of the release-command Machine.
 pub const GROUP_RELEASE_COMMAND: &str = "fly_app_release_command";
+/// Group of test Machines.
+pub const GROUP_TEST: &str = "fly_app_test_machine_command";
 /// Group of console Machines.
 pub const GROUP_CONSOLE: &str = "fly_app_console";
 

@@ -1,17 +1,21 @@
 //! `hangar deploy`: read fly.toml, get the image to the server, ask for a deployment, follow it.
 
+mod files;
+mod options;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use hangar_api::deployment::{CreateDeployment, DeployOptions, DeploymentSource};
-use hangar_api::duration::GoDuration;
+use hangar_api::deployment::{CreateDeployment, DeploymentSource};
 use hangar_api::id::{AppName, Region};
-use hangar_api::release::ReleaseStatus;
+use hangar_api::release::{ReleaseCommand, ReleaseStatus};
 use hangar_config::{AppConfig, Inputs};
 
-use super::machine::{guest, pairs};
+use self::options::options;
+pub(super) use self::options::options_of;
+use super::machine::pairs;
 use super::{config, follow, image};
-use crate::args::{BuildArgs, DeployArgs, VmArgs};
+use crate::args::{BuildArgs, DeployArgs, FileArgs, RolloutArgs, VmArgs};
 use crate::build;
 use crate::context::Context;
 use crate::error::Exit;
@@ -32,7 +36,9 @@ pub(super) struct DeployInput {
     /// An image, instead of the file's or a built one.
     pub(super) image: Option<String>,
     pub(super) ha: Option<bool>,
-    pub(super) strategy: Option<String>,
+    pub(super) image_label: Option<String>,
+    pub(super) rollout: RolloutArgs,
+    pub(super) files: FileArgs,
     pub(super) max_unavailable: Option<f64>,
     pub(super) wait_timeout: Option<String>,
     pub(super) no_rollback: bool,
@@ -71,7 +77,9 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         app: Some(choice.name),
         image: args.image,
         ha: Some(args.ha),
-        strategy: args.strategy,
+        image_label: args.image_label,
+        rollout: args.rollout,
+        files: args.files,
         max_unavailable: args.max_unavailable,
         wait_timeout: args.wait_timeout,
         no_rollback: args.no_rollback,
@@ -158,17 +166,21 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     }
     let options = options(&config.definition(), input)?;
     let inputs = inputs(&config, input)?;
+    let laid = files::read(&input.files, &input.folder)?;
+    warn_of_secrets(config.env.keys().chain(inputs.env.keys()));
     // What cannot become a Machine is said before anything is built or sent.
     let usage =
         |error: &dyn std::fmt::Display| Exit::Usage.with(format!("{}: {error}", file.display()));
     config.machine_configs(&inputs).map_err(|e| usage(&e))?;
     let image = ensure_image(context, &app, &config, file, input).await?;
-    let groups = config
-        .machine_configs(&Inputs {
-            image: image.clone(),
-            ..inputs
-        })
-        .map_err(|e| usage(&e))?;
+    let inputs = Inputs {
+        image: image.clone(),
+        ..inputs
+    };
+    let mut groups = config.machine_configs(&inputs).map_err(|e| usage(&e))?;
+    for group in groups.values_mut() {
+        files::lay_over(&laid, &mut group.config);
+    }
     let primary_region = config
         .primary_region
         .as_deref()
@@ -177,6 +189,7 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     let primary_region = primary_region.map_err(|e| usage(&e))?;
     let source = DeploymentSource::Config {
         groups,
+        release_command: None,
         image,
         primary_region,
         definition: config.definition(),
@@ -212,7 +225,7 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
     }
     let options = options(&newest.definition, input)?;
     let image = match &input.image {
-        Some(given) => send_or_name(context, &app, given).await?,
+        Some(given) => send_or_name(context, &app, given, input).await?,
         None => newest
             .groups
             .values()
@@ -220,9 +233,17 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
             .next()
             .unwrap_or_default(),
     };
+    let laid = files::read(&input.files, &input.folder)?;
     let mut groups = newest.groups;
     for group in groups.values_mut() {
         group.config.image.clone_from(&image);
+        files::lay_over(&laid, &mut group.config);
+    }
+    let mut release_command = newest.release_command;
+    if let Some(command) = &mut release_command {
+        command.config.image.clone_from(&image);
+        files::lay_over(&laid, &mut command.config);
+        limit(command, input)?;
     }
     let region = newest
         .definition
@@ -231,6 +252,7 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
         .and_then(|r| Region::new(r).ok());
     let source = DeploymentSource::Config {
         groups,
+        release_command,
         image,
         primary_region: region,
         definition: newest.definition,
@@ -245,80 +267,30 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
     })
 }
 
-/// Returns the options of a deployment of this definition, with what the flags change.
-fn options(definition: &serde_json::Value, input: &DeployInput) -> Result<DeployOptions> {
-    let defaults = options_of(definition);
-    let strategy = input.strategy.clone().unwrap_or(defaults.strategy);
-    if strategy != "rolling" {
-        return Err(Exit::Usage.with(format!(
-            "strategy {strategy:?} is not offered yet: leave it out, or use rolling"
-        )));
+/// Puts the time that the flag gives the release command in place of fly.toml's.
+fn limit(command: &mut ReleaseCommand, input: &DeployInput) -> Result<()> {
+    if let Some(text) = &input.rollout.release_command_timeout {
+        command.timeout_secs = options::seconds("--release-command-timeout", text)?;
     }
-    let max_unavailable = input.max_unavailable.unwrap_or(defaults.max_unavailable);
-    if max_unavailable <= 0.0 || !max_unavailable.is_finite() {
-        return Err(Exit::Usage.with("--max-unavailable must be greater than 0"));
-    }
-    let wait = match &input.wait_timeout {
-        Some(text) => Some(wait_timeout(text)?),
-        None => None,
-    };
-    let vm = &input.vm;
-    let sized = vm.vm_size.is_some()
-        || vm.vm_cpus.is_some()
-        || vm.vm_cpu_kind.is_some()
-        || vm.vm_memory.is_some();
-    Ok(DeployOptions {
-        strategy,
-        max_unavailable,
-        wait_timeout_secs: wait.unwrap_or(defaults.wait_timeout_secs),
-        ha: input.ha.unwrap_or(defaults.ha),
-        rollback: !input.no_rollback,
-        // Not following a deployment is no reason for the server to look away.
-        detach: false,
-        smoke_checks: input.smoke_checks.unwrap_or(defaults.smoke_checks),
-        guest: sized
-            .then(|| guest(hangar_api::machine::Guest::default(), vm))
-            .transpose()?,
-    })
+    Ok(())
 }
 
-/// Returns the options that the `[deploy]` of a definition sets; the defaults for all others. A
-/// strategy that it names is told when the file is read, and rolling taken.
-pub(super) fn options_of(definition: &serde_json::Value) -> DeployOptions {
-    let mut options = DeployOptions::default();
-    let section = definition.get("deploy");
-    let get = |key: &str| section.and_then(|section| section.get(key)).cloned();
-    let wait: Option<GoDuration> =
-        get("wait_timeout").and_then(|value| serde_json::from_value(value).ok());
-    if let Some(wait) = wait {
-        options.wait_timeout_secs = whole_seconds(wait);
-    }
-    if let Some(unavailable) = get("max_unavailable").and_then(|value| value.as_f64()) {
-        options.max_unavailable = unavailable;
-    }
-    options
-}
+/// Parts of names that secrets tend to have (process-groups-and-deploy.md 4.1).
+const SECRET_WORDS: [&str; 5] = ["KEY", "PRIVATE", "DATABASE_URL", "PASSWORD", "SECRET"];
+/// Names that have one and are no secrets.
+const NO_SECRETS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "TIGRIS_ACCESS_KEY_ID"];
 
-/// Returns a time in seconds, the last one begun.
-fn whole_seconds(duration: GoDuration) -> u64 {
-    let time = duration.to_std();
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
-/// Reads a time: Go's form, or a bare number of seconds.
-fn wait_timeout(text: &str) -> Result<u64> {
-    if let Ok(seconds) = text.parse::<u64>() {
-        return match seconds {
-            0 => Err(Exit::Usage.with("--wait-timeout must be more than 0")),
-            seconds => Ok(seconds),
-        };
-    }
-    let duration: GoDuration = text
-        .parse()
-        .map_err(|e| Exit::Usage.with(format!("--wait-timeout: {e}")))?;
-    match whole_seconds(duration) {
-        0 => Err(Exit::Usage.with("--wait-timeout must be more than 0")),
-        seconds => Ok(seconds),
+/// Warns of variables that look like secrets: everybody who may read the app's configuration can
+/// read them.
+fn warn_of_secrets<'a>(names: impl Iterator<Item = &'a String>) {
+    for name in names.collect::<std::collections::BTreeSet<_>>() {
+        let has_word = SECRET_WORDS.iter().any(|word| name.contains(word));
+        if has_word && !NO_SECRETS.contains(&name.as_str()) {
+            output::say(&format!(
+                "WARN {name} may be a potentially sensitive environment variable. Consider \
+                 setting it as a secret, and removing it from the [env] section"
+            ));
+        }
     }
 }
 
@@ -371,7 +343,7 @@ async fn ensure_image(
         if input.dry_run && is_archive(given) {
             return Ok(UNBUILT.to_owned());
         }
-        return send_or_name(context, app, given).await;
+        return send_or_name(context, app, given, input).await;
     }
     if let Some(image) = &section.image {
         return Ok(image.clone());
@@ -388,7 +360,7 @@ async fn ensure_image(
     let built = tokio::task::spawn_blocking(move || build::build(&request))
         .await
         .context("build")??;
-    send(context, app, &built.archive).await
+    send(context, app, &built.archive, input).await
 }
 
 /// Returns whether `--image` names a file or layout here. A name that could be an image's is one:
@@ -401,17 +373,29 @@ fn is_archive(given: &str) -> bool {
 }
 
 /// Takes `--image` as an archive where there is such a file, else as a name.
-async fn send_or_name(context: &Context, app: &AppName, given: &str) -> Result<String> {
+async fn send_or_name(
+    context: &Context,
+    app: &AppName,
+    given: &str,
+    input: &DeployInput,
+) -> Result<String> {
     if is_archive(given) {
-        send(context, app, Path::new(given)).await
+        send(context, app, Path::new(given), input).await
     } else {
         Ok(given.to_owned())
     }
 }
 
-/// Sends an archive; it gets the app's own name, so that the next one takes its place.
-async fn send(context: &Context, app: &AppName, archive: &Path) -> Result<String> {
-    let name = format!("{app}:built");
+/// Sends an archive; it gets the app's own name, so that the next one takes its place, and the tag
+/// that `--image-label` gives it.
+async fn send(
+    context: &Context,
+    app: &AppName,
+    archive: &Path,
+    input: &DeployInput,
+) -> Result<String> {
+    let label = input.image_label.as_deref().unwrap_or("built");
+    let name = format!("{app}:{label}");
     let image = image::import(context, archive, &name).await?;
     output::say(&format!("Image {} is on the server", image.digest));
     Ok(name)

@@ -82,6 +82,37 @@ fn deploys_that_fail_and_are_put_back_lose_no_request() {
     }
 }
 
+#[test]
+fn bluegreen_deploys_lose_no_request() {
+    for count in [1, 2] {
+        under_load(&Fleet::of("web", count), |world, round| {
+            deploy_by(world, "bluegreen", &Fleet::of("web", count).version(round));
+        });
+    }
+}
+
+#[test]
+fn canary_deploys_lose_no_request() {
+    for count in [1, 2] {
+        under_load(&Fleet::of("web", count), |world, round| {
+            deploy_by(world, "canary", &Fleet::of("web", count).version(round));
+        });
+    }
+}
+
+#[test]
+fn bluegreen_and_canary_deploys_that_fail_lose_no_request() {
+    under_load(&Fleet::of("web", 2), |world, round| {
+        let strategy = ["bluegreen", "canary"][round % 2];
+        let mut broken = Fleet::of("web", 2);
+        broken.env = "UNHEALTHY = \"1\"".to_owned();
+        let folder = world.app(APP, &broken.version(round).fly_toml());
+        let how = ["--strategy", strategy, "--wait-timeout", "3s"];
+        let ran = world.hangar(&[&["deploy", &folder], &how[..]].concat());
+        assert_ne!(ran.code, 0, "{}", ran.stderr);
+    });
+}
+
 /// Runs the load on a fleet while `change` is made again and again, and judges what was counted.
 fn under_load(fleet: &Fleet, change: impl Fn(&World, usize)) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,6 +144,12 @@ fn under_load(fleet: &Fleet, change: impl Fn(&World, usize)) {
 fn deploy(world: &World, fleet: &Fleet) {
     let folder = world.app(APP, &fleet.fly_toml());
     world.ok(&["deploy", &folder, "--ha=false"]);
+}
+
+fn deploy_by(world: &World, strategy: &str, fleet: &Fleet) {
+    let folder = world.app(APP, &fleet.fly_toml());
+    world.ok(&["deploy", &folder, "--strategy", strategy]);
+    assert_eq!(world.started_groups(APP).len(), fleet.count);
 }
 
 /// What the app consists of.

@@ -41,6 +41,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "cli/tests/it/images.rs",
         "a_dockerfile_is_built_with_its_arguments_target_and_ignore_file",
     ),
+    ("deploy.strategy", "cli/tests/it/strategies.rs", "bluegreen_makes_new_machines_and_removes_the_old_ones"),
     (
         "deploy.max_unavailable",
         "cli/tests/it/deploy.rs",
@@ -101,16 +102,16 @@ fn base() -> Json {
     json!({
         "processes": { "app": "run", "other": "" },
         "mounts": [{ "source": "m", "destination": "/m" }],
-        "http_service": { "internal_port": 1, "processes": ["app"], "checks": [{}], "machine_checks": [{}] },
+        "http_service": { "internal_port": 1, "processes": ["app"], "checks": [{}], "machine_checks": [{ "command": ["t"] }] },
         "services": [{ "protocol": "tcp", "internal_port": 2, "processes": ["app"], "ports": [{ "port": 3 }],
-            "tcp_checks": [{}], "http_checks": [{}], "machine_checks": [{}] }],
+            "tcp_checks": [{}], "http_checks": [{}], "machine_checks": [{ "command": ["t"] }] }],
         "checks": { "*": check },
         "files": [{ "guest_path": "/f", "raw_value": "x" }],
         "restart": [{ "policy": "on-failure" }],
         "vm": [{ "size": "shared-cpu-2x" }],
         "statics": [{}],
         "metrics": [{ "port": 9 }],
-        "machine_checks": [{}],
+        "machine_checks": [{ "command": ["t"] }],
         "deploy": { "release_command": "migrate" },
     })
 }
@@ -155,8 +156,13 @@ fn effects(file: &Json) -> Option<Json> {
     for group in config.groups() {
         let made = config.machine_json(group, &inputs);
         all.insert(group.to_owned(), json!(made.map_err(|e| e.to_string())));
+        let tests = config
+            .group_spec(group, &inputs)
+            .map(|spec| spec.test_machines);
+        let tests = json!(tests.map_err(|e| e.to_string()));
+        all.insert(format!("tests of {group}"), tests);
     }
-    let release = config.release_command_json(&inputs);
+    let release = config.release_command(&inputs);
     all.insert(
         "release".to_owned(),
         json!(release.map_err(|e| e.to_string())),

@@ -186,21 +186,17 @@ path = "/m"
     assert!(loaded.is_valid());
     assert_eq!(
         loaded.not_acted_on().unwrap(),
-        "not acted on yet: console_command (line 2: there is no `console` yet; use `machine exec`), http_service.auto_stop_machines (line 5: idle Machines stay up), deploy.strategy (line 8: Machines are replaced by the rolling strategy), metrics (line 9: the endpoint is not scraped)"
+        "not acted on yet: console_command (line 2: there is no `console` yet; use `machine exec`), http_service.auto_stop_machines (line 5: idle Machines stay up), metrics (line 9: the endpoint is not scraped)"
     );
     let quiet = "[http_service]\ninternal_port = 1\nauto_stop_machines = false\n[deploy]\nstrategy = 'rolling'";
     assert_eq!(load(quiet, Format::Toml).not_acted_on(), None);
     let refused = load(
-        "[[mounts]]\nsource = 'a'\ndestination = '/b'\n[deploy]\nrelease_command = 'x'",
+        "[[mounts]]\nsource = 'a'\ndestination = '/b'",
         Format::Toml,
     );
     let text = said(&refused).join("\n");
     assert!(
         text.contains("refused: line 1 column 1: mounts: is not supported: volumes"),
-        "{text}"
-    );
-    assert!(
-        text.contains("refused: line 5 column 19: deploy.release_command: is not supported"),
         "{text}"
     );
 }

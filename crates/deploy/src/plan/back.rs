@@ -7,6 +7,8 @@ use crate::fleet::FleetMachine;
 use crate::judge::{Judgement, Watch};
 use crate::merge;
 use crate::plan::forward::pool;
+use hangar_api::machine::MachineState;
+
 use crate::progress::{Failure, LaunchPhase, Retire, Stage, Target, TargetPhase};
 
 impl Planner<'_> {
@@ -81,9 +83,27 @@ impl Planner<'_> {
                 open |= matches!(self.watch(machine, &watch), Judgement::Wait(..));
             }
         }
-        if !open {
+        let removed = self.remove_extras();
+        if !open && removed {
             self.progress.stage = Stage::Failed;
         }
+    }
+
+    /// Removes what was made only to get to the end, also where the rest is left as it is: two
+    /// fleets side by side are nobody's wish.
+    fn remove_extras(&mut self) -> bool {
+        let machines = self.fleet.machines.values();
+        let of_ours = machines.filter(|machine| {
+            let key = machine.launch_key;
+            let ours = key.is_some_and(|k| k.deployment == self.desired.deployment && k.is_extra());
+            ours && machine.state != MachineState::Destroyed
+        });
+        let ids: Vec<MachineId> = of_ours.map(|machine| machine.spec.id.clone()).collect();
+        for id in &ids {
+            let entry = self.progress.retiring.entry(id.clone());
+            entry.or_insert(Retire::Planned);
+        }
+        self.retire_these(ids)
     }
 
     /// Puts former versions back, a pool of each group at a time; returns whether all are back.

@@ -1,21 +1,20 @@
-//! The way there: decide what is to be done, create the Machines of new groups, then take the
-//! existing ones over to the release, the first of each list alone.
+//! The way there: decide what is to be done, then take the existing Machines over to the release,
+//! the first of each list alone, or all at once.
 
 use std::collections::BTreeSet;
 
+use hangar_api::deployment::Strategy;
 use hangar_api::id::{GroupName, MachineId};
 use hangar_api::machine::{MachineConfig, MachineState};
 
-use super::{Condition, Level, Planner, Step, after};
+use super::{Condition, Level, Planner, Step, deadline};
 use crate::desired::Kind;
 use crate::fleet::FleetMachine;
 use crate::judge::{Judgement, Watch};
 use crate::merge;
 use crate::preview::Diff;
-use crate::progress::{Failure, Former, Launch, LaunchPhase, Retire, Stage, Target, TargetPhase};
+use crate::progress::{Failure, Former, Launch, Retire, Stage, Target, TargetPhase};
 
-/// Most Machines that a deployment creates at a time.
-const MAX_CREATING: usize = 32;
 /// Most groups that are updated side by side (4.10).
 const MAX_GROUPS: usize = 16;
 /// Most stopped Machines of a group that are updated at a time (4.10).
@@ -34,23 +33,49 @@ impl Planner<'_> {
             }
         }
         for (group, standbys) in &diff.create {
-            let launch = |standby: &bool| Launch {
-                phase: LaunchPhase::Planned,
-                standby: *standby,
-                machine: None,
-                since: None,
-            };
-            let launches = standbys.iter().map(launch).collect();
+            let launches = standbys.iter().map(|s| Launch::planned(*s)).collect();
             self.progress.launches.insert(group.clone(), launches);
-            let what = crate::preview::new_machines(standbys);
-            let text = format!("No machines in group {group}, launching {what}");
+            let text = format!("No machines in group {group}, launching a new machine");
             self.say(Level::Info, text, None, Some(group));
         }
         let removed = diff.remove.values().flatten();
         self.progress
             .retiring
             .extend(removed.map(|id| (id.clone(), Retire::Planned)));
-        self.progress.stage = Stage::Creating;
+        if let Some(line) = diff.filtered() {
+            self.say(Level::Info, line, None, None);
+        }
+        self.say_of_strategy();
+        self.progress.begun_at = Some(self.now);
+        self.progress.stage = Stage::Releasing;
+    }
+
+    /// Says what the strategy does not promise.
+    fn say_of_strategy(&mut self) {
+        match self.options.strategy {
+            Strategy::Immediate if !self.progress.targets.is_empty() => {
+                let text = "Strategy immediate: Machines are updated without waiting for their \
+                            checks, and what fails is not put back";
+                self.say(Level::Warning, text, None, None);
+            }
+            Strategy::Bluegreen => {
+                let ids: Vec<MachineId> = self.progress.targets.keys().cloned().collect();
+                for id in ids {
+                    let Some(machine) = self.fleet.active(&id) else {
+                        continue;
+                    };
+                    let group = self.progress.targets[&id].group.clone();
+                    if !self.taken_over(&machine.spec.config, &group).has_checks() {
+                        let text = format!(
+                            "Machine {id} doesn't have healthchecks setup. We won't check its \
+                             health."
+                        );
+                        self.say(Level::Warning, text, Some(&id), Some(&group));
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     fn target(&mut self, machine: &FleetMachine<'_>, group: GroupName) -> Target {
@@ -67,150 +92,14 @@ impl Planner<'_> {
         }
     }
 
-    /// Creates the Machines of groups that have none and waits until they serve.
-    pub(super) fn create(&mut self) {
-        let seen = self.fleet.launched(self.desired);
-        let keys: Vec<(GroupName, usize)> = self.launch_keys();
-        let mut under_way = 0;
-        let mut open = false;
-        for (group, index) in keys {
-            let ordinal = u32::try_from(index).unwrap_or(u32::MAX);
-            let machine = seen.get(&(group.clone(), ordinal)).copied();
-            if self.launch(&group, index, machine.as_ref(), &mut under_way) {
-                open = true;
-            }
-            if self.progress.stage != Stage::Creating {
-                return;
-            }
-        }
-        if !open {
-            self.progress.stage = Stage::Updating;
-        }
-    }
-
-    pub(super) fn launch_keys(&self) -> Vec<(GroupName, usize)> {
-        let groups = self.progress.launches.iter();
-        groups
-            .flat_map(|(group, list)| (0..list.len()).map(move |i| (group.clone(), i)))
-            .collect()
-    }
-
-    /// Takes one new Machine a step further. Returns whether it is still on its way.
-    fn launch(
-        &mut self,
-        group: &GroupName,
-        index: usize,
-        machine: Option<&FleetMachine<'_>>,
-        under_way: &mut usize,
-    ) -> bool {
-        let mut launch = self.progress.launches[group][index].clone();
-        if launch.phase == LaunchPhase::Passed {
-            return false;
-        }
-        *under_way += 1;
-        let Some(machine) = machine else {
-            let patience = self.options.wait_timeout_secs;
-            let late = launch.since.is_some_and(|s| self.now >= after(s, patience));
-            if launch.machine.is_some() || late {
-                self.fail(Failure {
-                    machine: launch.machine,
-                    group: Some(group.clone()),
-                    reason: "a new Machine was destroyed while it was being deployed".to_owned(),
-                });
-            } else if *under_way <= MAX_CREATING || launch.phase == LaunchPhase::Asked {
-                self.ask_to_create(group, index, launch);
-            }
-            return true;
-        };
-        let id = &machine.spec.id;
-        launch.machine = Some(id.clone());
-        // A launch that the store has but this memory does not, was asked for now at the latest.
-        launch.phase = LaunchPhase::Asked;
-        let since = *launch.since.get_or_insert(self.now);
-        let watch = Watch {
-            since,
-            run: !launch.standby,
-            health: true,
-            smoke: true,
-        };
-        match self.watch(machine, &watch) {
-            _ if !machine.state.is_active() => self.fail(Failure {
-                machine: Some(id.clone()),
-                group: Some(group.clone()),
-                reason: "it was destroyed while it was being deployed".to_owned(),
-            }),
-            Judgement::Wait(..) => {}
-            Judgement::Pass => {
-                launch.phase = LaunchPhase::Passed;
-                let kind = if launch.standby { "Standby " } else { "" };
-                let text = format!("{kind}Machine {id} [{group}] is {}", machine.state);
-                self.say(Level::Info, text, Some(id), Some(group));
-            }
-            Judgement::NeedsStart => self.ask_to_start(machine, since),
-            Judgement::Fail(reason) => self.fail(Failure {
-                machine: Some(id.clone()),
-                group: Some(group.clone()),
-                reason,
-            }),
-        }
-        let open = launch.phase != LaunchPhase::Passed;
-        self.put_launch(group, index, launch);
-        open
-    }
-
-    fn put_launch(&mut self, group: &GroupName, index: usize, launch: Launch) {
-        let slot = self.progress.launches.get_mut(group);
-        if let Some(slot) = slot.and_then(|list| list.get_mut(index)) {
-            *slot = launch;
-        }
-    }
-
-    /// Asks for a new Machine; a standby only once the Machine it stands by has an id.
-    fn ask_to_create(&mut self, group: &GroupName, index: usize, mut launch: Launch) {
-        let Some(spec) = self.desired.groups.get(group) else {
-            return;
-        };
-        let mut config =
-            merge::for_new(spec, group, self.options.guest.clone(), self.desired.mark());
-        if launch.standby {
-            let first = self.progress.launches[group][0].machine.clone();
-            let Some(first) = first else { return };
-            merge::stand_by(&mut config, &first);
-        }
-        let ordinal = u32::try_from(index).unwrap_or(u32::MAX);
-        self.ready.push(Step::Create {
-            launch_key: self.desired.launch_key(group, ordinal),
-            group: group.clone(),
-            region: self.desired.region.clone(),
-            config: Box::new(config),
-            image_ref: self.desired.image_ref.clone(),
-            secrets_version: self.desired.secrets_version,
-            skip_launch: launch.standby,
-        });
-        launch.phase = LaunchPhase::Asked;
-        launch.since.get_or_insert(self.now);
-        self.put_launch(group, index, launch);
-    }
-
-    pub(super) fn ask_to_start(
-        &mut self,
-        machine: &FleetMachine<'_>,
-        since: hangar_api::Timestamp,
-    ) {
-        let id = machine.spec.id.clone();
-        self.ready.push(Step::Start {
-            machine: id.clone(),
-            expected: machine.spec.instance_id.clone(),
-        });
-        let deadline = after(since, self.options.wait_timeout_secs);
-        self.wait(&id, Condition::Started, deadline);
-    }
-
     /// Takes existing Machines over to the release, within the limits of the strategy.
     pub(super) fn update(&mut self) {
         self.look_at_targets();
         if self.progress.stage != Stage::Updating {
             return;
+        }
+        if self.options.strategy == Strategy::Immediate {
+            return self.update_at_once();
         }
         let mut active = 0;
         let mut open = false;
@@ -235,6 +124,45 @@ impl Planner<'_> {
         }
     }
 
+    /// Updates all that are left, so many at a time, whatever becomes of the others.
+    fn update_at_once(&mut self) {
+        let lists = self.lists();
+        let under_way: usize = lists
+            .iter()
+            .map(|(_, w, c)| w.under_way + c.under_way)
+            .sum();
+        let mut free = self.max_concurrent().saturating_sub(under_way);
+        let mut open = false;
+        for (group, warm, cold) in lists {
+            for list in [warm, cold] {
+                open |= !list.is_done();
+                let fresh = list.pending.into_iter().take(free);
+                let ids: Vec<MachineId> = list.again.into_iter().chain(fresh).collect();
+                for id in &ids {
+                    if self.progress.targets[id].phase == TargetPhase::Pending {
+                        free = free.saturating_sub(1);
+                    }
+                    self.ask_to_update(id, &group);
+                }
+            }
+        }
+        if !open {
+            self.end_at_once();
+        }
+    }
+
+    fn end_at_once(&mut self) {
+        if self.progress.trouble.is_empty() {
+            self.progress.stage = Stage::Retiring;
+            return;
+        }
+        let reason = self.progress.trouble.join("; ");
+        self.fail(Failure {
+            reason,
+            ..Failure::default()
+        });
+    }
+
     /// Judges every Machine whose update was asked for, and looks again at those that have
     /// passed while their group is not done.
     fn look_at_targets(&mut self) {
@@ -249,7 +177,8 @@ impl Planner<'_> {
             .collect();
         for id in ids {
             let mut target = self.progress.targets[&id].clone();
-            if target.phase == TargetPhase::Passed && target.run && groups.contains(&target.group) {
+            let is_watched = target.run && self.options.strategy != Strategy::Immediate;
+            if target.phase == TargetPhase::Passed && is_watched && groups.contains(&target.group) {
                 if let Err(failure) = self.look_at_passed(&id, &mut target) {
                     return self.fail(failure);
                 }
@@ -269,10 +198,17 @@ impl Planner<'_> {
             if target.phase == TargetPhase::Pending || !machine.is_at(&self.desired.release) {
                 continue;
             }
-            if let Err(failure) = self.look_at_updated(&machine, &mut target) {
-                self.progress.targets.insert(id, target);
-                self.fail(failure);
-                return;
+            match self.look_at_updated(&machine, &mut target) {
+                Err(failure) if self.options.strategy == Strategy::Immediate => {
+                    self.progress.add_trouble(failure.to_string());
+                    target.phase = TargetPhase::Passed;
+                }
+                Err(failure) => {
+                    self.progress.targets.insert(id, target);
+                    self.fail(failure);
+                    return;
+                }
+                Ok(()) => {}
             }
             self.progress.targets.insert(id, target);
         }
@@ -288,9 +224,9 @@ impl Planner<'_> {
         let mut reason = crate::judge::relapse(&machine);
         if sick {
             let since = *target.sick_since.get_or_insert(self.now);
-            let deadline = after(since, self.options.wait_timeout_secs);
-            self.wait(id, Condition::Healthy, deadline);
-            if self.now >= deadline {
+            let until = deadline(since, self.options.wait_timeout_secs);
+            self.wait(id, Condition::Healthy, until);
+            if self.now >= until {
                 let text = "its checks passed at first and then failed again";
                 reason = reason.or_else(|| Some(text.to_owned()));
             }
@@ -321,9 +257,11 @@ impl Planner<'_> {
         };
         match self.watch(machine, &watch) {
             Judgement::Wait(..) => {}
+            Judgement::Pass if target.run && !self.tests_pass(machine, &target.group)? => {}
             Judgement::Pass => {
                 target.phase = TargetPhase::Passed;
-                let healthy = target.run && machine.spec.config.has_checks();
+                let immediate = self.options.strategy == Strategy::Immediate;
+                let healthy = target.run && machine.spec.config.has_checks() && !immediate;
                 let how = if healthy {
                     "healthy"
                 } else {

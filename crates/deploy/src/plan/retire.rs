@@ -1,8 +1,9 @@
 //! The removal of Machines: out of the proxy, stopped by their own signal, then destroyed.
 //!
-//! Used for groups that are gone, at the very end, and for the new Machines of a deployment that
-//! failed.
+//! Used for groups that are gone and for blue Machines, at the very end, for canaries, and for the
+//! new Machines of a deployment that failed.
 
+use hangar_api::deployment::Strategy;
 use hangar_api::id::MachineId;
 use hangar_api::machine::{MachineState, OpKind};
 
@@ -12,6 +13,8 @@ use crate::progress::{Retire, Stage};
 
 /// Beside its own stop time: what requests in flight may take to end.
 const DRAIN_SECS: u64 = 45;
+/// How long the end of a Machine is waited for when `--wait-timeout` is none.
+const PATIENCE_SECS: u64 = 300;
 /// The stop time of a Machine that does not say.
 const DEFAULT_STOP_SECS: u64 = 5;
 
@@ -31,9 +34,16 @@ impl Planner<'_> {
     /// Takes every Machine that is to go one step further; returns whether all are gone.
     pub(super) fn retire_all(&mut self) -> bool {
         let ids: Vec<MachineId> = self.progress.retiring.keys().cloned().collect();
+        self.retire_these(ids)
+    }
+
+    /// Takes these a step further; returns whether all of them are gone.
+    pub(super) fn retire_these(&mut self, ids: Vec<MachineId>) -> bool {
         let mut done = true;
         for id in ids {
-            let before = self.progress.retiring[&id];
+            let Some(before) = self.progress.retiring.get(&id).copied() else {
+                continue;
+            };
             if before == Retire::Done {
                 continue;
             }
@@ -61,11 +71,11 @@ impl Planner<'_> {
                 phase
             }
             Retire::Destroying { since } => {
-                let deadline = after(since, self.options.wait_timeout_secs);
+                let patience = self.patience();
+                let deadline = after(since, patience);
                 if self.now >= deadline {
                     let text = format!(
-                        "Machine {id} is not gone after {} s; its host will go on trying",
-                        self.options.wait_timeout_secs
+                        "Machine {id} is not gone after {patience} s; its host will go on trying"
                     );
                     self.say(Level::Warning, text, Some(id), None);
                     return Retire::Done;
@@ -108,8 +118,16 @@ impl Planner<'_> {
             self.ready.push(Step::Stop {
                 machine: machine.spec.id.clone(),
                 expected: machine.spec.instance_id.clone(),
+                signal: self.signal().cloned(),
             });
         }
+    }
+
+    /// Returns what blue Machines are stopped with instead of their own signal.
+    fn signal(&self) -> Option<&String> {
+        let is_blue =
+            self.options.strategy == Strategy::Bluegreen && self.progress.stage == Stage::Retiring;
+        self.options.signal.as_ref().filter(|_| is_blue)
     }
 
     fn destroy(&mut self, machine: &FleetMachine<'_>) -> Retire {
@@ -120,9 +138,17 @@ impl Planner<'_> {
                 expected: machine.spec.instance_id.clone(),
             });
         }
-        let deadline = after(self.now, self.options.wait_timeout_secs);
+        let deadline = after(self.now, self.patience());
         self.wait(id, Condition::Destroyed, deadline);
         Retire::Destroying { since: self.now }
+    }
+
+    /// Returns how long the end of a Machine is waited for, also where nothing else has a limit.
+    fn patience(&self) -> u64 {
+        match self.options.wait_timeout_secs {
+            0 => PATIENCE_SECS,
+            seconds => seconds,
+        }
     }
 }
 

@@ -443,3 +443,20 @@ fn jobs_that_end_well_while_others_are_updated_are_no_failure() {
     let new = |m: &&crate::sim::SimMachine| m.spec.image_ref == image("v2");
     assert_eq!(sim.alive("job").into_iter().filter(new).count(), 4);
 }
+
+#[test]
+fn a_machine_that_was_made_just_before_runs_afterwards() {
+    for faults in [vec![], vec![Fault::NeverHealthy]] {
+        let mut sim = Sim::new(faults);
+        sim.add("web", true, Started);
+        let coming = sim.add_coming("web", true);
+        run(
+            &mut sim,
+            &desired(&[("web", true)]),
+            &DeployOptions::default(),
+        );
+        let later = sim.now + 60_000;
+        while sim.step(later) {}
+        assert_eq!(sim.machines[&coming].state(), Started);
+    }
+}

@@ -16,6 +16,7 @@ fn release() -> Release {
     let spec = |serves| GroupSpec {
         config: config("v2", serves),
         sets_guest: false,
+        test_machines: Vec::new(),
     };
     Release {
         id: release_id(2),
@@ -29,6 +30,7 @@ fn release() -> Release {
         image_ref: image("v2"),
         secrets_version: 0,
         groups: [(group("web"), spec(true)), (group("worker"), spec(false))].into(),
+        release_command: None,
         definition: serde_json::Value::Null,
     }
 }

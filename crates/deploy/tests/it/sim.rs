@@ -21,7 +21,7 @@ use hangar_api::machine::{
     MachineConfig, MachineSpec, MachineState, Observed, Op, OpKind, OpOutcome, Service,
 };
 use hangar_api::net::{HostPart, NetworkId};
-use hangar_api::release::GroupSpec;
+use hangar_api::release::{GroupSpec, ReleaseCommand, TestMachine};
 use hangar_deploy::{
     Desired, FleetMachine, Kind, LaunchKey, ObservedFleet, Plan, Progress, Step, Verdict, plan,
 };
@@ -76,6 +76,11 @@ pub(crate) struct Sim {
     /// Fault of version 2 by the order in which Machines take it; the last one is for the rest.
     pub(crate) faults: Vec<Fault>,
     taken: usize,
+    /// What release commands and test Machines exit with.
+    pub(crate) release_exit: i32,
+    pub(crate) test_exit: i32,
+    /// How often a release command was started.
+    pub(crate) releases_run: usize,
     ids: u64,
     sequence: u64,
     pub(crate) log: Vec<String>,
@@ -120,6 +125,7 @@ pub(crate) fn desired(groups: &[(&str, bool)]) -> Desired {
     let spec = |serves| GroupSpec {
         config: config("v2", serves),
         sets_guest: false,
+        test_machines: Vec::new(),
     };
     Desired {
         deployment: DeploymentId::new("D".repeat(26)).unwrap(),
@@ -128,8 +134,24 @@ pub(crate) fn desired(groups: &[(&str, bool)]) -> Desired {
         image_ref: image("v2"),
         secrets_version: 7,
         groups: groups.iter().map(|(g, s)| (group(g), spec(*s))).collect(),
+        release_command: None,
         region: Region::new("iad").unwrap(),
         kind: Kind::Full,
+    }
+}
+
+pub(crate) fn release_command() -> ReleaseCommand {
+    ReleaseCommand {
+        config: config("v2", false),
+        sets_guest: false,
+        timeout_secs: 60,
+    }
+}
+
+pub(crate) fn test_machine() -> TestMachine {
+    TestMachine {
+        config: MachineConfig::default(),
+        image_ref: None,
     }
 }
 
@@ -141,6 +163,9 @@ impl Sim {
             keys: BTreeSet::new(),
             faults,
             taken: 0,
+            release_exit: 0,
+            test_exit: 0,
+            releases_run: 0,
             ids: 0,
             sequence: 0,
             log: Vec::new(),
@@ -181,6 +206,15 @@ impl Sim {
             checks: checks.collect(),
             ..blank(&machine.spec, now)
         });
+        id
+    }
+
+    /// Adds a Machine of version 1 that somebody has just asked for.
+    pub(crate) fn add_coming(&mut self, of: &str, serves: bool) -> MachineId {
+        let like = self.add(of, serves, MachineState::Started);
+        let like = self.machines.remove(&like).unwrap();
+        let id = self.insert(like.spec.config, like.spec.image_ref, None);
+        self.push(&id, OpKind::Create { skip_launch: false });
         id
     }
 
@@ -249,6 +283,13 @@ impl Sim {
         self.alive(of).into_iter().filter(of_group).count()
     }
 
+    /// Returns how many Machines of a group are healthy and in the proxy.
+    pub(crate) fn serving(&self, of: &str) -> usize {
+        let fleet = self.fleet();
+        let serves = |m: &&SimMachine| !m.spec.cordoned && fleet.machines[&m.spec.id].is_healthy();
+        self.alive(of).into_iter().filter(serves).count()
+    }
+
     // --- the executor's part ---
 
     pub(crate) fn execute(&mut self, step: &Step) {
@@ -260,6 +301,8 @@ impl Sim {
                 image_ref,
                 secrets_version,
                 skip_launch,
+                cordoned,
+                region,
                 ..
             } => {
                 if !self.keys.insert(launch_key.clone()) {
@@ -267,7 +310,10 @@ impl Sim {
                 }
                 let key = Some(launch_key.clone());
                 let id = self.insert((**config).clone(), image_ref.clone(), key);
-                self.machines.get_mut(&id).unwrap().spec.secrets_version = *secrets_version;
+                let spec = &mut self.machines.get_mut(&id).unwrap().spec;
+                spec.secrets_version = *secrets_version;
+                spec.cordoned = *cordoned;
+                spec.region = region.clone();
                 self.push(
                     &id,
                     OpKind::Create {
@@ -284,12 +330,19 @@ impl Sim {
             Step::Cordon { machine } => {
                 self.machines.get_mut(machine).unwrap().spec.cordoned = true;
             }
-            Step::Stop { machine, expected } => {
+            Step::Uncordon { machine } => {
+                self.machines.get_mut(machine).unwrap().spec.cordoned = false;
+            }
+            Step::Stop {
+                machine,
+                expected,
+                signal,
+            } => {
                 if self.checked(machine, expected).is_some() {
                     self.push(
                         machine,
                         OpKind::Stop {
-                            signal: None,
+                            signal: signal.clone(),
                             timeout: None,
                         },
                     );
@@ -380,6 +433,7 @@ pub(crate) fn name(step: &Step) -> String {
         }
         Step::Start { machine, .. } => format!("start {}", id(machine)),
         Step::Cordon { machine } => format!("cordon {}", id(machine)),
+        Step::Uncordon { machine } => format!("uncordon {}", id(machine)),
         Step::Stop { machine, .. } => format!("stop {}", id(machine)),
         Step::Destroy { machine, .. } => format!("destroy {}", id(machine)),
     }

@@ -42,6 +42,7 @@ fn catalog(machines: u32) -> Catalog {
     };
     Catalog {
         revision: 1,
+        routes: 1,
         apps: BTreeMap::from([(name, Arc::new(app))]),
     }
 }

@@ -50,6 +50,7 @@ fn app(name: &str, network: NetworkId, machines: Vec<CatalogMachine>) -> Catalog
     };
     Catalog {
         revision: 1,
+        routes: 1,
         apps: BTreeMap::from([(name, Arc::new(app))]),
     }
 }

@@ -125,6 +125,7 @@ fn catalog(machines: u32) -> Catalog {
         machines: machines.collect(),
     };
     Catalog {
+        routes: 1,
         revision: 1,
         apps: BTreeMap::from([(name, Arc::new(app))]),
     }

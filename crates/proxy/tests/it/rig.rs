@@ -209,8 +209,11 @@ impl Rig {
         let apps = apps.into_iter().map(|(name, app)| (name, Arc::new(app)));
         let revision = self.catalog.borrow().revision + 1;
         let apps = apps.collect();
-        self.catalog
-            .send_replace(Arc::new(Catalog { revision, apps }));
+        self.catalog.send_replace(Arc::new(Catalog {
+            revision,
+            routes: revision,
+            apps,
+        }));
         until("the proxy has the catalog", || {
             self.proxy.revision() >= revision
         })

@@ -14,11 +14,11 @@ use hangar_api::id::{AppName, DeploymentId};
 use hangar_api::logs::LogQuery;
 use hangar_api::release::{Release, ReleaseStatus};
 use hangar_deploy::progress::{Failure, Progress};
-use hangar_deploy::{FleetMachine, Gate, Plan, plan};
+use hangar_deploy::{Gate, Plan, plan};
 use hangar_store::tables::{Apps, DeployClaims, Deployments, Releases};
 use hangar_store::{Record, StoreError, Txn};
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, view_of};
 use super::listen::{Listening, When};
 use super::steps::{self, Refusal, Wave};
 use super::{desired, leases, primary_region, push_event};
@@ -46,6 +46,10 @@ const RETRY: Duration = Duration::from_millis(250);
 const MAX_FAILURES: u32 = 480;
 /// Log lines that are shown with a failure.
 const LOG_LINES: usize = 10;
+/// Log lines that are shown with the failure of a release command or a test Machine.
+const JOB_LOG_LINES: usize = 100;
+/// Characters of all lines together: the last ones are kept.
+const LOG_LENGTH: usize = 5_000;
 /// Characters of each.
 const LINE_LENGTH: usize = 500;
 /// How long they are waited for.
@@ -275,8 +279,7 @@ impl Driver {
                 reason: reason.clone(),
             });
         }
-        let untouched = before.targets.is_empty() && before.launches.is_empty();
-        if progress == before || untouched {
+        if progress == before || before.is_untouched() {
             let reason = record.error.as_deref().unwrap_or(&reason);
             let txn = self.failed(records, reason);
             self.core.try_commit(txn).await?;
@@ -416,12 +419,17 @@ impl Driver {
     /// an earlier version said explains nothing.
     async fn last_lines(&self, failure: &Failure, since: Timestamp) -> Option<String> {
         let machine = failure.machine.clone()?;
+        let count = if failure.is_of_job() {
+            JOB_LOG_LINES
+        } else {
+            LOG_LINES
+        };
         let query = LogQuery {
             app: self.app.clone(),
             group: None,
             machine: Some(machine.clone()),
             region: None,
-            tail: LOG_LINES,
+            tail: count,
             follow: false,
             since: Some(since),
         };
@@ -429,7 +437,7 @@ impl Driver {
             let lines = self.core.calls.logs(query).await.ok()?;
             Some(
                 lines
-                    .take(LOG_LINES)
+                    .take(count)
                     .map(|line| line.message)
                     .collect::<Vec<_>>()
                     .await,
@@ -440,13 +448,25 @@ impl Driver {
             return None;
         }
         let short = |line: &String| line.chars().take(LINE_LENGTH).collect::<String>();
-        let shown: String = lines.iter().map(|l| format!("\n  {}", short(l))).collect();
+        let mut room = LOG_LENGTH;
+        let shown = lines.iter().map(|line| format!("\n  {}", short(line)));
+        let mut shown: Vec<String> = shown
+            .rev()
+            .take_while(|line| {
+                let fits = line.len() <= room;
+                room = room.saturating_sub(line.len());
+                fits
+            })
+            .collect();
+        shown.reverse();
+        let shown = shown.concat();
         Some(format!("Last log lines of machine {machine}:{shown}"))
     }
 
     /// Waits until planning again may change something.
     async fn wait(&self, gates: &[Gate], until: Option<Timestamp>) {
         let mut changes = self.core.cache.changes();
+        let mut applied = self.core.applied.clone();
         let now = self.core.env.now();
         let rest = until.map_or(LONGEST_WAIT, |until| {
             Duration::try_from(until.duration_since(now)).unwrap_or_default()
@@ -467,6 +487,7 @@ impl Driver {
                 changed = changes.changed() => if changed.is_err() {
                     return;
                 },
+                Ok(()) = applied.changed() => {}
                 () = tokio::time::sleep_until(deadline) => return,
             }
         }
@@ -488,12 +509,11 @@ impl Driver {
             return true;
         }
         let now = self.core.env.now();
+        let applied = *self.core.applied.borrow();
         let snapshot = self.core.cache.snapshot();
         gates.iter().any(|gate| {
             let unit = Unit::of(&snapshot, &(self.app.clone(), gate.machine.clone()));
-            let machine = unit
-                .as_ref()
-                .map(|unit| FleetMachine::new(unit.spec(), unit.observed(), unit.queue(), None));
+            let machine = unit.as_ref().map(|unit| view_of(unit, None, applied));
             gate.has_edge(machine.as_ref(), now)
         })
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hangar_api::id::{AppName, DeploymentId, MachineId};
 use hangar_deploy::{FleetMachine, LaunchKey, ObservedFleet};
+use hangar_store::Revision;
 use hangar_store::tables::{Claim, Claims};
 
 use crate::core::Core;
@@ -17,6 +18,8 @@ const LAUNCH: &str = "launch";
 pub(crate) struct Fleet {
     pub(crate) units: Vec<Unit>,
     keys: BTreeMap<MachineId, LaunchKey>,
+    /// What the proxy has taken into account.
+    applied: Revision,
 }
 
 // === impl Fleet ===
@@ -40,6 +43,7 @@ impl Fleet {
         });
         Self {
             keys: keys.collect(),
+            applied: *core.applied.borrow(),
             units: Unit::all(&snapshot, app),
         }
     }
@@ -47,16 +51,23 @@ impl Fleet {
     /// Returns what the planner takes.
     pub(crate) fn view(&self) -> ObservedFleet<'_> {
         let machines = self.units.iter().map(|unit| {
-            let machine = FleetMachine::new(
-                unit.spec(),
-                unit.observed(),
-                unit.queue(),
-                self.keys.get(unit.id()),
-            );
+            let machine = view_of(unit, self.keys.get(unit.id()), self.applied);
             (unit.id().clone(), machine)
         });
         ObservedFleet {
             machines: machines.collect(),
         }
+    }
+}
+
+/// Returns one Machine as the planner sees it.
+pub(super) fn view_of<'a>(
+    unit: &'a Unit,
+    key: Option<&'a LaunchKey>,
+    applied: Revision,
+) -> FleetMachine<'a> {
+    FleetMachine {
+        is_published: unit.spec.mod_revision <= applied,
+        ..FleetMachine::new(unit.spec(), unit.observed(), unit.queue(), key)
     }
 }

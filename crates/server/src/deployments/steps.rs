@@ -133,9 +133,20 @@ async fn carry_out_step(
             };
             amend(core, app, &machine, Some(holder), cordon).await
         }
-        Step::Stop { machine, expected } => {
+        Step::Uncordon { machine } => {
+            let uncordon = |spec: &mut MachineSpec| {
+                spec.cordoned = false;
+                Ok(())
+            };
+            amend(core, app, &machine, Some(holder), uncordon).await
+        }
+        Step::Stop {
+            machine,
+            expected,
+            signal,
+        } => {
             let kind = OpKind::Stop {
-                signal: None,
+                signal,
                 timeout: None,
             };
             let rule = |unit: &Unit| ops::stop(unit, &kind);
@@ -163,6 +174,7 @@ async fn create_machine(
         image_ref,
         secrets_version,
         skip_launch,
+        cordoned,
         ..
     } = step
     else {
@@ -176,7 +188,7 @@ async fn create_machine(
         region: Some(region.to_string()),
         name: None,
         skip_launch,
-        cordoned: false,
+        cordoned,
         lease_ttl: Some(super::leases::TTL),
         launch_key: Some(launch_key),
     };

@@ -96,6 +96,7 @@ impl Cluster {
             to_host,
             from_host: at_server,
             edge,
+            applied: watch::channel(u64::MAX).1,
             env: env.clone(),
         };
         let host = tokio::spawn(self.host.clone().serve(env, at_host, from_host));

@@ -281,12 +281,24 @@ async fn an_image_that_is_missing_is_said_before_anything_begins() {
         .await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert!(error["error"].as_str().unwrap().contains("missing"));
-    let mut body = config("one", &[("web", &[])]);
-    body["options"]["strategy"] = json!("bluegreen");
-    let (status, error) = cluster
-        .call(Method::POST, "/v1/apps/noimage/deployments", body)
-        .await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+    for (option, value, word) in [
+        ("strategy", json!("sideways"), "bluegreen"),
+        ("signal", json!("SIGFOO"), "SIGFOO"),
+        ("max_concurrent", json!(0), "at least 1"),
+        (
+            "filters",
+            json!({"process_groups": ["db"]}),
+            "there are web",
+        ),
+    ] {
+        let mut body = config("one", &[("web", &[])]);
+        body["options"][option] = value;
+        let (status, error) = cluster
+            .call(Method::POST, "/v1/apps/noimage/deployments", body)
+            .await;
+        assert!(status.is_client_error(), "{status} {error}");
+        assert!(error.to_string().contains(word), "{error}");
+    }
     let mut body = config("one", &[("web", &[])]);
     body["source"]["primary_region"] = json!("mars");
     let (status, error) = cluster

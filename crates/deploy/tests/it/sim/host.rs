@@ -153,12 +153,39 @@ impl Sim {
         }
     }
 
+    /// A Machine that runs once is over, and destroys itself.
+    fn job_over(&mut self, id: &MachineId) {
+        let now = self.now;
+        let is_release = self.machines[id].spec.config.process_group() == "fly_app_release_command";
+        let code = if is_release {
+            self.release_exit
+        } else {
+            self.test_exit
+        };
+        let ended = ExitEvent {
+            exit_code: code,
+            guest_exit_code: code,
+            restarting: false,
+            ..exit(now, false)
+        };
+        self.edit(id, |m, o| {
+            o.events
+                .insert(0, event("exit", "stopped", now, Some(ended)));
+            o.exit = Some(ended);
+            o.state = MachineState::Destroying;
+            m.agenda.push((now + 5, Act::Gone));
+        });
+    }
+
     /// A job ends by itself.
     fn end(&mut self, id: &MachineId, run: u64) {
         let now = self.now;
         let current = self.machines[id].observed.as_ref().unwrap();
         if current.starts != run || current.state != MachineState::Started {
             return;
+        }
+        if self.machines[id].spec.config.auto_destroy {
+            return self.job_over(id);
         }
         let ended = ExitEvent {
             exit_code: 0,
@@ -200,8 +227,9 @@ impl Sim {
     /// The image is prepared, or cannot be.
     fn ready(&mut self, id: &MachineId) {
         let now = self.now;
-        let is_v2 = self.machines[id].spec.image_ref == image("v2");
-        let fault = if is_v2 {
+        let machine = &self.machines[id];
+        let is_v2 = machine.spec.image_ref == image("v2");
+        let fault = if is_v2 && !machine.spec.config.auto_destroy {
             let last = self.faults.last().copied().unwrap_or(Fault::None);
             let fault = self.faults.get(self.taken).copied().unwrap_or(last);
             self.taken += 1;
@@ -251,9 +279,16 @@ impl Sim {
         if current.starts != run || current.state != MachineState::Starting {
             return;
         }
+        let config = &self.machines[id].spec.config;
+        let is_job = config.auto_destroy;
+        let is_release = config.process_group() == "fly_app_release_command";
+        self.releases_run += usize::from(is_release);
         self.edit(id, |m, o| {
             o.state = MachineState::Started;
             o.events.insert(0, event("start", "started", now, None));
+            if is_job {
+                return m.agenda.push((now + 100, Act::End(run)));
+            }
             match m.fault {
                 Fault::Crashes => m.agenda.push((now + 300, Act::Crash(run))),
                 Fault::NeverHealthy => {}

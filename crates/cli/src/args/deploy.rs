@@ -1,0 +1,115 @@
+//! The arguments of `hangar deploy`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use hangar_api::deployment::Strategy;
+use hangar_api::id::{GroupName, MachineId, Region};
+
+use super::{AppArgs, BuildArgs, VmArgs};
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    /// Change to this folder first
+    pub(crate) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// The image: an imported name, a registry reference, or an archive file
+    #[arg(short, long)]
+    pub(crate) image: Option<String>,
+    /// The tag of an image that is built or sent, after the app's name
+    #[arg(long, value_name = "TAG")]
+    pub(crate) image_label: Option<String>,
+    /// Two Machines for a new group with services, a standby for one without
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) ha: bool,
+    /// Of each group at once: a share below 1, or a number of Machines
+    #[arg(long)]
+    pub(crate) max_unavailable: Option<f64>,
+    /// Time that one Machine may take to start and pass its checks, such as 5m; a bare number is
+    /// seconds, none is as long as it takes
+    #[arg(long)]
+    pub(crate) wait_timeout: Option<String>,
+    /// Leave Machines as they are when the deploy fails
+    #[arg(long)]
+    pub(crate) no_rollback: bool,
+    /// Print the plan and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Return as soon as the deployment is accepted
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Watch each Machine for an exit right after its start
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) smoke_checks: bool,
+    /// Region of new Machines
+    #[arg(long)]
+    pub(crate) primary_region: Option<Region>,
+    /// An environment variable for this deploy, NAME=VALUE; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    #[command(flatten)]
+    pub(crate) rollout: RolloutArgs,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    #[command(flatten)]
+    pub(crate) vm: VmArgs,
+    #[command(flatten)]
+    pub(crate) build: BuildArgs,
+    /// Ask nothing; deploy never does, so this changes nothing and is taken for scripts' sake
+    #[arg(short, long, hide = true)]
+    pub(crate) yes: bool,
+}
+
+/// How Machines are replaced, and which.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RolloutArgs {
+    /// How Machines are replaced: rolling, immediate, canary or bluegreen
+    #[arg(long)]
+    pub(crate) strategy: Option<Strategy>,
+    /// Machines that immediate updates, and bluegreen creates, at a time
+    #[arg(long, alias = "immediate-max-concurrent", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_concurrent: Option<u32>,
+    /// What bluegreen stops former Machines with, instead of each one's own signal
+    #[arg(short, long)]
+    pub(crate) signal: Option<String>,
+    /// Leave the release command out
+    #[arg(long)]
+    pub(crate) skip_release_command: bool,
+    /// Time that the release command may take; none or 0 is as long as it takes
+    #[arg(long)]
+    pub(crate) release_command_timeout: Option<String>,
+    /// Create no Machines for process groups that have none
+    #[arg(long)]
+    pub(crate) update_only: bool,
+    /// Only these process groups
+    #[arg(long, value_delimiter = ',', value_name = "GROUPS")]
+    pub(crate) process_groups: Vec<GroupName>,
+    /// Only Machines in these regions
+    #[arg(long, alias = "only-regions", value_delimiter = ',')]
+    pub(crate) regions: Vec<Region>,
+    /// No Machines in these regions
+    #[arg(long, value_delimiter = ',', value_name = "REGIONS")]
+    pub(crate) exclude_regions: Vec<Region>,
+    /// Only these Machines
+    #[arg(long, value_delimiter = ',', value_name = "MACHINES")]
+    pub(crate) only_machines: Vec<MachineId>,
+    /// None of these Machines
+    #[arg(long, value_delimiter = ',', value_name = "MACHINES")]
+    pub(crate) exclude_machines: Vec<MachineId>,
+}
+
+/// Files laid over the `[[files]]` of fly.toml for one deploy.
+#[derive(Debug, Default, Args)]
+pub(crate) struct FileArgs {
+    /// A file from here, /PATH/IN/MACHINE=LOCAL/PATH; may be repeated
+    #[arg(long, value_name = "PATH=FILE")]
+    pub(crate) file_local: Vec<String>,
+    /// A file of this content, /PATH/IN/MACHINE=CONTENT; without content that file of fly.toml is
+    /// left out; may be repeated
+    #[arg(long, value_name = "PATH=CONTENT")]
+    pub(crate) file_literal: Vec<String>,
+    /// A file of a secret's base64 value, /PATH/IN/MACHINE=SECRET; may be repeated
+    #[arg(long, value_name = "PATH=SECRET")]
+    pub(crate) file_secret: Vec<String>,
+}

@@ -1,0 +1,112 @@
+//! The options of a deployment: what fly.toml says, and what the flags change.
+
+use anyhow::Result;
+use hangar_api::deployment::{DeployFilters, DeployOptions};
+use hangar_api::duration::GoDuration;
+
+use super::DeployInput;
+use crate::args::RolloutArgs;
+use crate::commands::machine::guest;
+use crate::error::Exit;
+
+/// Returns the options of a deployment of this definition, with what the flags change.
+pub(super) fn options(
+    definition: &serde_json::Value,
+    input: &DeployInput,
+) -> Result<DeployOptions> {
+    let defaults = options_of(definition);
+    let max_unavailable = input.max_unavailable.unwrap_or(defaults.max_unavailable);
+    if max_unavailable <= 0.0 || !max_unavailable.is_finite() {
+        return Err(Exit::Usage.with("--max-unavailable must be greater than 0"));
+    }
+    let wait = match &input.wait_timeout {
+        Some(text) => Some(wait_timeout(text)?),
+        None => None,
+    };
+    let vm = &input.vm;
+    let sized = vm.vm_size.is_some()
+        || vm.vm_cpus.is_some()
+        || vm.vm_cpu_kind.is_some()
+        || vm.vm_memory.is_some();
+    let rollout = &input.rollout;
+    Ok(DeployOptions {
+        strategy: rollout.strategy.unwrap_or(defaults.strategy),
+        max_unavailable,
+        max_concurrent: rollout.max_concurrent.unwrap_or(defaults.max_concurrent),
+        wait_timeout_secs: wait.unwrap_or(defaults.wait_timeout_secs),
+        ha: input.ha.unwrap_or(defaults.ha),
+        update_only: rollout.update_only,
+        filters: filters(rollout),
+        skip_release_command: rollout.skip_release_command,
+        signal: rollout.signal.clone(),
+        rollback: !input.no_rollback,
+        // Not following a deployment is no reason for the server to look away.
+        detach: false,
+        smoke_checks: input.smoke_checks.unwrap_or(defaults.smoke_checks),
+        guest: sized
+            .then(|| guest(hangar_api::machine::Guest::default(), vm))
+            .transpose()?,
+    })
+}
+
+fn filters(rollout: &RolloutArgs) -> DeployFilters {
+    DeployFilters {
+        process_groups: rollout.process_groups.clone(),
+        only_regions: rollout.regions.clone(),
+        exclude_regions: rollout.exclude_regions.clone(),
+        only_machines: rollout.only_machines.clone(),
+        exclude_machines: rollout.exclude_machines.clone(),
+    }
+}
+
+/// Returns the options that the `[deploy]` of a definition sets; the defaults for all others.
+pub(in crate::commands) fn options_of(definition: &serde_json::Value) -> DeployOptions {
+    let mut options = DeployOptions::default();
+    let section = definition.get("deploy");
+    let get = |key: &str| section.and_then(|section| section.get(key)).cloned();
+    let strategy = get("strategy").and_then(|value| serde_json::from_value(value).ok());
+    if let Some(strategy) = strategy {
+        options.strategy = strategy;
+    }
+    let wait: Option<GoDuration> =
+        get("wait_timeout").and_then(|value| serde_json::from_value(value).ok());
+    if let Some(wait) = wait {
+        options.wait_timeout_secs = whole_seconds(wait);
+    }
+    if let Some(unavailable) = get("max_unavailable").and_then(|value| value.as_f64()) {
+        options.max_unavailable = unavailable;
+    }
+    options
+}
+
+/// Returns a time in seconds, the last one begun.
+fn whole_seconds(duration: GoDuration) -> u64 {
+    let time = duration.to_std();
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// Reads `--wait-timeout`; `none` is 0, as long as it takes.
+fn wait_timeout(text: &str) -> Result<u64> {
+    match seconds("--wait-timeout", text)? {
+        0 if text != NONE => {
+            Err(Exit::Usage.with("--wait-timeout must be more than 0; none is as long as it takes"))
+        }
+        seconds => Ok(seconds),
+    }
+}
+
+const NONE: &str = "none";
+
+/// Reads a time: Go's form, a bare number of seconds, or `none` for 0.
+pub(super) fn seconds(flag: &str, text: &str) -> Result<u64> {
+    if text == NONE {
+        return Ok(0);
+    }
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(seconds);
+    }
+    let duration: GoDuration = text
+        .parse()
+        .map_err(|e| Exit::Usage.with(format!("{flag}: {e}")))?;
+    Ok(whole_seconds(duration))
+}
