@@ -178,8 +178,13 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
         ..inputs
     };
     let mut groups = config.machine_configs(&inputs).map_err(|e| usage(&e))?;
+    let mut release_command = config.release_command(&inputs).map_err(|e| usage(&e))?;
     for group in groups.values_mut() {
         files::lay_over(&laid, &mut group.config);
+    }
+    if let Some(command) = &mut release_command {
+        files::lay_over(&laid, &mut command.config);
+        limit(command, input)?;
     }
     let primary_region = config
         .primary_region
@@ -189,7 +194,7 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     let primary_region = primary_region.map_err(|e| usage(&e))?;
     let source = DeploymentSource::Config {
         groups,
-        release_command: None,
+        release_command,
         image,
         primary_region,
         definition: config.definition(),

@@ -461,15 +461,9 @@ fn the_folder_comes_first_and_a_configuration_is_looked_for_from_there() {
     let folder = world.path("json").to_string_lossy().into_owned();
     let plan = world.ok(&["deploy", &folder, "--dry-run"]);
     assert!(plan.stdout.contains("create"), "{plan:?}");
-    // A strategy of the file is named, one of the command line is refused.
-    let toml = format!(
-        "{}[deploy]\nstrategy = \"bluegreen\"\n",
-        web("blue", "A = \"1\"")
-    );
-    let folder = world.app("blue", &toml);
-    let ran = world.ok(&["deploy", &folder, "--ha=false"]);
-    assert!(ran.stderr.contains("deploy.strategy"), "{ran:?}");
-    world.fails(2, &["deploy", &folder, "--strategy", "canary"]);
+    let folder = world.app("odd", &web("odd", "A = \"1\""));
+    let said = world.fails(2, &["deploy", &folder, "--strategy", "odd"]);
+    assert!(said.contains("rolling, immediate, canary"), "{said}");
 }
 
 #[test]

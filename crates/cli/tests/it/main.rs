@@ -24,5 +24,7 @@ mod machines;
 mod network;
 mod proxy;
 mod regions;
+mod release;
 mod runtime;
 mod server;
+mod strategies;

@@ -41,7 +41,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "cli/tests/it/images.rs",
         "a_dockerfile_is_built_with_its_arguments_target_and_ignore_file",
     ),
-    ("deploy.strategy", "cli/tests/it/strategies.rs", "bluegreen_makes_new_machines_and_removes_the_old_ones"),
+    (
+        "deploy.strategy",
+        "cli/tests/it/strategies.rs",
+        "bluegreen_makes_new_machines_and_removes_the_old_ones",
+    ),
     (
         "deploy.max_unavailable",
         "cli/tests/it/deploy.rs",

@@ -190,10 +190,7 @@ path = "/m"
     );
     let quiet = "[http_service]\ninternal_port = 1\nauto_stop_machines = false\n[deploy]\nstrategy = 'rolling'";
     assert_eq!(load(quiet, Format::Toml).not_acted_on(), None);
-    let refused = load(
-        "[[mounts]]\nsource = 'a'\ndestination = '/b'",
-        Format::Toml,
-    );
+    let refused = load("[[mounts]]\nsource = 'a'\ndestination = '/b'", Format::Toml);
     let text = said(&refused).join("\n");
     assert!(
         text.contains("refused: line 1 column 1: mounts: is not supported: volumes"),
