@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Timestamp;
 use crate::id::{AppName, GroupName, HostId, InstanceId, MachineId, Region};
 use crate::machine::Service;
 use crate::net::NetworkId;
@@ -34,6 +35,8 @@ pub struct CatalogApp {
     pub network: NetworkId,
     /// Where `min_machines_running` counts.
     pub primary_region: Option<Region>,
+    /// Until when a deployment may be at work on it, which stops and starts its Machines itself.
+    pub deploying_until: Option<Timestamp>,
     /// Host names that lead to it, lower case: `APP.DOMAIN` and others.
     pub hostnames: Vec<String>,
     /// Its Machines, by id, destroyed ones left out.
@@ -105,12 +108,22 @@ pub enum Phase {
     /// Down, and nobody is bringing it up.
     #[default]
     Down,
+    /// Frozen with its memory: as good as down, and soon up again.
+    Suspended,
     /// On its way up (starting, restarting, replacing): requests may wait for it.
     Coming,
     /// Its main process runs.
     Up,
     /// Takes nothing new; what is in flight ends.
     Draining,
+}
+
+impl Phase {
+    /// Returns whether it takes nothing, and nobody is bringing it up.
+    #[must_use]
+    pub fn is_down(self) -> bool {
+        matches!(self, Self::Down | Self::Suspended)
+    }
 }
 
 impl Default for Liveness {

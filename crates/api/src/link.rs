@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Timestamp;
 use crate::id::{HostId, MachineId};
 use crate::machine::{MachineSpec, Observed, Op};
 use crate::region::Slot;
@@ -20,6 +21,10 @@ pub struct HostMachine {
     pub secrets: SecretValues,
     /// Revision of the store this was read at: a host ignores older news of the same Machine.
     pub revision: u64,
+    /// Until when a client's lease keeps the proxy from starting and stopping it. A deployment of
+    /// the server's own holds nothing back here: the host does its ops in order with the proxy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leased_until: Option<Timestamp>,
 }
 
 /// From the server to a host.

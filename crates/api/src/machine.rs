@@ -109,6 +109,8 @@ pub enum OpKind {
         #[serde(default)]
         timeout: Option<GoDuration>,
     },
+    /// Freeze it where it is, its memory kept; a start goes on from there.
+    Suspend,
     /// Stop it, then start it.
     Restart {
         /// Instead of the configured signal.

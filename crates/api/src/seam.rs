@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use crate::error::Failure;
+use crate::error::{ErrorKind, Failure};
 use crate::exec::{ExecRequest, ExecResponse};
 use crate::id::MachineId;
 use crate::image::{ImageInfo, ImageRef, Pruned};
@@ -60,8 +60,9 @@ pub trait ImageCalls: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// Brings stopped Machines up on request (autostart). Implemented by the host, called by the
-/// proxy; honours leases and cordons, and many calls share one start.
+/// Brings Machines up that a request needs (autostart), and to rest when none does (autostop).
+/// Implemented by the host, called by the proxy; honours leases and cordons. Many calls share one
+/// start.
 pub trait Waker: Send + Sync + std::fmt::Debug {
     /// Asks for a start and returns once it is accepted or refused; the Catalog tells the rest.
     /// A failure that is [`Unavailable`] means "not now", such as while the Machine is being
@@ -70,6 +71,31 @@ pub trait Waker: Send + Sync + std::fmt::Debug {
     ///
     /// [`Unavailable`]: crate::error::ErrorKind::Unavailable
     fn wake(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Brings a Machine to rest that nobody uses, and returns once that is accepted or refused;
+    /// the Catalog tells the rest. Refused where it is not that start any more, or where somebody
+    /// asks something of it. Without an implementation, all that run go on.
+    fn rest(&self, idle: IdleMachine) -> BoxFuture<'_, Result<(), Failure>> {
+        drop(idle);
+        let text = "this host brings nothing to rest by itself";
+        Box::pin(std::future::ready(Err(Failure::new(
+            ErrorKind::FailedPrecondition,
+            text,
+        ))))
+    }
+}
+
+/// A Machine that nobody uses, and what is to become of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdleMachine {
+    /// Which.
+    pub machine: MachineId,
+    /// The start that was seen idle.
+    pub starts: u64,
+    /// Suspended, where that can be, instead of stopped.
+    pub suspend: bool,
+    /// The line for the Machine's log.
+    pub why: String,
 }
 
 /// Lets what is in flight end before a Machine stops. Implemented by the proxy, called by the
@@ -78,6 +104,12 @@ pub trait Drain: Send + Sync + std::fmt::Debug {
     /// Returns when the proxy gives the start `starts` of the Machine nothing new and nothing is
     /// in flight to it, or after `limit`.
     fn drained(&self, machine: MachineId, starts: u64, limit: Duration) -> BoxFuture<'_, ()>;
+
+    /// Says that this start goes on after all, having been drained: called before the Machine is
+    /// published as up again. May be repeated.
+    fn reopened(&self, machine: &MachineId, starts: u64) {
+        let _nothing_was_closed = (machine, starts);
+    }
 }
 
 /// A [`Drain`] for a host without a proxy: returns at once.

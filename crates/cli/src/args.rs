@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hangar_api::duration::GoDuration;
 use hangar_api::id::{AppName, GroupName, MachineId, Region};
 use hangar_host::net::IpNet;
 
@@ -301,6 +302,14 @@ pub(crate) enum MachineCommand {
         /// Seconds before it is stopped by force
         #[arg(long)]
         timeout: Option<u32>,
+    },
+    /// Suspend Machines: freeze them with their memory, until a start or a request
+    Suspend {
+        #[command(flatten)]
+        ids: MachineIds,
+        /// Wait so long for each to be suspended; 5 minutes when no time is given
+        #[arg(short, long, value_name = "TIME", num_args = 0..=1, default_missing_value = "5m")]
+        wait_timeout: Option<GoDuration>,
     },
     /// Restart Machines
     Restart {

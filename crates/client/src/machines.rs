@@ -128,6 +128,17 @@ impl Client {
         .await
     }
 
+    /// Suspends a Machine; returns once that is accepted.
+    pub async fn suspend_machine(
+        &self,
+        app: &AppName,
+        id: &MachineId,
+        nonce: Option<&str>,
+    ) -> Result<Value, ClientError> {
+        let path = format!("/v1/apps/{app}/machines/{id}/suspend");
+        self.act(Method::POST, &path, None::<&()>, nonce).await
+    }
+
     /// Restarts a Machine; returns once that is accepted.
     pub async fn restart_machine(
         &self,

@@ -6,6 +6,7 @@
 //! the service manager that ends us must not end the Machines. Called by the helper to make and
 //! remove, by the runtime to read; never keeps anything in memory.
 
+mod freeze;
 mod v1;
 mod v2;
 
@@ -56,6 +57,20 @@ trait Version {
     fn begin_kill(&self, group: &Path);
     /// Returns how many processes were killed for their memory, if this hierarchy counts them.
     fn oom_kills(&self, hierarchy: &Hierarchy, group: &Path) -> Option<u64>;
+    /// Returns the file of a group by which it is frozen, and what is written there to freeze it
+    /// and to let it go on.
+    fn freezer(&self) -> Freezer;
+}
+
+/// How a group is frozen.
+struct Freezer {
+    control: &'static str,
+    freeze: &'static str,
+    thaw: &'static str,
+    /// Where it is told that all have stopped.
+    state: &'static str,
+    /// The line that tells it.
+    frozen: &'static str,
 }
 
 // === impl Layout ===
@@ -153,6 +168,10 @@ impl Layout {
             for pid in pids {
                 kill_member(&group, pid);
             }
+        }
+        if seen > 0 {
+            // What is frozen by the first version does not even end before it goes on.
+            self.thaw(key)?;
         }
         Ok(seen)
     }
@@ -286,6 +305,12 @@ fn kill_member(group: &Path, pid: i32) {
         // It may have ended by itself.
         let _sent = pidfd_send_signal(&pidfd, Signal::KILL);
     }
+}
+
+/// Returns whether a write failed because its group has been removed meanwhile.
+fn is_gone(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref());
+    cause.is_some_and(|write: &WriteError| write.source.raw_os_error() == Some(libc::ENODEV))
 }
 
 pub(crate) fn write_value(path: &Path, value: &str) -> io::Result<()> {

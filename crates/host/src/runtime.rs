@@ -101,7 +101,7 @@ pub struct ExitRecord {
 /// What is known of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunStatus {
-    /// `init` holds its lock.
+    /// `init` holds its lock; frozen or not.
     Running,
     /// Over; nothing of it runs.
     Exited(ExitRecord),
@@ -139,8 +139,16 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Waits until a run is over. `Lost` runs come back as an exit with code 137.
     fn wait(&self, key: RunKey) -> BoxFuture<'_, ExitRecord>;
 
+    /// Freezes all of a run where it is, its memory kept; returns once nothing of it moves. One
+    /// that cannot be frozen in time is left as it may be: `resume` it. Dropping the future leaves
+    /// it so too.
+    fn suspend(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Lets a frozen run go on, or one whose freezing was broken off; nothing for one that moves.
+    fn resume(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>>;
+
     /// Begins the stop sequence, which `init` carries out alone: `signal`, after `timeout`
-    /// SIGTERM, then SIGKILL. Returns at once; `wait` tells the end.
+    /// SIGTERM, then SIGKILL. Returns at once; `wait` tells the end. A frozen run goes on for it.
     fn stop(
         &self,
         key: RunKey,
@@ -151,7 +159,7 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Sends a signal to the main process.
     fn signal(&self, key: RunKey, signal: i32) -> BoxFuture<'_, Result<(), Failure>>;
 
-    /// Kills everything in the run at once.
+    /// Kills everything in the run at once, frozen or not.
     fn kill(&self, key: RunKey) -> BoxFuture<'_, ()>;
 
     /// Runs a command beside the main process, as root, with its environment.

@@ -72,6 +72,7 @@ fn app(old: Option<&CatalogApp>, routes: &AppRoutes, live: &LivenessMap) -> Cata
         name: routes.name.clone(),
         network: routes.network,
         primary_region: routes.primary_region.clone(),
+        deploying_until: routes.deploying_until,
         hostnames: routes.hostnames.clone(),
         machines: machines.collect(),
     }
@@ -119,6 +120,7 @@ mod tests {
                 name: name.clone(),
                 network: NetworkId(1),
                 primary_region: None,
+                deploying_until: None,
                 hostnames: Vec::new(),
                 machines: vec![Arc::new(route(index))],
             };

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hangar_api::catalog::{Catalog, Phase};
+use hangar_api::catalog::Catalog;
 use hangar_api::edge::EdgeMap;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
@@ -129,7 +129,7 @@ impl Control {
             return;
         }
         let machines = catalog.apps.values().flat_map(|app| app.machines.iter());
-        for machine in machines.filter(|machine| machine.live.phase != Phase::Down) {
+        for machine in machines.filter(|machine| !machine.live.phase.is_down()) {
             self.shared.wakes.seen(&machine.route.id);
         }
     }

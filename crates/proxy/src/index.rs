@@ -350,7 +350,7 @@ impl Builder<'_> {
         };
         let autostart = service.allows_autostart() && !route.standby;
         let state = match (live.phase, &seen) {
-            (Phase::Down, _) => State::Down { autostart, settled },
+            (Phase::Down | Phase::Suspended, _) => State::Down { autostart, settled },
             (Phase::Draining, _) => State::Draining,
             (Phase::Coming, _) | (Phase::Up, None) => State::Coming,
             (Phase::Up, Some(_)) if healthy => State::Ready,

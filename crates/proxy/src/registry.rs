@@ -81,7 +81,7 @@ impl Registry {
         let mut machines = self.lock();
         let entry = machines.entry(machine.route.id.clone()).or_default();
         entry.gone = false;
-        if live.phase != Phase::Down {
+        if !live.phase.is_down() {
             entry.last_alive = Some(now);
         }
         if live.phase == Phase::Up && live.address.is_some() {

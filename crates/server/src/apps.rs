@@ -167,7 +167,10 @@ pub(crate) async fn destroy(core: &Core, name: &AppName, force: bool) -> Result<
             state.is_active()
                 && !matches!(
                     state,
-                    MachineState::Stopped | MachineState::Created | MachineState::Failed
+                    MachineState::Stopped
+                        | MachineState::Suspended
+                        | MachineState::Created
+                        | MachineState::Failed
                 )
         };
         let snapshot = core.cache.snapshot();

@@ -185,6 +185,7 @@ fn machine_rows() -> Vec<Row> {
         (Method::GET, "/{machine}/wait", get(ops::wait)),
         (Method::POST, "/{machine}/start", post(ops::start)),
         (Method::POST, "/{machine}/stop", post(ops::stop)),
+        (Method::POST, "/{machine}/suspend", post(ops::suspend)),
         (Method::POST, "/{machine}/restart", post(ops::restart)),
         (Method::POST, "/{machine}/signal", post(ops::signal)),
         (Method::POST, "/{machine}/exec", post(ops::exec)),

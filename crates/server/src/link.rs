@@ -1,18 +1,21 @@
 //! The two message streams with the host: what Machines should be goes out, what they do comes
 //! in (D6, D16).
 //!
-//! The host hears of everything at first (`Sync`), then of each Machine whose spec changed or of
-//! which something new is asked. What the host observes is written in groups: while one group is
+//! The host hears of everything at first (`Sync`), then of each Machine whose spec or lease changed
+//! or of which something new is asked. What the host observes is written in groups: while one group is
 //! being committed, the next one gathers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hangar_api::id::{AppName, MachineId, OpId};
+use hangar_api::Timestamp;
+use hangar_api::id::{AppName, DeploymentId, MachineId, OpId};
 use hangar_api::link::{FromHost, HostMachine, ToHost};
 use hangar_api::machine::Observed;
-use hangar_store::tables::{MachineHomes, Observations, Ops, Specs};
+use hangar_store::tables::{
+    ClaimOwner, DeployClaims, Leases, MachineHomes, Observations, Ops, Specs,
+};
 use hangar_store::{Delta, Revision, Snapshot, StoreError, Txn};
 use tokio::sync::mpsc;
 
@@ -30,6 +33,7 @@ const RETRY: Duration = Duration::from_millis(500);
 struct Told {
     spec: Revision,
     last_op: Option<OpId>,
+    leased_until: Option<Timestamp>,
 }
 
 /// Tells the host what Machines should be, until the server stops or the host is gone.
@@ -86,7 +90,7 @@ fn everything(core: &Core, told: &mut BTreeMap<MachineId, Told>) -> ToHost {
     for record in snapshot.all::<Specs>() {
         let unit = Unit::around(&snapshot, record);
         if let Some(machine) = host_machine(core, &snapshot, &unit) {
-            told.insert(unit.id().clone(), told_of(&unit));
+            told.insert(unit.id().clone(), told_of(&snapshot, &unit));
             machines.push(machine);
         }
     }
@@ -96,17 +100,33 @@ fn everything(core: &Core, told: &mut BTreeMap<MachineId, Told>) -> ToHost {
     }
 }
 
-fn told_of(unit: &Unit) -> Told {
+fn told_of(snapshot: &Snapshot, unit: &Unit) -> Told {
     Told {
         spec: unit.spec.mod_revision,
         last_op: unit.queue().last().map(|op| op.id.clone()),
+        leased_until: leased_until(snapshot, unit),
     }
+}
+
+/// Returns until when a client's lease keeps the proxy away from a Machine. A deployment of our own
+/// leases every Machine of its app for as long as it takes: an app whose Machines are all stopped
+/// must not be out of reach for that time.
+fn leased_until(snapshot: &Snapshot, unit: &Unit) -> Option<Timestamp> {
+    let lease = &unit.lease.as_ref()?.value;
+    let claim = snapshot.get::<DeployClaims>(&unit.spec().app);
+    let is_ours = |id: &DeploymentId| lease.owner == id.as_str();
+    let ours = claim.is_some_and(|claim| match &claim.value.owner {
+        ClaimOwner::Deployment { id } => is_ours(id),
+        ClaimOwner::Client { .. } => false,
+    });
+    (!ours).then(|| Timestamp::from_second(lease.expires_at).unwrap_or(Timestamp::MAX))
 }
 
 fn news(core: &Core, delta: &Delta, told: &mut BTreeMap<MachineId, Told>) -> Vec<ToHost> {
     let mut keys: BTreeSet<(AppName, MachineId)> = BTreeSet::new();
     keys.extend(delta.keys::<Specs>().unwrap_or_default());
     keys.extend(delta.keys::<Ops>().unwrap_or_default());
+    keys.extend(delta.keys::<Leases>().unwrap_or_default());
     if keys.is_empty() {
         return Vec::new();
     }
@@ -119,10 +139,14 @@ fn news(core: &Core, delta: &Delta, told: &mut BTreeMap<MachineId, Told>) -> Vec
             }
             continue;
         };
-        let now = told_of(&unit);
+        let now = told_of(&snapshot, &unit);
         // A queue that only became shorter is no news: the host did what left it.
         let known = told.get(&key.1);
-        let same = known.is_some_and(|old| old.spec == now.spec && old.last_op >= now.last_op);
+        let same = known.is_some_and(|old| {
+            old.spec == now.spec
+                && old.last_op >= now.last_op
+                && old.leased_until == now.leased_until
+        });
         if same {
             continue;
         }
@@ -143,6 +167,7 @@ fn host_machine(core: &Core, snapshot: &Snapshot, unit: &Unit) -> Option<HostMac
             ops: unit.undone().cloned().collect(),
             secrets,
             revision: snapshot.revision(),
+            leased_until: leased_until(snapshot, unit),
         }),
         Err(error) => {
             // Without its secrets it would run as something else.

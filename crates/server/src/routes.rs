@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hangar_api::Timestamp;
 use hangar_api::catalog::MachineRoute;
 use hangar_api::id::{AppName, MachineId, Region};
 use hangar_api::machine::MachineState;
 use hangar_api::net::NetworkId;
-use hangar_store::tables::{Apps, Observations, Specs};
+use hangar_store::tables::{Apps, DeployClaims, Observations, Specs};
 use hangar_store::{Delta, Record, Snapshot};
 use tokio::sync::watch;
 
@@ -38,6 +39,8 @@ pub struct AppRoutes {
     pub network: NetworkId,
     /// Where `min_machines_running` counts.
     pub primary_region: Option<Region>,
+    /// Until when a deployment may be at work on it: without end for one of the server's own.
+    pub deploying_until: Option<Timestamp>,
     /// Host names that lead to it, lower case.
     pub hostnames: Vec<String>,
     /// Its Machines by id, destroyed ones left out.
@@ -74,14 +77,16 @@ pub(crate) async fn publish(core: Arc<Core>, routes: watch::Sender<Arc<Routes>>)
 
 /// Collects the apps that a delta touches; returns false when that may be all of them.
 fn gather(core: &Core, delta: &Delta, apps: &mut BTreeSet<AppName>) -> bool {
-    let (Some(names), Some(specs), Some(seen)) = (
+    let (Some(names), Some(claims), Some(specs), Some(seen)) = (
         delta.keys::<Apps>(),
+        delta.keys::<DeployClaims>(),
         delta.keys::<Specs>(),
         delta.keys::<Observations>(),
     ) else {
         return false;
     };
     apps.extend(names);
+    apps.extend(claims);
     apps.extend(specs.into_iter().map(|(app, _)| app));
     // Of what a Machine does, only its end is a routing fact: the rest is its host's to tell.
     let ends = seen.into_iter().filter(|key| {
@@ -150,6 +155,9 @@ impl Publisher {
             name: name.clone(),
             network: app.network,
             primary_region: app.primary_region.clone(),
+            deploying_until: snapshot
+                .get::<DeployClaims>(name)
+                .map(|claim| claim.value.expires_at.unwrap_or(Timestamp::MAX)),
             hostnames: vec![core.hostname(app).to_ascii_lowercase()],
             machines,
         })

@@ -52,9 +52,6 @@ impl Wanted {
     pub(crate) fn parse(word: &str) -> Option<Self> {
         match word {
             "settled" => Some(Self::Settled),
-            // Hangar suspends nothing, so that state is never reached, but it may be waited for
-            // together with others.
-            "suspended" => None,
             other => other.parse().ok().map(Self::State),
         }
     }

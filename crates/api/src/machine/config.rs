@@ -25,6 +25,8 @@ pub const CLIENT_VERSION: &str = "fly_flyctl_version";
 pub const GROUP_RELEASE_COMMAND: &str = "fly_app_release_command";
 /// Group of test Machines.
 pub const GROUP_TEST: &str = "fly_app_test_machine_command";
+/// Most memory, in MB, of a Machine that can be suspended.
+pub const MAX_SUSPEND_MB: u64 = 2048;
 /// Group of console Machines.
 pub const GROUP_CONSOLE: &str = "fly_app_console";
 
@@ -265,6 +267,42 @@ impl MachineConfig {
     #[must_use]
     pub fn has_checks(&self) -> bool {
         !self.checks.is_empty() || self.services.iter().any(|s| !s.checks.is_empty())
+    }
+
+    /// Returns why it cannot be suspended, in words that fit after "unable to suspend machine: ",
+    /// or `None` when it can (machines-api.md 5.4.9).
+    #[must_use]
+    pub fn no_suspend(&self) -> Option<String> {
+        let guest = self.guest.clone().unwrap_or_default();
+        let given = |map: &Map<String, Value>, key: &str| match map.get(key) {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(_) => true,
+        };
+        if guest.memory_mb > MAX_SUSPEND_MB {
+            return Some(format!(
+                "it has {} MB of memory, and at most {MAX_SUSPEND_MB} MB can be suspended",
+                guest.memory_mb
+            ));
+        }
+        if given(&self.init.other, "swap_size_mb") {
+            return Some("it has swap (config.init.swap_size_mb)".to_owned());
+        }
+        if given(&self.other, "schedule") {
+            return Some("it runs on a schedule".to_owned());
+        }
+        if given(&guest.other, "gpu_kind") || given(&guest.other, "gpus") {
+            return Some("it has a GPU".to_owned());
+        }
+        None
+    }
+
+    /// Returns whether idle Machines of it are stopped: what the most careful of its services
+    /// says, since all of them stop with it. Off without services.
+    #[must_use]
+    pub fn autostop(&self) -> super::service::Autostop {
+        super::service::Autostop::of(&self.services)
     }
 
     /// Returns whether `.internal` names leave it out.

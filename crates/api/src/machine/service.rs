@@ -116,14 +116,15 @@ pub struct Concurrency {
 }
 
 /// Whether idle Machines are stopped. Reads a bool or a text; writes false, true or `"suspend"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The order is from careful to eager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Autostop {
     /// Never.
     Off,
-    /// Stopped.
-    Stop,
     /// Suspended.
     Suspend,
+    /// Stopped.
+    Stop,
 }
 
 /// Most external ports of one app that are served, ranges counted out.
@@ -186,6 +187,18 @@ impl Service {
 }
 
 // === impl Autostop ===
+
+impl Autostop {
+    /// Returns what holds for a Machine with these services: what the most careful one says,
+    /// since all of them stop with it. Off without services.
+    #[must_use]
+    pub fn of<'a>(services: impl IntoIterator<Item = &'a Service>) -> Self {
+        let each = services
+            .into_iter()
+            .map(|service| service.autostop.unwrap_or(Self::Off));
+        each.min().unwrap_or(Self::Off)
+    }
+}
 
 impl Serialize for Autostop {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -18,6 +18,10 @@ pub enum MachineState {
     Stopping,
     /// Down; start brings it back.
     Stopped,
+    /// Being frozen.
+    Suspending,
+    /// Frozen, its memory kept; start goes on where it was.
+    Suspended,
     /// Down, then up again.
     Restarting,
     /// Going over to another generation.
@@ -42,6 +46,8 @@ impl MachineState {
             Self::Started => "started",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
+            Self::Suspending => "suspending",
+            Self::Suspended => "suspended",
             Self::Restarting => "restarting",
             Self::Replacing => "replacing",
             Self::Failed => "failed",
@@ -55,7 +61,12 @@ impl MachineState {
     pub fn is_settled(self) -> bool {
         matches!(
             self,
-            Self::Created | Self::Started | Self::Stopped | Self::Failed | Self::Destroyed
+            Self::Created
+                | Self::Started
+                | Self::Stopped
+                | Self::Suspended
+                | Self::Failed
+                | Self::Destroyed
         )
     }
 
@@ -97,11 +108,22 @@ pub fn api_state(spec: &MachineSpec, pending: &[Op], observed: Option<&Observed>
             MachineState::Replacing
         }
         (OpKind::Create { .. }, MachineState::Created) => MachineState::Created,
-        (OpKind::Start, MachineState::Created | MachineState::Stopped | MachineState::Failed) => {
-            MachineState::Starting
-        }
-        (OpKind::Stop { .. }, MachineState::Started | MachineState::Starting) => {
-            MachineState::Stopping
+        (
+            OpKind::Start,
+            MachineState::Created
+            | MachineState::Stopped
+            | MachineState::Suspended
+            | MachineState::Failed,
+        ) => MachineState::Starting,
+        (
+            OpKind::Stop { .. },
+            MachineState::Started
+            | MachineState::Starting
+            | MachineState::Suspending
+            | MachineState::Suspended,
+        ) => MachineState::Stopping,
+        (OpKind::Suspend, MachineState::Started | MachineState::Starting) => {
+            MachineState::Suspending
         }
         (OpKind::Restart { .. }, MachineState::Started | MachineState::Starting) => {
             MachineState::Restarting

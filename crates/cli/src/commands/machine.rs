@@ -3,6 +3,7 @@
 mod act;
 mod change;
 mod show;
+mod suspend;
 pub(super) mod wait;
 
 pub(super) use change::{guest, pairs};
@@ -45,6 +46,9 @@ pub(super) async fn run(context: &Context, command: MachineCommand) -> Result<Ex
             signal,
             timeout,
         } => act::stop(context, &ids, signal.as_deref(), timeout).await,
+        MachineCommand::Suspend { ids, wait_timeout } => {
+            suspend::suspend(context, &ids, wait_timeout).await
+        }
         MachineCommand::Restart {
             ids,
             signal,

@@ -49,7 +49,9 @@ impl Planner<'_> {
             self.put_green(group, *index, green);
         }
         if !open && self.all_still_healthy() {
-            self.say(Level::Info, "Marking green machines as ready", None, None);
+            if !self.progress.greens.is_empty() {
+                self.say(Level::Info, "Marking green machines as ready", None, None);
+            }
             self.progress.stage = Stage::Switching;
         }
     }
@@ -86,7 +88,9 @@ impl Planner<'_> {
         for id in blue {
             self.progress.retiring.entry(id).or_insert(Retire::Planned);
         }
-        self.say(Level::Info, "Destroying all blue machines", None, None);
+        if !self.progress.retiring.is_empty() {
+            self.say(Level::Info, "Destroying all blue machines", None, None);
+        }
         self.progress.stage = Stage::Retiring;
     }
 

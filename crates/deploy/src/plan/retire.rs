@@ -158,6 +158,7 @@ fn is_up(machine: &FleetMachine<'_>) -> bool {
         machine.state,
         MachineState::Created
             | MachineState::Stopped
+            | MachineState::Suspended
             | MachineState::Failed
             | MachineState::Destroying
             | MachineState::Destroyed

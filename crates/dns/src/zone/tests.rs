@@ -45,6 +45,7 @@ fn app(name: &str, network: NetworkId, machines: Vec<CatalogMachine>) -> Catalog
         name: name.clone(),
         network,
         primary_region: None,
+        deploying_until: None,
         hostnames: vec![],
         machines: machines.into_iter().map(Arc::new).collect(),
     };

@@ -121,6 +121,7 @@ fn catalog(machines: u32) -> Catalog {
         name: name.clone(),
         network: NETWORK,
         primary_region: None,
+        deploying_until: None,
         hostnames: vec![],
         machines: machines.collect(),
     };

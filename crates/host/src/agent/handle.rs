@@ -8,7 +8,7 @@ use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::MachineId;
 use hangar_api::logs::{LogLine, LogQuery, Provider};
-use hangar_api::seam::{BoxFuture, BoxStream, HostCalls, Waker};
+use hangar_api::seam::{BoxFuture, BoxStream, HostCalls, IdleMachine, Waker};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -76,6 +76,20 @@ impl HostHandle {
             .take()
     }
 
+    /// Asks a Machine's task something and returns its answer.
+    async fn ask(
+        &self,
+        machine: &MachineId,
+        command: impl FnOnce(oneshot::Sender<Result<(), Failure>>) -> Command,
+    ) -> Result<(), Failure> {
+        let mailbox = self.shared.mailbox(machine).ok_or_else(not_found)?;
+        let (answer, result) = oneshot::channel();
+        let away = || Failure::new(ErrorKind::Unavailable, "the host is shutting down");
+        let sent = mailbox.send(command(answer)).await;
+        sent.map_err(|_| away())?;
+        result.await.map_err(|_| away())?
+    }
+
     /// Returns the run of a Machine that is up.
     fn run_of(&self, machine: MachineId) -> Result<RunKey, Failure> {
         let liveness = self.shared.liveness.borrow();
@@ -87,7 +101,7 @@ impl HostHandle {
                 machine,
                 start: live.starts,
             }),
-            Phase::Down | Phase::Coming => Err(Failure::new(
+            Phase::Down | Phase::Suspended | Phase::Coming => Err(Failure::new(
                 ErrorKind::FailedPrecondition,
                 "failed_precondition: machine is not started",
             )),
@@ -125,13 +139,14 @@ impl HostCalls for HostHandle {
 
 impl Waker for HostHandle {
     fn wake(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move { self.ask(&machine, Command::Wake).await })
+    }
+
+    fn rest(&self, idle: IdleMachine) -> BoxFuture<'_, Result<(), Failure>> {
+        let machine = idle.machine.clone();
         Box::pin(async move {
-            let mailbox = self.shared.mailbox(&machine).ok_or_else(not_found)?;
-            let (answer, result) = oneshot::channel();
-            let away = || Failure::new(ErrorKind::Unavailable, "the host is shutting down");
-            let sent = mailbox.send(Command::Wake(answer)).await;
-            sent.map_err(|_| away())?;
-            result.await.map_err(|_| away())?
+            self.ask(&machine, |answer| Command::Idle(Box::new(idle), answer))
+                .await
         })
     }
 }

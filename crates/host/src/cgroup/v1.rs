@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{CPU_PERIOD_US, Hierarchy, Version, write_value};
+use super::{CPU_PERIOD_US, Freezer, Hierarchy, Version, write_value};
 use crate::runtime::Limits;
 
 /// The devices that a Machine may use: null, zero, full, random, urandom, tty, and terminals.
@@ -80,6 +80,16 @@ impl Version for V1 {
         let text = fs::read_to_string(group.join("memory.oom_control")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         line?.trim().parse().ok()
+    }
+
+    fn freezer(&self) -> Freezer {
+        Freezer {
+            control: "freezer.state",
+            freeze: "FROZEN",
+            thaw: "THAWED",
+            state: "freezer.state",
+            frozen: "FROZEN",
+        }
     }
 }
 

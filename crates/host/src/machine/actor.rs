@@ -7,12 +7,14 @@
 
 mod effects;
 mod jobs;
+mod proxy;
 mod publish;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hangar_api::Timestamp;
 use hangar_api::check::CheckStatus;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::event::{EventRequest, MachineEvent};
@@ -20,6 +22,7 @@ use hangar_api::id::EventId;
 use hangar_api::link::HostMachine;
 use hangar_api::logs::Provider;
 use hangar_api::machine::{MAX_EVENTS, MachineState, Observed, Op, OpOutcome};
+use hangar_api::seam::IdleMachine;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -47,6 +50,8 @@ pub(crate) enum Command {
     Put(Box<HostMachine>),
     /// A client's request needs it up.
     Wake(oneshot::Sender<Result<(), Failure>>),
+    /// The proxy has no use for it.
+    Idle(Box<IdleMachine>, oneshot::Sender<Result<(), Failure>>),
     /// Tell the server everything again.
     Report,
     /// The server does not know it any more.
@@ -91,6 +96,8 @@ pub(crate) struct Actor {
     unsaved: VecDeque<Input>,
     /// Ops up to this one were refused because nothing could be written.
     refused: Option<OpOutcome>,
+    /// Until when a client's lease keeps the proxy's requests away.
+    leased_until: Option<Timestamp>,
 }
 
 // === impl Actor ===
@@ -119,6 +126,7 @@ impl Actor {
             work_began: None,
             unsaved: VecDeque::new(),
             refused: None,
+            leased_until: None,
         }
     }
 
@@ -186,6 +194,10 @@ impl Actor {
                 // Whoever asked may have gone away meanwhile.
                 drop(answer.send(result));
             }
+            Command::Idle(idle, answer) => {
+                let result = self.idle(*idle).await;
+                drop(answer.send(result));
+            }
             Command::Report => {
                 self.last_sent = None;
                 self.publish();
@@ -216,6 +228,7 @@ impl Actor {
         if machine.revision < self.record.revision {
             return self.publish();
         }
+        self.leased_until = machine.leased_until;
         let mut record = self.record.clone();
         record.revision = machine.revision;
         let known = self.record.entry(machine.spec.generation);
@@ -223,6 +236,10 @@ impl Actor {
             entry.spec == machine.spec
                 && self.shared.ledger.secrets(entry).as_ref() == Some(&machine.secrets)
         });
+        if same && machine.ops.is_empty() {
+            // Such as a lease alone: nothing that has to be kept.
+            return self.publish();
+        }
         if !same {
             let entry = self.shared.ledger.entry(&machine);
             let active = self.record.active.spec.generation;
@@ -244,22 +261,6 @@ impl Actor {
             self.shared.logs.label(&self.record.active.spec);
         }
         self.publish();
-    }
-
-    async fn wake(&mut self) -> Result<(), Failure> {
-        let denied = |text: &str| Err(Failure::new(ErrorKind::FailedPrecondition, text));
-        let spec = &self.record.active.spec;
-        let mut services = spec.config.services.iter();
-        if spec.cordoned {
-            return denied("the machine is cordoned");
-        }
-        if !spec.config.standbys.is_empty() {
-            return denied("the machine is a standby: it starts when another is lost");
-        }
-        if !services.any(hangar_api::machine::Service::allows_autostart) {
-            return denied("no service of the machine allows autostart");
-        }
-        self.try_turn(self.record.clone(), Input::Wake).await
     }
 
     /// Takes news. What the disk refuses now is taken later, in order.

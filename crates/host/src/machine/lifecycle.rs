@@ -14,6 +14,10 @@
 //!                                                   └─ waiting ◄                     │
 //!                                                   └────── restart, update ◄────────┘
 //!   all but destroyed ──destroy──► destroying ──exited, wiped──► destroyed
+//!
+//!   started ──suspend──► suspending ──frozen──► suspended ──start, a request──► resuming ─► started
+//!      ▲  cannot be frozen │                         └─ stop, restart, update ─► stopping
+//!      └───────────────────┘ (an idle one is stopped instead)
 //! ```
 //!
 //! How "once, in order, whatever dies" is kept: an op is taken from the queue, and its first effect
@@ -28,6 +32,7 @@
 
 mod news;
 mod ops;
+mod rest;
 #[cfg(test)]
 mod tests;
 
@@ -112,6 +117,21 @@ pub enum Phase {
         /// After how long by force.
         timeout: Duration,
     },
+    /// It is being frozen.
+    Suspending {
+        /// The start's number.
+        start: u64,
+    },
+    /// Its run is frozen, its memory kept.
+    Suspended {
+        /// The start's number.
+        start: u64,
+    },
+    /// Its frozen run goes on.
+    Resuming {
+        /// The start's number.
+        start: u64,
+    },
     /// At rest.
     Down {
         /// How.
@@ -146,6 +166,15 @@ pub enum Rest {
     Failed,
 }
 
+/// How an idle Machine is to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Stopped.
+    Stop,
+    /// Suspended, or stopped where that cannot be.
+    Suspend,
+}
+
 /// Where a Machine goes whose image cannot be prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -169,6 +198,8 @@ pub struct Rules {
     pub stop_signal: i32,
     /// After how long by force.
     pub stop_timeout: Duration,
+    /// Whether it may be suspended.
+    pub can_suspend: bool,
 }
 
 /// A request, or news.
@@ -178,6 +209,13 @@ pub enum Input {
     Ops(Vec<Op>),
     /// A request of a client needs it up.
     Wake,
+    /// The proxy has no use for this start of it.
+    Idle {
+        /// Its number.
+        start: u64,
+        /// How it is to rest.
+        how: Idle,
+    },
     /// An image is ready.
     Prepared {
         /// Of which generation.
@@ -203,6 +241,30 @@ pub enum Input {
         message: String,
         /// Whether trying again can help.
         transient: bool,
+    },
+    /// A run is frozen.
+    Frozen {
+        /// Its number.
+        start: u64,
+    },
+    /// A run cannot be frozen, and is not.
+    FreezeFailed {
+        /// Its number.
+        start: u64,
+        /// Why, in words.
+        message: String,
+    },
+    /// A frozen run goes on.
+    Thawed {
+        /// Its number.
+        start: u64,
+    },
+    /// A frozen run cannot go on.
+    ThawFailed {
+        /// Its number.
+        start: u64,
+        /// Why, in words.
+        message: String,
     },
     /// A run is over.
     Exited {
@@ -255,6 +317,16 @@ pub enum Effect {
     },
     /// Let requests end, then kill it.
     Kill {
+        /// Its number.
+        start: u64,
+    },
+    /// Let requests end, then freeze it; tells `Frozen` or `FreezeFailed`.
+    Suspend {
+        /// Its number.
+        start: u64,
+    },
+    /// Let it go on, also where freezing was broken off; tells `Thawed` or `ThawFailed`.
+    Resume {
         /// Its number.
         start: u64,
     },
@@ -311,13 +383,15 @@ pub struct Step {
     pub effects: Vec<Effect>,
 }
 
-/// Why a wake was refused, in the API's words.
+/// Why a request of the proxy was refused, in the API's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("failed_precondition: unable to start machine from current state: '{state}'")]
+#[error("failed_precondition: unable to {verb} machine from current state: '{state}'")]
 pub struct Denied {
+    /// What was asked.
+    pub verb: &'static str,
     /// Where it is.
     pub state: MachineState,
-    /// Something is being done with it, after which a wake may be taken.
+    /// Something is being done with it, after which it may be asked again.
     pub busy: bool,
 }
 
@@ -376,9 +450,21 @@ impl State {
             Phase::Starting { start }
             | Phase::Started { start }
             | Phase::Stopping { start, .. }
+            | Phase::Suspending { start }
+            | Phase::Suspended { start }
+            | Phase::Resuming { start }
             | Phase::Destroying { start: Some(start) } => Some(start),
             _ => None,
         }
+    }
+
+    /// Returns whether its run is frozen, or being frozen.
+    #[must_use]
+    pub fn rests_with_memory(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Suspending { .. } | Phase::Suspended { .. }
+        )
     }
 
     /// Returns the state as the API calls it.
@@ -397,9 +483,13 @@ impl State {
             Phase::Preparing { .. } if self.starts == 0 && self.prepared.is_none() => {
                 MachineState::Created
             }
-            Phase::Preparing { .. } | Phase::Starting { .. } | Phase::Waiting { .. } => {
-                MachineState::Starting
-            }
+            Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Resuming { .. }
+            | Phase::Waiting { .. } => MachineState::Starting,
+            Phase::Suspended { .. } if updating => MachineState::Replacing,
+            Phase::Suspending { .. } => MachineState::Suspending,
+            Phase::Suspended { .. } => MachineState::Suspended,
             Phase::Started { .. } => MachineState::Started,
             Phase::Stopping {
                 then: Then::Rest, ..

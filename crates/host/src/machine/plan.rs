@@ -77,6 +77,7 @@ pub fn rules(config: &MachineConfig, latest: u64) -> Rules {
             .and_then(signal::number)
             .unwrap_or(SIGINT),
         stop_timeout: timeout.min(super::lifecycle::MAX_STOP_TIMEOUT),
+        can_suspend: config.no_suspend().is_none(),
     }
 }
 

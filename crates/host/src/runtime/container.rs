@@ -39,6 +39,12 @@ const WAIT_PAUSE: Duration = Duration::from_millis(20);
 /// How often a run is looked at whose `init` has just closed its socket, and how many times.
 const ENDING_PAUSE: Duration = Duration::from_millis(1);
 const ENDING_LOOKS: u32 = 20;
+/// How often a run that is being frozen is looked at, and how long that may take: what sleeps in
+/// the kernel stops only when it wakes.
+const FREEZE_PAUSE: Duration = Duration::from_millis(1);
+const FREEZE_TIME: Duration = Duration::from_secs(5);
+/// How often a frozen run is looked at: its `init` cannot talk.
+const FROZEN_PAUSE: Duration = Duration::from_millis(200);
 /// How often starting and removing are tried when the helper dies meanwhile.
 const HELPER_TRIES: u32 = 4;
 /// The time of a command that names none.
@@ -174,6 +180,10 @@ impl ContainerRuntime {
                 }
                 RunStatus::Running => {}
             }
+            if self.layout.is_frozen(key) {
+                tokio::time::sleep(FROZEN_PAUSE).await;
+                continue;
+            }
             if let Ok(dialed) = Dialed::open(&self.run_dir(key)).await {
                 dialed.until_closed().await;
             }
@@ -192,6 +202,33 @@ impl ContainerRuntime {
             }
             tokio::time::sleep(pause).await;
         }
+    }
+
+    async fn suspend_run(&self, key: &RunKey) -> Result<(), Failure> {
+        let failed = |kind, text: String| Failure::new(kind, text);
+        if self.settled(key).await != RunStatus::Running {
+            let text = "the machine is not running".to_owned();
+            return Err(failed(ErrorKind::FailedPrecondition, text));
+        }
+        self.layout
+            .freeze(key)
+            .map_err(|error| failed(ErrorKind::Internal, format!("freeze it: {error}")))?;
+        let until = tokio::time::Instant::now() + FREEZE_TIME;
+        while !self.layout.is_frozen(key) {
+            if tokio::time::Instant::now() > until {
+                let limit = FREEZE_TIME.as_secs();
+                let text = format!("its processes did not stop moving within {limit} s");
+                return Err(failed(ErrorKind::TimedOut, text));
+            }
+            tokio::time::sleep(FREEZE_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    fn thaw(&self, key: &RunKey) -> Result<(), Failure> {
+        self.layout
+            .thaw(key)
+            .map_err(|error| Failure::new(ErrorKind::Internal, format!("thaw it: {error}")))
     }
 
     async fn ask_init(&self, key: &RunKey, request: &Request) -> Result<Reply, Failure> {
@@ -263,6 +300,14 @@ impl Runtime for ContainerRuntime {
         Box::pin(async move { self.wait_run(&key).await })
     }
 
+    fn suspend(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move { self.suspend_run(&key).await })
+    }
+
+    fn resume(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(std::future::ready(self.thaw(&key)))
+    }
+
     fn stop(
         &self,
         key: RunKey,
@@ -270,6 +315,7 @@ impl Runtime for ContainerRuntime {
         timeout: Duration,
     ) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
+            self.thaw(&key)?;
             let request = Request::Stop {
                 signal,
                 timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),

@@ -50,6 +50,8 @@ struct World {
     journal: Vec<RunKey>,
     violations: Vec<String>,
     start_failures: VecDeque<StartError>,
+    freeze_failures: VecDeque<String>,
+    thaw_failures: VecDeque<String>,
     list_failures: u32,
     latency: Duration,
 }
@@ -62,6 +64,8 @@ struct FakeRun {
     /// When and how it ends, as far as that is settled.
     end: Option<(Instant, ExitRecord)>,
     lost: bool,
+    /// Since when it is frozen.
+    frozen: Option<Instant>,
 }
 
 // === impl FakeRuntime ===
@@ -96,6 +100,25 @@ impl FakeRuntime {
         });
     }
 
+    /// Makes the next freezing of a run fail.
+    pub fn fail_suspend(&self, message: &str) {
+        self.lock().freeze_failures.push_back(message.to_owned());
+    }
+
+    /// Makes the next thawing of a run fail.
+    pub fn fail_resume(&self, message: &str) {
+        self.lock().thaw_failures.push_back(message.to_owned());
+    }
+
+    /// Returns whether a run lives and is frozen.
+    #[must_use]
+    pub fn is_frozen(&self, key: &RunKey) -> bool {
+        let now = Instant::now();
+        let world = self.lock();
+        let run = world.runs.get(key);
+        run.is_some_and(|run| run.is_live(now) && run.frozen.is_some())
+    }
+
     /// Makes the next listings of runs fail.
     pub fn fail_lists(&self, count: u32) {
         self.lock().list_failures = count;
@@ -114,6 +137,7 @@ impl FakeRuntime {
     pub fn end(&self, key: &RunKey, code: i32) {
         let record = self.record(code, None, false);
         if let Some(run) = self.lock().runs.get_mut(key) {
+            run.thaw(Instant::now());
             run.end_at(Instant::now(), record);
         }
         self.touch();
@@ -194,6 +218,7 @@ impl FakeRuntime {
             began: now,
             end,
             lost: false,
+            frozen: None,
         };
         world.runs.insert(key, run);
         drop(world);
@@ -212,6 +237,9 @@ impl FakeRuntime {
             let nobody = Failure::new(ErrorKind::FailedPrecondition, text);
             return if stopping { Ok(()) } else { Err(nobody) };
         };
+        if stopping {
+            run.thaw(now);
+        }
         let ended = |signal: i32| (128 + signal, Some(signal));
         let (after, (code, by)) = match (run.program.obeys(signal), timeout) {
             (true, _) if signal == SIGKILL => (Duration::ZERO, ended(SIGKILL)),
@@ -252,6 +280,35 @@ impl FakeRuntime {
         }
     }
 
+    fn freeze(&self, key: &RunKey) -> Result<(), Failure> {
+        let now = Instant::now();
+        let mut world = self.lock();
+        if let Some(message) = world.freeze_failures.pop_front() {
+            return Err(Failure::new(ErrorKind::TimedOut, message));
+        }
+        match world.runs.get_mut(key).filter(|run| run.is_live(now)) {
+            Some(run) => run.frozen = run.frozen.or(Some(now)),
+            None => {
+                let text = "the machine is not running";
+                return Err(Failure::new(ErrorKind::FailedPrecondition, text));
+            }
+        }
+        Ok(())
+    }
+
+    fn thaw(&self, key: &RunKey) -> Result<(), Failure> {
+        let mut world = self.lock();
+        if let Some(message) = world.thaw_failures.pop_front() {
+            return Err(Failure::new(ErrorKind::Internal, message));
+        }
+        if let Some(run) = world.runs.get_mut(key) {
+            run.thaw(Instant::now());
+        }
+        drop(world);
+        self.touch();
+        Ok(())
+    }
+
     fn latency(&self) -> Duration {
         self.lock().latency
     }
@@ -259,7 +316,15 @@ impl FakeRuntime {
 
 impl FakeRun {
     fn is_live(&self, now: Instant) -> bool {
-        !self.lost && self.end.as_ref().is_none_or(|(at, _)| *at > now)
+        // Nothing that is frozen comes to an end of its own.
+        !self.lost && (self.frozen.is_some() || self.end.as_ref().is_none_or(|(at, _)| *at > now))
+    }
+
+    /// Lets a frozen program go on: its own end comes so much later.
+    fn thaw(&mut self, now: Instant) {
+        if let (Some(since), Some((at, _))) = (self.frozen.take(), self.end.as_mut()) {
+            *at += now.saturating_duration_since(since);
+        }
     }
 
     /// Settles the end, unless it ends sooner anyway.
@@ -300,6 +365,7 @@ impl Runtime for FakeRuntime {
                     .lock()
                     .runs
                     .get(&key)
+                    .filter(|run| run.frozen.is_none())
                     .and_then(|run| run.end.as_ref().map(|e| e.0));
                 let far = Instant::now() + Duration::from_secs(3600);
                 tokio::select! {
@@ -308,6 +374,24 @@ impl Runtime for FakeRuntime {
                     () = sleep_until(end.unwrap_or(far)) => {}
                 }
             }
+        })
+    }
+
+    fn suspend(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            sleep(self.latency()).await;
+            self.freeze(&key)?;
+            sleep(self.latency()).await;
+            Ok(())
+        })
+    }
+
+    fn resume(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            sleep(self.latency()).await;
+            self.thaw(&key)?;
+            sleep(self.latency()).await;
+            Ok(())
         })
     }
 
@@ -340,6 +424,10 @@ impl Runtime for FakeRuntime {
             if self.status_now(&key) != RunStatus::Running {
                 let text = "the machine is not running";
                 return Err(Failure::new(ErrorKind::FailedPrecondition, text));
+            }
+            if self.is_frozen(&key) {
+                let text = "the Machine's init cannot be reached: it does not answer";
+                return Err(Failure::new(ErrorKind::Unavailable, text));
             }
             let (after, exit_code, _) =
                 Program::parse(&request.command)
@@ -401,6 +489,7 @@ impl Prober for FakeProber {
             let world = self.0.lock();
             let answered = world.runs.values().any(|run| {
                 run.is_live(now)
+                    && run.frozen.is_none()
                     && probe.target.ip() == std::net::IpAddr::V4(run.plan.net.v4)
                     && run
                         .program

@@ -67,6 +67,7 @@ async fn the_fake_keeps_the_promises_of_a_runtime() {
                 Behaviour::Run => vec!["run"],
                 Behaviour::Deaf => vec!["ignore-sigint"],
                 Behaviour::Exit(_) => vec!["exit", &code],
+                Behaviour::Short => vec!["exit-after", "333ms", "0"],
                 Behaviour::Missing => vec!["missing"],
             };
             plan(Path::new("/none"), &argv)
@@ -109,6 +110,7 @@ async fn containers_keep_the_promises_of_a_runtime() {
         }
         Behaviour::Deaf => "trap '' INT; >/tmp/ready; while :; do sleep 0.01; done".to_owned(),
         Behaviour::Exit(code) => format!("exit {code}"),
+        Behaviour::Short => "exec sleep 0.333".to_owned(),
         Behaviour::Missing => String::new(),
     };
     run(&Subject {

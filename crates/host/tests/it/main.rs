@@ -7,3 +7,4 @@ mod host;
 mod net;
 mod rig;
 mod simulation;
+mod suspend;

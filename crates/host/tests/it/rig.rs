@@ -42,6 +42,7 @@ pub(crate) struct ServerMachine {
     pub(crate) ops: Vec<Op>,
     pub(crate) secrets: SecretValues,
     pub(crate) observed: Option<Observed>,
+    pub(crate) leased_until: Option<hangar_api::Timestamp>,
     /// Every (boot, sequence) seen.
     pub(crate) last_seen: (u64, u64),
 }
@@ -135,6 +136,7 @@ impl Rig {
             ops: machine.ops.clone(),
             secrets: machine.secrets.clone(),
             revision: self.revision,
+            leased_until: machine.leased_until,
         }
     }
 
@@ -167,6 +169,7 @@ impl Rig {
             ops: Vec::new(),
             secrets: SecretValues::default(),
             observed: None,
+            leased_until: None,
             last_seen: (0, 0),
         };
         self.machines.insert(id.clone(), machine);

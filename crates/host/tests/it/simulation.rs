@@ -29,7 +29,7 @@ struct Expected {
 
 impl Expected {
     fn after(self, kind: &OpKind) -> Self {
-        use MachineState::{Created, Destroyed, Started, Stopped};
+        use MachineState::{Created, Destroyed, Started, Stopped, Suspended};
         let (state, launched) = match (self.state, kind) {
             (Destroyed, _) | (_, OpKind::Destroy) => (Destroyed, 0),
             (Created, OpKind::Create { skip_launch: true }) => (Stopped, 0),
@@ -37,7 +37,12 @@ impl Expected {
             (Started, OpKind::Restart { .. }) => (Started, 1),
             (Started, OpKind::Update { skip_launch, .. }) if *skip_launch => (Stopped, 0),
             (Started, OpKind::Update { .. }) => (Started, 1),
-            (Started, OpKind::Stop { .. }) => (Stopped, 0),
+            (Started | Suspended, OpKind::Stop { .. }) => (Stopped, 0),
+            (Started, OpKind::Suspend) => (Suspended, 0),
+            // The same run goes on.
+            (Suspended, OpKind::Start) => (Started, 0),
+            (Suspended, OpKind::Restart { .. }) => (Started, 1),
+            (Suspended, OpKind::Update { .. }) => (Stopped, 0),
             (_, OpKind::Start) => (Started, usize::from(self.state != Started)),
             // What is not running is not restarted.
             (state, _) => (state, 0),
@@ -50,8 +55,9 @@ impl Expected {
 }
 
 fn any_request(rig: &mut Rig, id: &MachineId, random: &mut Random) -> OpKind {
-    match random.below(16) {
+    match random.below(20) {
         0..4 => OpKind::Start,
+        16..20 => OpKind::Suspend,
         4..8 => OpKind::Stop {
             signal: None,
             timeout: None,
@@ -154,9 +160,19 @@ fn judge(rig: &Rig, seed: u64, id: &MachineId, expected: Expected, patient: bool
         .iter()
         .filter(|plan| plan.key.machine == *id)
         .count();
-    let up = expected.state == MachineState::Started;
-    assert_eq!(live, usize::from(up), "seed {seed}: {seen:?}");
-    let phase = if up { Phase::Up } else { Phase::Down };
+    let (up, frozen) = (
+        expected.state == MachineState::Started,
+        expected.state == MachineState::Suspended,
+    );
+    assert_eq!(live, usize::from(up || frozen), "seed {seed}: {seen:?}");
+    for plan in runtime.iter().filter(|plan| plan.key.machine == *id) {
+        assert_eq!(rig.runtime.is_frozen(&plan.key), frozen, "seed {seed}");
+    }
+    let phase = match (up, frozen) {
+        (true, _) => Phase::Up,
+        (_, true) => Phase::Suspended,
+        _ => Phase::Down,
+    };
     assert_eq!(rig.liveness(id).phase, phase, "seed {seed}");
     // A start whose making was broken off has a number too, and nothing ran under it.
     assert!(

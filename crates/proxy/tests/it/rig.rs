@@ -178,6 +178,7 @@ impl Rig {
             name: AppName::new(name).unwrap(),
             network: NetworkId(1),
             primary_region: Some(Region::new("iad").unwrap()),
+            deploying_until: None,
             hostnames: vec![format!("{name}.localhost")],
             machines: machines.into_iter().map(Arc::new).collect(),
         };

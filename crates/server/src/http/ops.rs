@@ -89,6 +89,15 @@ pub(super) async fn stop(
     Ok(ok())
 }
 
+pub(super) async fn suspend(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+    Writer(holder): Writer,
+) -> Result<Json<Value>, Problem> {
+    ops::ask(&core, (&app, &id), &holder, None, ops::suspend).await?;
+    Ok(ok())
+}
+
 pub(super) async fn restart(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
@@ -278,8 +287,6 @@ fn wait_of(params: &Params) -> Result<Wait, Problem> {
     for word in words {
         match Wanted::parse(word) {
             Some(wanted) => states.push(wanted),
-            // Never reached here, but it may stand beside others.
-            None if word == "suspended" => {}
             None => {
                 return Err(Problem::Invalid(format!(
                     "invalid_argument: unknown machine state {word:?}"

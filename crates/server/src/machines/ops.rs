@@ -110,7 +110,9 @@ pub(crate) fn start(unit: &Unit) -> Result<Option<OpKind>, Problem> {
     let prepared = unit.undone().next().is_none() && unit.observed().is_some();
     match state {
         MachineState::Started => Ok(None),
-        MachineState::Stopped | MachineState::Failed => Ok(Some(OpKind::Start)),
+        MachineState::Stopped | MachineState::Suspended | MachineState::Failed => {
+            Ok(Some(OpKind::Start))
+        }
         MachineState::Created if prepared => Ok(Some(OpKind::Start)),
         MachineState::Replacing => Err(Problem::Precondition(
             "machine getting replaced, refusing to start".to_owned(),
@@ -121,6 +123,24 @@ pub(crate) fn start(unit: &Unit) -> Result<Option<OpKind>, Problem> {
         _ => Err(Problem::Precondition(format!(
             "unable to start machine from current state: '{state}'"
         ))),
+    }
+}
+
+/// Decides on a suspension: only what runs can be suspended, and not what is too large or has
+/// swap, a schedule or a GPU (machines-api.md 5.4.9).
+pub(crate) fn suspend(unit: &Unit) -> Result<Option<OpKind>, Problem> {
+    let refused = |why: &dyn std::fmt::Display| {
+        Err(Problem::Precondition(format!(
+            "unable to suspend machine{why}"
+        )))
+    };
+    match unit.state() {
+        MachineState::Suspended | MachineState::Suspending => Ok(None),
+        MachineState::Started => match unit.spec().config.no_suspend() {
+            Some(reason) => refused(&format_args!(": {reason}")),
+            None => Ok(Some(OpKind::Suspend)),
+        },
+        state => refused(&format_args!(" from current state: '{state}'")),
     }
 }
 
@@ -163,9 +183,10 @@ pub(crate) fn signal(unit: &Unit, signal: i32) -> Result<Option<OpKind>, Problem
 pub(crate) fn destroy(unit: &Unit, force: bool) -> Result<Option<OpKind>, Problem> {
     match unit.state() {
         MachineState::Destroying | MachineState::Destroyed => Ok(None),
-        MachineState::Stopped | MachineState::Failed | MachineState::Created => {
-            Ok(Some(OpKind::Destroy))
-        }
+        MachineState::Stopped
+        | MachineState::Suspended
+        | MachineState::Failed
+        | MachineState::Created => Ok(Some(OpKind::Destroy)),
         _ if force => Ok(Some(OpKind::Destroy)),
         _ => Err(Problem::Precondition(
             "unable to destroy machine, not currently stopped, suspended, failed or created"

@@ -98,6 +98,11 @@ impl Host {
         all - ids.len()
     }
 
+    /// Returns until when the host was told to keep the proxy away from a Machine.
+    pub(crate) fn leased_until(&self, id: &MachineId) -> Option<hangar_api::Timestamp> {
+        self.0.lock().unwrap().machines[id].should.leased_until
+    }
+
     fn take(&self, env: &Env, message: ToHost) -> Vec<FromHost> {
         let mut state = self.0.lock().unwrap();
         let mut news = Vec::new();
@@ -206,7 +211,15 @@ impl Machine {
                     self.event(env, "update", "stopped");
                 }
             }
+            OpKind::Start if self.observed.state == MachineState::Suspended => {
+                self.observed.state = MachineState::Started;
+                self.event(env, "start", "started");
+            }
             OpKind::Start => self.start(env, "start"),
+            OpKind::Suspend => {
+                self.observed.state = MachineState::Suspended;
+                self.event(env, "suspend", "suspended");
+            }
             OpKind::Stop { .. } => {
                 self.event(env, "stop", "stopping");
                 self.exit(env, 0, true);

@@ -10,3 +10,4 @@ mod lifecycle;
 mod platform;
 mod secrets;
 mod storms;
+mod suspend;

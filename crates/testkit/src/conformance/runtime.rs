@@ -26,6 +26,8 @@ pub enum Behaviour {
     Deaf,
     /// Ends at once with this code.
     Exit(i32),
+    /// Ends well after a third of a second.
+    Short,
     /// There is no such program.
     Missing,
 }
@@ -91,6 +93,8 @@ pub async fn run(subject: &Subject) {
     a_kill_ends_it_and_removing_leaves_nothing(subject).await;
     a_run_outlives_the_object_that_started_it(subject).await;
     a_command_runs_beside_the_program(subject).await;
+    a_frozen_run_stays_where_it_is_until_it_goes_on(subject).await;
+    a_frozen_run_can_be_stopped_killed_and_removed(subject).await;
 }
 
 async fn end_of(runtime: &Arc<dyn Runtime>, key: &RunKey) -> ExitRecord {
@@ -223,4 +227,60 @@ async fn a_command_runs_beside_the_program(subject: &Subject) {
     assert_eq!(answer.expect("it runs").exit_code, 4);
     remove(&runtime, &key).await;
     assert!(runtime.exec(key, request).await.is_err());
+}
+
+async fn a_frozen_run_stays_where_it_is_until_it_goes_on(subject: &Subject) {
+    let (runtime, key) = subject.start(Behaviour::Run).await;
+    for _ in 0..2 {
+        let frozen = runtime.suspend(key.clone()).await;
+        frozen.expect("it can be frozen, and twice is once");
+    }
+    assert_eq!(runtime.status(key.clone()).await, RunStatus::Running);
+    drop(runtime);
+    let runtime = (subject.open)();
+    assert_eq!(runtime.status(key.clone()).await, RunStatus::Running);
+    for _ in 0..2 {
+        let thawed = runtime.resume(key.clone()).await;
+        thawed.expect("it can go on, and twice is once");
+    }
+    subject.until_ready(&runtime, &key).await;
+    remove(&runtime, &key).await;
+    assert!(runtime.suspend(key.clone()).await.is_err(), "it is gone");
+    let thawed = runtime.resume(key).await;
+    assert_eq!(thawed, Ok(()), "what is not there is not frozen");
+    drop(runtime);
+
+    // One that was begun later ends, and the frozen one does not.
+    let (runtime, frozen) = subject.start(Behaviour::Short).await;
+    runtime.suspend(frozen.clone()).await.expect("it runs");
+    drop(runtime);
+    let (runtime, later) = subject.start(Behaviour::Short).await;
+    assert_eq!(end_of(&runtime, &later).await.exit_code, 0);
+    assert_eq!(runtime.status(frozen.clone()).await, RunStatus::Running);
+    runtime.resume(frozen.clone()).await.expect("it is frozen");
+    assert_eq!(end_of(&runtime, &frozen).await.exit_code, 0);
+    remove(&runtime, &frozen).await;
+    remove(&runtime, &later).await;
+}
+
+async fn a_frozen_run_can_be_stopped_killed_and_removed(subject: &Subject) {
+    let (runtime, key) = subject.start(Behaviour::Run).await;
+    runtime.suspend(key.clone()).await.expect("it runs");
+    let stopped = runtime
+        .stop(key.clone(), SIGINT, Duration::from_secs(30))
+        .await;
+    stopped.expect("it lives");
+    let exit = end_of(&runtime, &key).await;
+    assert!(exit.requested_stop && exit.exit_code == 0, "{exit:?}");
+    remove(&runtime, &key).await;
+    drop(runtime);
+    let (runtime, key) = subject.start(Behaviour::Run).await;
+    runtime.suspend(key.clone()).await.expect("it runs");
+    runtime.kill(key.clone()).await;
+    assert_eq!(end_of(&runtime, &key).await.exit_code, 137);
+    remove(&runtime, &key).await;
+    drop(runtime);
+    let (runtime, key) = subject.start(Behaviour::Run).await;
+    runtime.suspend(key.clone()).await.expect("it runs");
+    remove(&runtime, &key).await;
 }

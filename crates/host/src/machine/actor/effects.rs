@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hangar_api::Timestamp;
+use hangar_api::error::Failure;
 use hangar_api::id::MachineId;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -49,6 +50,8 @@ impl Actor {
                 timeout,
             } => self.stop(start, signal, timeout),
             Effect::Kill { start } => self.kill(start),
+            Effect::Suspend { start } => self.suspend(start),
+            Effect::Resume { start } => self.resume(start),
             Effect::Signal { start, signal } => self.signal(start, signal),
             Effect::Remove { start } => self.remove(start),
             Effect::Timer { at } => self.timer(at),
@@ -146,15 +149,51 @@ impl Actor {
             );
         });
         self.jobs.watch = Some((start, job));
-        if self.jobs.checks.is_none() {
+        let rests = self.record.state.rests_with_memory();
+        if self.jobs.checks.is_none() && !rests {
             self.begin_checks(start);
         }
     }
 
+    fn suspend(&mut self, start: u64) {
+        let (key, shared, tell) = (self.key(start), self.shared.clone(), self.tell.clone());
+        let limit = plan::rules(&self.record.active.spec.config, 0).stop_timeout;
+        self.end_checks();
+        self.jobs.freeze = Some(self.shared.job(async move {
+            shared
+                .drain
+                .drained(key.machine.clone(), start, limit)
+                .await;
+            let news = match shared.runtime.suspend(key).await {
+                Ok(()) => Input::Frozen { start },
+                Err(Failure { message, .. }) => Input::FreezeFailed { start, message },
+            };
+            drop(tell.send(News::Input(news)).await);
+        }));
+    }
+
+    fn resume(&mut self, start: u64) {
+        self.work_began.get_or_insert_with(Instant::now);
+        let (key, shared, tell) = (self.key(start), self.shared.clone(), self.tell.clone());
+        self.shared.drain.reopened(&key.machine, start);
+        self.jobs.freeze = Some(self.shared.job(async move {
+            let news = match shared.runtime.resume(key).await {
+                Ok(()) => Input::Thawed { start },
+                Err(Failure { message, .. }) => Input::ThawFailed { start, message },
+            };
+            drop(tell.send(News::Input(news)).await);
+        }));
+    }
+
     fn stop(&mut self, start: u64, signal: i32, limit: Duration) {
         let (key, shared) = (self.key(start), self.shared.clone());
+        self.jobs.freeze = None;
         self.end_checks();
         self.jobs.stop = Some(self.shared.job(async move {
+            // Requests that were frozen with it can end only when it goes on.
+            if let Err(error) = shared.runtime.resume(key.clone()).await {
+                tracing::warn!(machine = %key.machine, %error, "machine not thawed");
+            }
             shared
                 .drain
                 .drained(key.machine.clone(), start, limit)
@@ -170,6 +209,7 @@ impl Actor {
 
     fn kill(&mut self, start: u64) {
         let (key, shared) = (self.key(start), self.shared.clone());
+        self.jobs.freeze = None;
         self.end_checks();
         self.jobs.stop = Some(self.shared.job(async move {
             let machine = key.machine.clone();
@@ -200,6 +240,7 @@ impl Actor {
         );
         if self.jobs.watch.as_ref().is_some_and(|(of, _)| *of == start) {
             self.jobs.stop = None;
+            self.jobs.freeze = None;
             self.jobs.watch = None;
             self.end_checks();
         }

@@ -13,6 +13,8 @@ pub(super) struct Jobs {
     pub(super) launch: Option<Job>,
     /// Waiting for the end of this run.
     pub(super) watch: Option<(u64, Job)>,
+    /// Freezing a run, or letting it go on.
+    pub(super) freeze: Option<Job>,
     /// Carrying out a stop or a kill.
     pub(super) stop: Option<Job>,
     /// Sending a signal.

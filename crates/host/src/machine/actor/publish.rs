@@ -94,7 +94,10 @@ impl Actor {
     fn live_phase(&self) -> LivePhase {
         match self.record.state.phase {
             Phase::Started { .. } => LivePhase::Up,
-            Phase::Starting { .. } | Phase::Waiting { .. } => LivePhase::Coming,
+            Phase::Starting { .. } | Phase::Resuming { .. } | Phase::Waiting { .. } => {
+                LivePhase::Coming
+            }
+            Phase::Suspended { .. } => LivePhase::Suspended,
             // Requests wait for the new run, and none is given to the old one any more.
             Phase::Preparing {
                 then: Then::Launch, ..
@@ -102,7 +105,9 @@ impl Actor {
             | Phase::Stopping {
                 then: Then::Launch, ..
             } => LivePhase::Coming,
-            Phase::Stopping { .. } | Phase::Destroying { start: Some(_) } => LivePhase::Draining,
+            Phase::Stopping { .. }
+            | Phase::Suspending { .. }
+            | Phase::Destroying { start: Some(_) } => LivePhase::Draining,
             _ => LivePhase::Down,
         }
     }

@@ -8,13 +8,18 @@ use super::{Denied, Effect, Fallback, Input, Phase, Rest, Then, Turn};
 use crate::machine::restart::{self, Verdict};
 use crate::runtime::{ExitRecord, RunStatus};
 
-const KILLED: i32 = 137;
+pub(super) const KILLED: i32 = 137;
 
 impl Turn<'_> {
     pub(super) fn take(&mut self, input: Input) -> Result<(), Denied> {
         match input {
             Input::Ops(ops) => self.enqueue(ops),
             Input::Wake => return self.wake(),
+            Input::Idle { start, how } => return self.idle(start, how),
+            Input::Frozen { start } => self.frozen(start),
+            Input::FreezeFailed { start, message } => self.freeze_failed(start, message),
+            Input::Thawed { start } => self.thawed(start),
+            Input::ThawFailed { start, message } => self.thaw_failed(start, &message),
             Input::Prepared { generation } => self.prepared(generation),
             Input::PrepareFailed {
                 generation,
@@ -36,7 +41,7 @@ impl Turn<'_> {
     }
 
     /// Returns the update that is being prepared beside the run of the former generation.
-    fn update_beside(&self) -> Option<Then> {
+    pub(super) fn update_beside(&self) -> Option<Then> {
         match (
             &self.state.phase,
             self.state.doing.as_ref().map(|op| &op.kind),
@@ -48,6 +53,8 @@ impl Turn<'_> {
                     Then::Launch
                 })
             }
+            // It did not run, so its new version does not either.
+            (Phase::Suspended { .. }, Some(OpKind::Update { .. })) => Some(Then::Rest),
             _ => None,
         }
     }
@@ -66,7 +73,9 @@ impl Turn<'_> {
         }
         self.state.generation = generation;
         self.state.prepared = Some(generation);
-        if let (Some(then), Phase::Started { start }) = (beside, self.state.phase) {
+        if let (Some(then), Phase::Started { start } | Phase::Suspended { start }) =
+            (beside, self.state.phase)
+        {
             let (signal, timeout) = (self.rules.stop_signal, self.rules.stop_timeout);
             return self.begin_stop(start, then, signal, timeout);
         }
@@ -76,7 +85,7 @@ impl Turn<'_> {
         }
     }
 
-    fn preparing(&self) -> Option<(Then, Fallback)> {
+    pub(super) fn preparing(&self) -> Option<(Then, Fallback)> {
         match self.state.phase {
             Phase::Preparing { then, fallback } => Some((then, fallback)),
             _ => None,
@@ -174,12 +183,13 @@ impl Turn<'_> {
         self.finish(Some(message));
     }
 
-    fn exited(&mut self, start: u64, record: &ExitRecord) {
+    pub(super) fn exited(&mut self, start: u64, record: &ExitRecord) {
         if self.state.current_run() != Some(start) {
             return self.effects.push(Effect::Remove { start });
         }
         // An exit that is known before the launch was reported: both happened, in this order.
         self.up(start);
+        self.thawed(start);
         self.log_exit(record);
         self.effects.push(Effect::Remove { start });
         match self.state.phase {
@@ -189,6 +199,7 @@ impl Turn<'_> {
                 self.state.phase = Phase::Destroying { start: None };
                 self.effects.push(Effect::Wipe);
             }
+            Phase::Suspending { .. } | Phase::Suspended { .. } => self.ended_at_rest(record),
             _ => self.ended_unasked(record),
         }
     }
@@ -230,11 +241,16 @@ impl Turn<'_> {
                 self.state.phase = Phase::Down {
                     rest: Rest::Stopped,
                 };
-                if self.rules.auto_destroy {
-                    self.event("destroy", "destroying", "flyd");
-                    self.begin_destroy();
-                }
+                self.destroy_if_asked();
             }
+        }
+    }
+
+    /// Begins to remove a Machine that is to go after its end.
+    pub(super) fn destroy_if_asked(&mut self) {
+        if self.rules.auto_destroy {
+            self.event("destroy", "destroying", "flyd");
+            self.begin_destroy();
         }
     }
 
@@ -297,6 +313,9 @@ impl Turn<'_> {
             Phase::Destroying { start: None } => self.effects.push(Effect::Wipe),
             Phase::Starting { start } => self.resumed_starting(start, run),
             Phase::Started { start } => self.resumed_started(start, run),
+            Phase::Suspending { start }
+            | Phase::Suspended { start }
+            | Phase::Resuming { start } => self.resumed_suspended(start, run),
             Phase::Stopping { start, .. } | Phase::Destroying { start: Some(start) } => {
                 self.resumed_ending(start, run);
             }
@@ -389,7 +408,7 @@ impl Turn<'_> {
         self.launch();
     }
 
-    fn exit_event(&mut self, record: &ExitRecord, requested: bool, restarting: bool) {
+    pub(super) fn exit_event(&mut self, record: &ExitRecord, requested: bool, restarting: bool) {
         let exit = ExitEvent {
             exit_code: if record.oom_killed {
                 KILLED
@@ -422,12 +441,12 @@ impl Turn<'_> {
         }
     }
 
-    fn log_error(&mut self, text: String) {
+    pub(super) fn log_error(&mut self, text: String) {
         self.effects.push(Effect::Log { error: true, text });
     }
 }
 
-fn killed(now: Timestamp, requested_stop: bool) -> ExitRecord {
+pub(super) fn killed(now: Timestamp, requested_stop: bool) -> ExitRecord {
     ExitRecord {
         exit_code: KILLED,
         signal: Some(9),

@@ -37,12 +37,17 @@ impl Turn<'_> {
     }
 
     fn may_begin(&self, kind: &OpKind) -> bool {
-        if let Phase::Starting { .. } = self.state.phase {
+        if let Phase::Starting { .. } | Phase::Resuming { .. } = self.state.phase {
             // A launch is short and bounded; what comes of it is needed to go on.
             return self.state.doing.is_none() && *kind == OpKind::Start;
         }
         let Some(doing) = &self.state.doing else {
-            return true;
+            // What is being frozen for the proxy: short and bounded too.
+            return !matches!(self.state.phase, Phase::Suspending { .. })
+                || matches!(
+                    kind,
+                    OpKind::Start | OpKind::Suspend | OpKind::Stop { .. } | OpKind::Destroy
+                );
         };
         match kind {
             OpKind::Destroy => doing.kind != OpKind::Destroy,
@@ -64,7 +69,9 @@ impl Turn<'_> {
         };
         let preparing = match self.state.phase {
             Phase::Preparing { .. } => true,
-            Phase::Started { .. } => matches!(doing.kind, OpKind::Update { .. }),
+            Phase::Started { .. } | Phase::Suspended { .. } => {
+                matches!(doing.kind, OpKind::Update { .. })
+            }
             _ => false,
         };
         if preparing {
@@ -83,6 +90,7 @@ impl Turn<'_> {
         match op.kind.clone() {
             OpKind::Create { skip_launch } => self.create(op, skip_launch),
             OpKind::Start => self.start(op),
+            OpKind::Suspend => self.suspend(op),
             OpKind::Restart { signal, timeout } => {
                 let (signal, timeout) = self.how_to_stop(signal.as_deref(), timeout);
                 self.restart(op, signal, timeout);
@@ -133,7 +141,11 @@ impl Turn<'_> {
     fn start(&mut self, op: Op) {
         match self.state.phase {
             Phase::Started { .. } => self.acknowledge(op, None),
-            Phase::Starting { .. } => self.state.doing = Some(op),
+            Phase::Starting { .. } | Phase::Resuming { .. } => self.state.doing = Some(op),
+            Phase::Suspending { start } | Phase::Suspended { start } => {
+                self.resume(start, &op.by);
+                self.state.doing = Some(op);
+            }
             _ => {
                 self.event("start", "starting", &op.by);
                 self.bring_up(op);
@@ -153,7 +165,7 @@ impl Turn<'_> {
 
     fn restart(&mut self, op: Op, signal: i32, timeout: Duration) {
         match self.state.phase {
-            Phase::Started { start } => {
+            Phase::Started { start } | Phase::Suspended { start } => {
                 self.event("restart", "stopping", &op.by);
                 self.state.doing = Some(op);
                 self.begin_stop(start, Then::Launch, signal, timeout);
@@ -174,7 +186,7 @@ impl Turn<'_> {
 
     fn stop(&mut self, op: Op, signal: i32, timeout: Duration) {
         match self.state.phase {
-            Phase::Started { start } => {
+            Phase::Started { start } | Phase::Suspending { start } | Phase::Suspended { start } => {
                 self.event("stop", "stopping", &op.by);
                 self.state.doing = Some(op);
                 self.begin_stop(start, Then::Rest, signal, timeout);
@@ -225,7 +237,7 @@ impl Turn<'_> {
             Then::Launch
         };
         match self.state.phase {
-            Phase::Started { .. } => {
+            Phase::Started { .. } | Phase::Suspended { .. } => {
                 self.state.doing = Some(op);
                 self.effects.push(Effect::Prepare {
                     generation: self.rules.latest,
@@ -281,11 +293,24 @@ impl Turn<'_> {
                 self.launch();
                 Ok(())
             }
+            Phase::Resuming { .. } => Ok(()),
+            // Not where somebody has just asked for it, or is replacing it.
+            Phase::Suspending { start } | Phase::Suspended { start }
+                if self.state.doing.is_none() =>
+            {
+                self.resume(start, "proxy");
+                Ok(())
+            }
             phase => Err(Denied {
+                verb: "start",
                 state: self.state.machine_state(),
                 busy: matches!(
                     phase,
-                    Phase::New | Phase::Preparing { .. } | Phase::Stopping { .. }
+                    Phase::New
+                        | Phase::Preparing { .. }
+                        | Phase::Stopping { .. }
+                        | Phase::Suspending { .. }
+                        | Phase::Suspended { .. }
                 ),
             }),
         }
@@ -319,15 +344,16 @@ impl Turn<'_> {
         }
     }
 
-    fn acknowledge(&mut self, op: Op, error: Option<String>) {
+    pub(super) fn acknowledge(&mut self, op: Op, error: Option<String>) {
         self.state.last_op = Some(OpOutcome { id: op.id, error });
     }
 
-    fn refuse(&mut self, op: Op) {
+    pub(super) fn refuse(&mut self, op: Op) {
         let verb = match op.kind {
             OpKind::Create { .. } => "create",
             OpKind::Update { .. } => "update",
             OpKind::Start => "start",
+            OpKind::Suspend => "suspend",
             OpKind::Stop { .. } => "stop",
             OpKind::Restart { .. } => "restart",
             OpKind::Signal { .. } => "signal",

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -16,6 +16,7 @@ fn rules(policy: RestartPolicy, latest: u64) -> Rules {
         latest,
         stop_signal: 2,
         stop_timeout: Duration::from_secs(5),
+        can_suspend: true,
     }
 }
 
@@ -48,6 +49,7 @@ struct World {
     policy: RestartPolicy,
     now: i64,
     runs: BTreeMap<u64, RunStatus>,
+    frozen: BTreeSet<u64>,
     launched: Vec<u64>,
     effects: VecDeque<Effect>,
     news: VecDeque<Input>,
@@ -61,6 +63,7 @@ impl World {
             policy,
             now: 0,
             runs: BTreeMap::new(),
+            frozen: BTreeSet::new(),
             launched: Vec::new(),
             effects: VecDeque::new(),
             news: VecDeque::new(),
@@ -118,6 +121,7 @@ impl World {
                 self.news.push_back(Input::Up { start: *start });
             }
             Effect::Stop { start, .. } | Effect::Kill { start } => {
+                self.frozen.remove(start);
                 if let Some(run) = self.runs.get_mut(start) {
                     *run = RunStatus::Exited(ended(0));
                 }
@@ -127,7 +131,22 @@ impl World {
                     record,
                 });
             }
-            Effect::Remove { start } => drop(self.runs.remove(start)),
+            Effect::Suspend { start } => {
+                if self.runs.get(start) == Some(&RunStatus::Running) {
+                    self.frozen.insert(*start);
+                    self.news.push_back(Input::Frozen { start: *start });
+                }
+            }
+            Effect::Resume { start } => {
+                self.frozen.remove(start);
+                self.news
+                    .retain(|news| !matches!(news, Input::Frozen { .. }));
+                self.news.push_back(Input::Thawed { start: *start });
+            }
+            Effect::Remove { start } => {
+                self.runs.remove(start);
+                self.frozen.remove(start);
+            }
             Effect::Timer { .. } => self.news.push_back(Input::Due),
             Effect::Wipe => {
                 self.runs.clear();
@@ -174,6 +193,7 @@ fn any_kind() -> impl Strategy<Value = OpKind> {
     };
     prop_oneof![
         4 => Just(OpKind::Start),
+        4 => Just(OpKind::Suspend),
         4 => Just(stop),
         4 => Just(restart),
         4 => any::<bool>().prop_map(|skip_launch| OpKind::Update { generation: 0, skip_launch }),
@@ -181,6 +201,10 @@ fn any_kind() -> impl Strategy<Value = OpKind> {
         1 => Just(OpKind::Destroy),
         1 => any::<bool>().prop_map(|skip_launch| OpKind::Create { skip_launch }),
     ]
+}
+
+fn any_idle() -> impl Strategy<Value = Idle> {
+    prop_oneof![Just(Idle::Stop), Just(Idle::Suspend)]
 }
 
 fn any_policy() -> impl Strategy<Value = RestartPolicy> {
@@ -196,6 +220,11 @@ fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => (1..6_u64, any_kind()).prop_map(|(n, kind)| Input::Ops(vec![op(n, kind)])),
         1 => Just(Input::Wake),
+        1 => (start.clone(), any_idle()).prop_map(|(start, how)| Input::Idle { start, how }),
+        2 => start.clone().prop_map(|start| Input::Frozen { start }),
+        1 => start.clone().prop_map(|start| Input::FreezeFailed { start, message: "x".to_owned() }),
+        2 => start.clone().prop_map(|start| Input::Thawed { start }),
+        1 => start.clone().prop_map(|start| Input::ThawFailed { start, message: "x".to_owned() }),
         3 => (0..3_u64).prop_map(|generation| Input::Prepared { generation }),
         1 => (0..3_u64).prop_map(|generation| Input::PrepareFailed {
             generation, message: "x".to_owned() }),
@@ -230,14 +259,14 @@ fn numbered(world: &mut World, index: usize, kind: OpKind) -> Op {
 }
 
 /// What must be the same however often the host died.
-fn essence(world: &World) -> (MachineState, u64, u64, Option<OpOutcome>, usize) {
+fn essence(world: &World) -> (MachineState, u64, u64, Option<OpOutcome>, (usize, usize)) {
     let state = &world.state;
     (
         state.machine_state(),
         state.generation,
         state.starts,
         state.last_op.clone(),
-        world.live(),
+        (world.live(), world.frozen.len()),
     )
 }
 
@@ -282,8 +311,10 @@ proptest! {
         world.settle();
         prop_assert_eq!(world.state.last_op.as_ref().map(|o| o.id.clone()), Some(last));
         prop_assert!(world.state.doing.is_none() && world.state.queue.is_empty());
-        let is_up = world.state.machine_state() == MachineState::Started;
-        prop_assert_eq!(world.live(), usize::from(is_up));
+        let state = world.state.machine_state();
+        let is_frozen = state == MachineState::Suspended;
+        prop_assert_eq!(world.live(), usize::from(is_frozen || state == MachineState::Started));
+        prop_assert_eq!(world.frozen.len(), usize::from(is_frozen));
     }
 
     #[test]
