@@ -4,18 +4,24 @@
 mod build;
 mod config;
 mod deploy;
+mod machine;
+mod scale;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hangar_api::duration::GoDuration;
 use hangar_api::id::{AppName, GroupName, MachineId, Region};
 use hangar_host::net::IpNet;
 
 pub(crate) use self::build::BuildArgs;
 pub(crate) use self::config::{ConfigCommand, ConfigFormat};
 pub(crate) use self::deploy::{DeployArgs, FileArgs, RolloutArgs};
+pub(crate) use self::machine::{
+    CloneArgs, LeasesCommand, MachineCommand, MachineConfigArgs, MachineIds, MachineRunArgs,
+    MachineUpdateArgs, OneMachine,
+};
+pub(crate) use self::scale::{CountArgs, ScaleCommand};
 
 /// Run apps from fly.toml on your own machine.
 #[derive(Debug, Parser)]
@@ -225,174 +231,6 @@ pub(crate) enum AppsCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum ScaleCommand {
-    /// Set how many Machines groups have: `3`, `+1`, or `web=3 worker=2`
-    Count {
-        /// A number for one group, or GROUP=NUMBER; a sign makes it relative
-        #[arg(required = true, allow_negative_numbers = true)]
-        counts: Vec<String>,
-        #[command(flatten)]
-        app: AppArgs,
-        /// The group that a bare number is for
-        #[arg(short = 'g', long, alias = "group")]
-        process_group: Option<GroupName>,
-        /// Regions to spread over
-        #[arg(short, long, value_delimiter = ',')]
-        region: Vec<Region>,
-        /// At most so many in one region
-        #[arg(long)]
-        max_per_region: Option<usize>,
-        /// Do not ask
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Show count, size and regions of each group
-    Show(ShowArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum MachineCommand {
-    /// List all Machines of an app
-    #[command(visible_alias = "ls")]
-    List {
-        #[command(flatten)]
-        show: ShowArgs,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
-    },
-    /// Show one Machine with its checks and events
-    Status {
-        id: MachineId,
-        #[command(flatten)]
-        show: ShowArgs,
-        /// With its configuration
-        #[arg(short, long)]
-        display_config: bool,
-    },
-    /// Make another Machine like this one
-    Clone {
-        id: MachineId,
-        #[command(flatten)]
-        app: AppArgs,
-        /// Its region, instead of the same
-        #[arg(short, long)]
-        region: Option<Region>,
-        /// Its name
-        #[arg(long)]
-        name: Option<String>,
-        /// Do not wait until it is up and healthy
-        #[arg(long)]
-        detach: bool,
-        #[command(flatten)]
-        vm: VmArgs,
-    },
-    /// Change a Machine's configuration
-    Update(MachineUpdateArgs),
-    /// Start Machines
-    Start(MachineIds),
-    /// Stop Machines
-    Stop {
-        #[command(flatten)]
-        ids: MachineIds,
-        /// Instead of the configured signal
-        #[arg(short, long)]
-        signal: Option<String>,
-        /// Seconds before it is stopped by force
-        #[arg(long)]
-        timeout: Option<u32>,
-    },
-    /// Suspend Machines: freeze them with their memory, until a start or a request
-    Suspend {
-        #[command(flatten)]
-        ids: MachineIds,
-        /// Wait so long for each to be suspended; 5 minutes when no time is given
-        #[arg(short, long, value_name = "TIME", num_args = 0..=1, default_missing_value = "5m")]
-        wait_timeout: Option<GoDuration>,
-    },
-    /// Restart Machines
-    Restart {
-        #[command(flatten)]
-        ids: MachineIds,
-        /// Instead of the configured signal
-        #[arg(short, long)]
-        signal: Option<String>,
-        /// Seconds before it is stopped by force
-        #[arg(long)]
-        time: Option<u32>,
-        /// Kill instead of asking to stop
-        #[arg(long)]
-        force: bool,
-        /// Do not wait for health checks
-        #[arg(long)]
-        skip_health_checks: bool,
-    },
-    /// Destroy Machines
-    #[command(visible_aliases = ["rm", "remove"])]
-    Destroy {
-        #[command(flatten)]
-        ids: MachineIds,
-        /// Even while started
-        #[arg(short, long)]
-        force: bool,
-    },
-    /// Run a command in a started Machine; exits with the command's own code
-    Exec {
-        id: MachineId,
-        /// The command and its arguments
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        command: Vec<String>,
-        #[command(flatten)]
-        app: AppArgs,
-        /// Seconds it may take
-        #[arg(long)]
-        timeout: Option<u64>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct MachineIds {
-    /// The Machines
-    #[arg(required = true)]
-    pub(crate) ids: Vec<MachineId>,
-    #[command(flatten)]
-    pub(crate) app: AppArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct MachineUpdateArgs {
-    pub(crate) id: MachineId,
-    #[command(flatten)]
-    pub(crate) app: AppArgs,
-    /// The image
-    #[arg(short, long)]
-    pub(crate) image: Option<String>,
-    /// NAME=VALUE merged into its metadata; may be repeated
-    #[arg(short, long, value_name = "NAME=VALUE")]
-    pub(crate) metadata: Vec<String>,
-    /// NAME=VALUE merged into its environment; may be repeated
-    #[arg(short, long, value_name = "NAME=VALUE")]
-    pub(crate) env: Vec<String>,
-    /// Its command, split like a shell would; "" goes back to the image's
-    #[arg(short = 'C', long)]
-    pub(crate) command: Option<String>,
-    /// Its restart policy: no, always or on-failure
-    #[arg(long)]
-    pub(crate) restart: Option<String>,
-    /// Change the configuration but do not start it
-    #[arg(long)]
-    pub(crate) skip_start: bool,
-    /// Do not wait for health checks
-    #[arg(long)]
-    pub(crate) skip_health_checks: bool,
-    #[command(flatten)]
-    pub(crate) vm: VmArgs,
-    /// Do not ask
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct ReleasesArgs {
     #[command(subcommand)]
@@ -514,4 +352,6 @@ pub(crate) enum ImageCommand {
 pub(crate) enum PlatformCommand {
     /// List regions
     Regions(JsonArgs),
+    /// List the sizes that Machines can have
+    VmSizes(JsonArgs),
 }

@@ -61,6 +61,7 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Secrets(command) => secrets::run(&context, command).await,
         Command::Image(command) => image::run(&context, command).await,
         Command::Platform(PlatformCommand::Regions(args)) => regions(&context, args.json).await,
+        Command::Platform(PlatformCommand::VmSizes(args)) => scale::sizes(args.json),
         // Taken care of above, without a server.
         Command::Completions { .. }
         | Command::Doctor(_)

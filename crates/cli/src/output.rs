@@ -97,6 +97,26 @@ pub(crate) fn confirm(question: &str) -> Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
+/// Shows options with numbers and returns which was chosen. Only on a terminal.
+pub(crate) fn choose(question: &str, options: &[String]) -> Result<usize> {
+    let mut err = std::io::stderr().lock();
+    for (at, option) in options.iter().enumerate() {
+        writeln!(err, "{:>3}  {option}", at + 1).context("ask")?;
+    }
+    write!(err, "{question} (1-{}) ", options.len())
+        .and_then(|()| err.flush())
+        .context("ask")?;
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .context("read the answer")?;
+    let chosen = answer.trim().parse::<usize>().ok();
+    let chosen = chosen.filter(|n| (1..=options.len()).contains(n));
+    chosen
+        .map(|n| n - 1)
+        .ok_or_else(|| Exit::Usage.with("nothing was chosen"))
+}
+
 /// Returns a time in RFC 3339, to the second.
 pub(crate) fn rfc3339(time: hangar_api::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

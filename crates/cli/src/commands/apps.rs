@@ -4,7 +4,7 @@ use anyhow::Result;
 use hangar_api::id::AppName;
 use hangar_client::MachineFilter;
 
-use super::machine::wait::{self, Settle};
+use super::machine::{Restart, restart_one};
 use crate::args::{AppArgs, AppsCommand};
 use crate::context::Context;
 use crate::error::Exit;
@@ -101,17 +101,13 @@ async fn restart(
     if started.is_empty() {
         output::say(&format!("{app} has no started Machines to restart"));
     }
+    let how = Restart {
+        signal: force_stop.then(|| "SIGKILL".to_owned()),
+        time: None,
+        skip_health_checks,
+    };
     for machine in started {
-        let signal = force_stop.then_some("SIGKILL");
-        let events_before = machine.events.first().map(|event| event.id.clone());
-        context
-            .client
-            .restart_machine(app, &machine.id, signal, None, None)
-            .await?;
-        wait::restarted(context, app, &machine.id, events_before.as_ref()).await?;
-        if !skip_health_checks {
-            wait::settle(context, app, &machine.id, Settle::Healthy).await?;
-        }
+        restart_one(context, app, &machine.id, &how).await?;
         output::data(&format!("Machine {} restarted", machine.id))?;
     }
     Ok(Exit::Done)

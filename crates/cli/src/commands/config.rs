@@ -5,6 +5,8 @@ mod save;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use hangar_api::id::GroupName;
+use hangar_api::machine::Guest;
 use hangar_api::release::Release;
 use hangar_config::{AppConfig, Format, Loaded};
 
@@ -189,4 +191,15 @@ fn tell(name: &str, loaded: &Loaded) {
     if let Some(line) = loaded.not_acted_on() {
         output::say(&format!("{name}: {line}"));
     }
+}
+
+/// Returns the size that a file's `[[vm]]` gives a group, if it gives one and can be read. Says
+/// nothing: it is asked for on the side.
+pub(super) fn guest_of_group(file: &Path, group: &GroupName) -> Option<Guest> {
+    let mut config = load(file).ok()?.config?;
+    // They play no part here and need not be there.
+    config.files.clear();
+    let inputs = hangar_config::Inputs::default();
+    let spec = config.group_spec(group.as_str(), &inputs).ok()?;
+    spec.config.guest.filter(|_| spec.sets_guest)
 }

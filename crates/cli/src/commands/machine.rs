@@ -2,15 +2,25 @@
 
 mod act;
 mod change;
+mod edit;
+mod inputs;
+mod lease;
+mod leases;
+mod run;
+mod select;
 mod show;
 mod suspend;
 pub(super) mod wait;
 
-pub(super) use change::{guest, pairs};
+pub(super) use act::{Restart, restart_one};
+pub(super) use change::{Applied, apply, guest, pairs};
+pub(super) use lease::{Leases, holding_all};
 pub(super) use show::{health, image as image_name};
 
 use anyhow::Result;
 
+use self::act::{Cordon, Stop};
+use self::run::Launch;
 use crate::args::MachineCommand;
 use crate::context::Context;
 use crate::error::Exit;
@@ -19,33 +29,28 @@ pub(super) async fn run(context: &Context, command: MachineCommand) -> Result<Ex
     match command {
         MachineCommand::List { show, quiet } => show::list(context, &show, quiet).await,
         MachineCommand::Status {
-            id,
-            show,
+            which,
+            json,
             display_config,
-        } => show::status(context, &show, &id, display_config).await,
-        MachineCommand::Clone {
-            id,
-            app,
-            region,
-            name,
-            detach,
-            vm,
-        } => {
-            let wanted = change::CloneInput {
-                region,
-                name,
-                detach,
-                vm,
-            };
-            change::clone(context, &app, &id, wanted).await
-        }
-        MachineCommand::Update(args) => change::update(context, args).await,
+        } => show::status(context, &which, json, display_config).await,
+        MachineCommand::Run(args) => run::run(context, &args, Launch::Run).await,
+        MachineCommand::Create(args) => run::run(context, &args, Launch::Create).await,
+        MachineCommand::Clone(args) => change::clone(context, &args).await,
+        MachineCommand::Update(args) => change::update(context, &args).await,
         MachineCommand::Start(ids) => act::start(context, &ids).await,
         MachineCommand::Stop {
             ids,
             signal,
             timeout,
-        } => act::stop(context, &ids, signal.as_deref(), timeout).await,
+            wait_timeout,
+        } => {
+            let how = Stop {
+                signal,
+                timeout,
+                wait_timeout,
+            };
+            act::stop(context, &ids, &how).await
+        }
         MachineCommand::Suspend { ids, wait_timeout } => {
             suspend::suspend(context, &ids, wait_timeout).await
         }
@@ -56,14 +61,35 @@ pub(super) async fn run(context: &Context, command: MachineCommand) -> Result<Ex
             force,
             skip_health_checks,
         } => {
-            let signal = if force {
-                Some("SIGKILL".to_owned())
-            } else {
-                signal
+            let how = Restart {
+                signal: if force {
+                    Some("SIGKILL".to_owned())
+                } else {
+                    signal
+                },
+                time,
+                skip_health_checks,
             };
-            act::restart(context, &ids, signal.as_deref(), time, skip_health_checks).await
+            act::restart(context, &ids, &how).await
         }
-        MachineCommand::Destroy { ids, force } => act::destroy(context, &ids, force).await,
+        MachineCommand::Kill(which) => act::kill(context, &which).await,
+        MachineCommand::Destroy {
+            ids,
+            force,
+            image,
+            yes,
+        } => match image {
+            Some(image) => act::destroy_image(context, &ids.app, &image, force, yes).await,
+            None => act::destroy(context, &ids, force).await,
+        },
+        MachineCommand::Cordon(ids) => act::cordon(context, &ids, Cordon::On).await,
+        MachineCommand::Uncordon(ids) => act::cordon(context, &ids, Cordon::Off).await,
+        MachineCommand::Wait {
+            which,
+            state,
+            wait_timeout,
+        } => act::wait(context, &which, &state, &wait_timeout).await,
+        MachineCommand::Leases(command) => leases::run(context, command).await,
         MachineCommand::Exec {
             id,
             command,

@@ -82,6 +82,7 @@ fn tables_have_the_columns_that_flyctl_prints() {
         "ROLE",
         "IMAGE",
         "IP ADDRESS",
+        "VOLUME",
         "CREATED",
         "LAST UPDATED",
         "PROCESS GROUP",

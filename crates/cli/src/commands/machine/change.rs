@@ -1,50 +1,52 @@
 //! `machine clone` and `machine update`.
 
-use anyhow::Result;
-use hangar_api::id::{MachineId, Region};
-use hangar_api::machine::guest::Guest;
-use hangar_api::machine::{LaunchInput, MachineConfig, MachineState};
+use std::time::Duration;
 
-use super::act::app_of;
+use anyhow::Result;
+use hangar_api::id::AppName;
+use hangar_api::machine::guest::Guest;
+use hangar_api::machine::{LaunchInput, Machine, MachineConfig, MachineState};
+
+use super::edit::{self, STANDBY_FOR, diff};
+use super::lease::holding;
 use super::wait::{self, Settle};
-use crate::args::{AppArgs, MachineUpdateArgs, VmArgs};
+use super::{inputs, select};
+use crate::args::{CloneArgs, MachineUpdateArgs, VmArgs};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
 
-/// What a clone differs in.
-pub(super) struct CloneInput {
-    pub(super) region: Option<Region>,
-    pub(super) name: Option<String>,
-    pub(super) detach: bool,
-    pub(super) vm: VmArgs,
-}
-
 /// Copies a Machine's whole configuration, metadata included: the copy is in the same group.
-pub(super) async fn clone(
-    context: &Context,
-    args: &AppArgs,
-    id: &MachineId,
-    wanted: CloneInput,
-) -> Result<Exit> {
-    let app = app_of(context, args, id).await?;
-    let source = context.client.machine(&app, id).await?;
-    let is_standby = !source.config.standbys.is_empty();
-    let mut config = source.config.clone();
+pub(super) async fn clone(context: &Context, args: &CloneArgs) -> Result<Exit> {
+    let (app, source) = select::one(context, &args.which).await?;
+    reachable(&source)?;
+    let mut config = copy(&source, args)?;
     config.image = pinned(&source);
-    config.guest = Some(guest(config.guest.unwrap_or_default(), &wanted.vm)?);
-    let region = wanted.region.unwrap_or(source.region);
-    output::say(&format!("Cloning Machine {id} into region {region}"));
+    let region = args.region.as_ref().unwrap_or(&source.region);
+    output::say(&format!(
+        "Cloning Machine {} into region {region}",
+        source.id
+    ));
+    if config.auto_destroy {
+        output::say(
+            "Auto destroy enabled and will destroy Machine on exit. Use --clear-auto-destroy to remove this setting.",
+        );
+    }
+    output::say(&format!(
+        "Provisioning a new Machine with image {}...",
+        source.config.image
+    ));
+    let skip_launch = !config.standbys.is_empty();
     let input = LaunchInput {
         config: Some(config),
-        name: wanted.name,
+        name: args.name.clone(),
         region: Some(region.to_string()),
-        skip_launch: is_standby,
+        skip_launch,
         ..LaunchInput::default()
     };
     let made = context.client.create_machine(&app, &input).await?;
-    output::say(&format!("  Machine {} has been created", made.id));
-    if !wanted.detach && !is_standby {
+    output::say(&format!("  Machine {} has been created...", made.id));
+    if !args.detach && !skip_launch {
         output::say(&format!(
             "  Waiting for Machine {} to start and pass its checks",
             made.id
@@ -56,146 +58,173 @@ pub(super) async fn clone(
     Ok(Exit::Done)
 }
 
-pub(super) async fn update(context: &Context, args: MachineUpdateArgs) -> Result<Exit> {
-    let app = app_of(context, &args.app, &args.id).await?;
-    let machine = context.client.machine(&app, &args.id).await?;
-    let mut config = changed(&machine.config, &args)?;
-    if !args.yes {
-        let lines = difference(&machine.config, &config)?;
-        if lines.is_empty() {
-            return Err(Exit::Failed.with("no config changes found"));
+fn copy(source: &Machine, args: &CloneArgs) -> Result<MachineConfig> {
+    let mut config = source.config.clone();
+    config.guest = Some(guest(config.guest.unwrap_or_default(), &args.vm)?);
+    if args.clear_cmd {
+        config.init.cmd = None;
+    }
+    if let Some(command) = &args.override_cmd {
+        let words = edit::split("--override-cmd", command);
+        config.init.cmd = Some(words.map_err(|error| Exit::Usage.with(error))?);
+    }
+    if args.clear_auto_destroy {
+        config.auto_destroy = false;
+    }
+    if let Some(list) = &args.standby_for {
+        let mut ids = edit::standbys(list);
+        for id in &mut ids {
+            if id == "source" {
+                *id = source.id.to_string();
+            }
         }
-        output::say(&format!(
-            "Configuration changes to be applied to Machine {}:\n{}",
-            args.id,
-            lines.join("\n")
-        ));
-        if !output::confirm("Apply changes?")? {
+        config.env.insert(STANDBY_FOR.to_owned(), ids.join(","));
+        config.standbys = ids;
+    }
+    Ok(config)
+}
+
+pub(super) async fn update(context: &Context, args: &MachineUpdateArgs) -> Result<Exit> {
+    let (app, machine) = select::one(context, &args.which).await?;
+    reachable(&machine)?;
+    let id = &machine.id;
+    holding(context, &app, id, async |nonce| {
+        // As it is now that nobody else changes it.
+        let machine = context.client.machine(&app, id).await?;
+        let config = changed(&machine, args)?;
+        if !args.yes && !confirm(&machine, &config)? {
             output::say("No changes to apply");
             return Ok(Exit::Done);
         }
-    }
-    if args.image.is_none() {
+        output::say(&format!("Updating Machine {id}"));
+        let how = Applied {
+            repin: args.image.is_none(),
+            skip_start: args.skip_start,
+            skip_health_checks: args.skip_health_checks,
+            limit: Duration::from_secs(args.wait_timeout),
+        };
+        apply(context, &app, &machine, config, nonce, &how).await?;
+        output::data(&format!("Machine {id} updated successfully!"))?;
+        Ok(Exit::Done)
+    })
+    .await
+}
+
+/// How an update is carried out.
+#[derive(Debug)]
+pub(in crate::commands) struct Applied {
+    /// The image stays what it is, by digest.
+    pub(in crate::commands) repin: bool,
+    pub(in crate::commands) skip_start: bool,
+    pub(in crate::commands) skip_health_checks: bool,
+    /// How long it may take.
+    pub(in crate::commands) limit: Duration,
+}
+
+/// Gives a Machine another configuration and waits until it has it, and is healthy if it ran.
+pub(in crate::commands) async fn apply(
+    context: &Context,
+    app: &AppName,
+    machine: &Machine,
+    mut config: MachineConfig,
+    nonce: Option<&str>,
+    how: &Applied,
+) -> Result<()> {
+    if how.repin {
         // What its name means may have changed since; nobody asked for another image.
-        config.image = pinned(&machine);
+        config.image = pinned(machine);
     }
-    let runs = machine.state == MachineState::Started;
+    let skip_launch = how.skip_start || !config.standbys.is_empty();
     let input = LaunchInput {
         config: Some(config),
-        skip_launch: args.skip_start,
+        skip_launch,
         current_version: Some(machine.instance_id.to_string()),
         ..LaunchInput::default()
     };
-    output::say(&format!("Updating Machine {}", args.id));
+    let id = &machine.id;
     context
         .client
-        .update_machine(&app, &args.id, &input, None)
+        .update_machine(app, id, &input, nonce)
         .await?;
-    wait::state(context, &app, &args.id, "settled").await?;
-    if runs && !args.skip_start {
-        let how = if args.skip_health_checks {
+    wait::state_within(context, app, id, "settled", how.limit)
+        .await
+        .map_err(too_long)?;
+    if machine.state == MachineState::Started && !skip_launch {
+        let until = if how.skip_health_checks {
             Settle::Started
         } else {
             Settle::Healthy
         };
-        wait::settle(context, &app, &args.id, how).await?;
+        wait::settle_within(context, app, id, until, how.limit).await?;
     }
-    output::data(&format!("Machine {} updated successfully!", args.id))?;
-    Ok(Exit::Done)
+    Ok(())
 }
 
-fn changed(from: &MachineConfig, args: &MachineUpdateArgs) -> Result<MachineConfig> {
-    let mut config = from.clone();
+fn too_long(error: anyhow::Error) -> anyhow::Error {
+    let is_timeout = error
+        .downcast_ref::<hangar_client::ClientError>()
+        .is_some_and(|e| e.status() == Some(408));
+    if !is_timeout {
+        return error;
+    }
+    Exit::Failed.with(format!(
+        "timeout reached waiting for machine's state to change: {error}\nhint: Try increasing the --wait-timeout"
+    ))
+}
+
+/// Shows what would change and asks. Fails when nothing would.
+fn confirm(machine: &Machine, config: &MachineConfig) -> Result<bool> {
+    let lines = diff::lines(&machine.config, config)?;
+    if lines.is_empty() {
+        return Err(Exit::Failed.with("no config changes found"));
+    }
+    output::say(&format!(
+        "Configuration changes to be applied to machine: {} ({})\n\n{}\n",
+        machine.id,
+        machine.name,
+        lines.join("\n")
+    ));
+    output::confirm("Apply changes?")
+}
+
+fn reachable(machine: &Machine) -> Result<()> {
+    if matches!(machine.host_status.as_str(), "" | "ok") {
+        return Ok(());
+    }
+    Err(Exit::Failed.with("the machine is on an unreachable host, try again later"))
+}
+
+fn changed(machine: &Machine, args: &MachineUpdateArgs) -> Result<MachineConfig> {
+    let usage = |error: String| Exit::Usage.with(error);
+    let edit = inputs::read(&args.config)?;
+    let edited = edit::apply(machine.config.clone(), &edit).map_err(usage)?;
+    for note in &edited.notes {
+        output::say(note);
+    }
+    let mut config = edited.config;
     if let Some(image) = &args.image {
         config.image.clone_from(image);
     }
-    config.metadata.extend(pairs(&args.metadata)?);
-    config.env.extend(pairs(&args.env)?);
     if let Some(command) = &args.command {
-        let words = hangar_config::words::split(command)
-            .map_err(|e| Exit::Usage.with(format!("--command: {e}")))?;
+        let words = edit::split("--command", command).map_err(usage)?;
         config.init.cmd = (!words.is_empty()).then_some(words);
     }
-    if let Some(policy) = &args.restart {
-        let policy = match policy.as_str() {
-            "on-fail" | "on-failure" => "on-failure",
-            "no" | "always" => policy,
-            _ => {
-                return Err(Exit::Usage.with(format!(
-                    "--restart {policy:?}: use no, always or on-failure"
-                )));
-            }
-        };
-        config.restart.get_or_insert_default().policy = Some(policy.to_owned());
-    }
-    config.guest = Some(guest(config.guest.unwrap_or_default(), &args.vm)?);
     Ok(config)
 }
 
-/// Returns the size that flags make of one: the preset first, then the single numbers.
+/// Returns the size that flags make of one.
 pub(in crate::commands) fn guest(from: Guest, vm: &VmArgs) -> Result<Guest> {
-    let usage = |error: String| Exit::Usage.with(error);
-    let mut guest = match &vm.vm_size {
-        Some(name) => Guest::preset(name).map_err(|e| usage(e.to_string()))?,
-        None => from,
-    };
-    if let Some(cpus) = vm.vm_cpus {
-        guest.cpus = cpus;
-    }
-    if let Some(kind) = &vm.vm_cpu_kind {
-        guest.cpu_kind.clone_from(kind);
-    }
-    if let Some(memory) = &vm.vm_memory {
-        guest.memory_mb = memory_mb(memory)?;
-    }
-    guest.validate().map_err(|e| usage(e.to_string()))?;
-    Ok(guest)
-}
-
-fn memory_mb(text: &str) -> Result<u64> {
-    let size = hangar_config::size::parse(text, hangar_config::size::Unit::MemoryMb);
-    let size = size.map_err(|e| Exit::Usage.with(format!("--vm-memory: {e}")))?;
-    u64::try_from(size)
-        .map_err(|_| Exit::Usage.with(format!("--vm-memory {text}: memory cannot be negative")))
+    edit::guest(from, vm).map_err(|error| Exit::Usage.with(error))
 }
 
 /// Splits NAME=VALUE arguments.
 pub(in crate::commands) fn pairs(list: &[String]) -> Result<Vec<(String, String)>> {
-    list.iter()
-        .map(|pair| match pair.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(Exit::Usage.with(format!(
-                "must be provided as NAME=VALUE pairs ({pair} is invalid)"
-            ))),
-        })
-        .collect()
-}
-
-/// Returns a line for each line of the JSON that goes or comes.
-fn difference(from: &MachineConfig, to: &MachineConfig) -> Result<Vec<String>> {
-    let (from, to) = (
-        serde_json::to_string_pretty(from)?,
-        serde_json::to_string_pretty(to)?,
-    );
-    let (old, new): (Vec<&str>, Vec<&str>) = (from.lines().collect(), to.lines().collect());
-    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let tail = old[head..]
-        .iter()
-        .rev()
-        .zip(new[head..].iter().rev())
-        .take_while(|(a, b)| a == b)
-        .count();
-    let gone = old[head..old.len() - tail]
-        .iter()
-        .map(|line| format!("- {line}"));
-    let come = new[head..new.len() - tail]
-        .iter()
-        .map(|line| format!("+ {line}"));
-    Ok(gone.chain(come).collect())
+    edit::pairs("it", list)
+        .map_err(|error| Exit::Usage.with(error.trim_start_matches("it ").to_owned()))
 }
 
 /// Returns the image by digest, so that a copy runs what its source runs.
-pub(in crate::commands) fn pinned(machine: &hangar_api::machine::Machine) -> String {
+pub(in crate::commands) fn pinned(machine: &Machine) -> String {
     let image = &machine.image_ref;
     if image.digest.is_empty() || machine.config.image.contains('@') {
         return machine.config.image.clone();

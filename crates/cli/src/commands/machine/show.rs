@@ -2,12 +2,11 @@
 
 use anyhow::Result;
 use hangar_api::check::{CheckStatus, Health};
-use hangar_api::id::MachineId;
 use hangar_api::machine::Machine;
 use hangar_client::MachineFilter;
 
-use super::act::app_of;
-use crate::args::ShowArgs;
+use super::select;
+use crate::args::{OneMachine, ShowArgs};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output::{self, rfc3339};
@@ -23,6 +22,8 @@ pub(super) async fn list(context: &Context, args: &ShowArgs, quiet: bool) -> Res
     } else if quiet {
         let ids: Vec<&str> = machines.iter().map(|m| m.id.as_str()).collect();
         output::data(&ids.join("\n"))?;
+    } else if machines.is_empty() {
+        output::say(&format!("No machines are available on this app {app}"));
     } else {
         let headers = [
             "ID",
@@ -33,6 +34,7 @@ pub(super) async fn list(context: &Context, args: &ShowArgs, quiet: bool) -> Res
             "Role",
             "Image",
             "IP Address",
+            "Volume",
             "Created",
             "Last Updated",
             "Process Group",
@@ -40,14 +42,30 @@ pub(super) async fn list(context: &Context, args: &ShowArgs, quiet: bool) -> Res
         ];
         let rows: Vec<Vec<String>> = machines.iter().map(row).collect();
         output::table(None, &headers, &rows)?;
+        if !machines.iter().all(is_reachable) {
+            output::data("* These Machines' hosts could not be reached.")?;
+        }
     }
     Ok(Exit::Done)
 }
 
+fn is_reachable(machine: &Machine) -> bool {
+    matches!(machine.host_status.as_str(), "" | "ok")
+}
+
+/// Returns the volume that is mounted, as the configuration has it.
+fn volume(machine: &Machine) -> String {
+    let config = serde_json::to_value(&machine.config).unwrap_or_default();
+    let volume = config.pointer("/mounts/0/volume");
+    let volume = volume.and_then(serde_json::Value::as_str);
+    volume.unwrap_or_default().to_owned()
+}
+
 fn row(machine: &Machine) -> Vec<String> {
     let guest = machine.config.guest.clone().unwrap_or_default();
+    let mark = if is_reachable(machine) { "" } else { "*" };
     vec![
-        machine.id.to_string(),
+        format!("{}{mark}", machine.id),
         machine.name.clone(),
         machine.state.to_string(),
         passing_of_all(&machine.checks),
@@ -60,6 +78,7 @@ fn row(machine: &Machine) -> Vec<String> {
             .unwrap_or_default(),
         image(machine),
         machine.private_ip.clone(),
+        volume(machine),
         rfc3339(machine.created_at),
         rfc3339(machine.updated_at),
         machine.process_group().to_owned(),
@@ -88,16 +107,30 @@ pub(in crate::commands) fn image(machine: &Machine) -> String {
     }
 }
 
+/// Returns whether a Machine runs an image: by the name that the list shows, by the name in its
+/// configuration, or by its digest.
+pub(super) fn runs_image(machine: &Machine, name: &str) -> bool {
+    let known = [
+        image(machine),
+        machine.config.image.clone(),
+        machine.image_ref.digest.clone(),
+    ];
+    !name.is_empty() && known.iter().any(|known| known == name)
+}
+
 pub(super) async fn status(
     context: &Context,
-    args: &ShowArgs,
-    id: &MachineId,
+    which: &OneMachine,
+    json: bool,
     config: bool,
 ) -> Result<Exit> {
-    let app = app_of(context, &args.app, id).await?;
-    let machine = context.client.machine(&app, id).await?;
-    if args.json {
+    let (_, machine) = select::one(context, which).await?;
+    if json {
         output::json(&machine)?;
+        return Ok(Exit::Done);
+    }
+    if config {
+        output::json(&machine.config)?;
         return Ok(Exit::Done);
     }
     let guest = machine.config.guest.clone().unwrap_or_default();
@@ -105,6 +138,7 @@ pub(super) async fn status(
         ("ID", machine.id.to_string()),
         ("Instance ID", machine.instance_id.to_string()),
         ("State", machine.state.to_string()),
+        ("HostStatus", machine.host_status.clone()),
         ("Name", machine.name.clone()),
         ("Image", image(&machine)),
         ("Private IP", machine.private_ip.clone()),
@@ -124,9 +158,6 @@ pub(super) async fn status(
     output::record("VM", &fields)?;
     checks(&machine)?;
     events(&machine)?;
-    if config {
-        output::json(&machine.config)?;
-    }
     Ok(Exit::Done)
 }
 
@@ -151,7 +182,7 @@ fn checks(machine: &Machine) -> Result<()> {
         })
         .collect();
     output::table(
-        Some("\nChecks"),
+        Some(&format!("\nChecks [{}]", passing_of_all(&machine.checks))),
         &["Name", "Status", "Last Updated", "Output"],
         &rows,
     )

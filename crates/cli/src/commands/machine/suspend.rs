@@ -8,7 +8,8 @@ use hangar_api::id::AppName;
 use hangar_api::machine::{Machine, MachineState};
 use hangar_client::WaitFor;
 
-use super::act::app_of;
+use super::lease::holding;
+use super::select::{self, app_of};
 use crate::args::MachineIds;
 use crate::context::Context;
 use crate::error::Exit;
@@ -24,10 +25,14 @@ pub(super) async fn suspend(
     wait: Option<GoDuration>,
 ) -> Result<Exit> {
     let wait = wait.map(GoDuration::to_std).filter(|wait| !wait.is_zero());
-    for id in &ids.ids {
+    for id in &select::many(context, ids).await? {
         let app = app_of(context, &ids.app, id).await?;
         let machine = context.client.machine(&app, id).await?;
-        context.client.suspend_machine(&app, id, None).await?;
+        holding(context, &app, id, async |nonce| {
+            context.client.suspend_machine(&app, id, nonce).await?;
+            Ok(())
+        })
+        .await?;
         let text = match wait {
             Some(limit) => {
                 if machine.state != MachineState::Suspended {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hangar_api::check::Health;
+use hangar_api::duration::GoDuration;
 use hangar_api::event::MachineEvent;
 use hangar_api::id::{AppName, EventId, MachineId};
 use hangar_api::machine::{Machine, MachineState};
@@ -14,7 +15,7 @@ use crate::error::Exit;
 use crate::output::Progress;
 
 /// Longest wait for one Machine.
-const LIMIT: Duration = Duration::from_secs(300);
+pub(super) const LIMIT: Duration = Duration::from_secs(300);
 /// Pause between looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -27,39 +28,51 @@ pub(crate) enum Settle {
     Healthy,
 }
 
-/// Waits until a Machine is in a state, in steps that the API allows.
+/// Reads a time such as `90s` or `5m`; a bare number is seconds.
+pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration> {
+    let read = match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => text.parse::<GoDuration>().ok().map(GoDuration::to_std),
+    };
+    read.filter(|time| !time.is_zero())
+        .ok_or_else(|| Exit::Usage.with(format!("{flag} {text:?}: write a time such as 90s or 5m")))
+}
+
+/// Waits until a Machine is in a state.
 pub(crate) async fn state(
     context: &Context,
     app: &AppName,
     id: &MachineId,
     state: &str,
 ) -> Result<()> {
-    let step = Duration::from_secs(60);
+    state_within(context, app, id, state, LIMIT).await
+}
+
+/// Waits until a Machine is in a state, in steps that the API allows.
+pub(crate) async fn state_within(
+    context: &Context,
+    app: &AppName,
+    id: &MachineId,
+    state: &str,
+    limit: Duration,
+) -> Result<()> {
+    let until = tokio::time::Instant::now() + limit;
     let _waiting = Progress::start(format!("Waiting for Machine {id} to be {state}"));
-    let mut last = None;
-    for _ in 0..LIMIT.as_secs() / step.as_secs() {
-        match context
-            .client
-            .wait(
-                app,
-                id,
-                &WaitFor {
-                    state,
-                    version: None,
-                    timeout: step,
-                },
-            )
-            .await
-        {
+    loop {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        // The API counts whole seconds.
+        let step = Duration::from_secs(left.as_secs().clamp(1, 60));
+        let wanted = WaitFor {
+            state,
+            version: None,
+            timeout: step,
+        };
+        match context.client.wait(app, id, &wanted).await {
             Ok(_) => return Ok(()),
-            Err(error) if error.status() == Some(408) => last = Some(error),
+            Err(error) if error.status() == Some(408) && left > step => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(last.map_or_else(
-        || Exit::Failed.with(format!("Machine {id} did not get to {state}")),
-        Into::into,
-    ))
 }
 
 /// Waits until a Machine that was just asked to start is up, and healthy if asked.
@@ -69,9 +82,25 @@ pub(crate) async fn settle(
     id: &MachineId,
     how: Settle,
 ) -> Result<()> {
-    look(context, app, id, |machine| match machine.state {
+    settle_within(context, app, id, how, LIMIT).await
+}
+
+/// The same, within a limit of one's own.
+pub(crate) async fn settle_within(
+    context: &Context,
+    app: &AppName,
+    id: &MachineId,
+    how: Settle,
+    limit: Duration,
+) -> Result<()> {
+    look(context, app, id, limit, |machine| match machine.state {
         MachineState::Started if how == Settle::Started || is_healthy(machine) => Look::Done,
         MachineState::Failed => Look::Failed,
+        // One that destroys itself may have done its work already.
+        MachineState::Destroying | MachineState::Destroyed if ended_well(&machine.events) => {
+            Look::Done
+        }
+        MachineState::Destroying | MachineState::Destroyed => Look::Failed,
         MachineState::Stopped if ended_well(&machine.events) => Look::Done,
         MachineState::Stopped if machine.events.iter().any(|e| e.kind == "exit") => Look::Failed,
         _ => Look::Again,
@@ -87,7 +116,7 @@ pub(crate) async fn restarted(
     id: &MachineId,
     since: Option<&EventId>,
 ) -> Result<()> {
-    look(context, app, id, |machine| {
+    look(context, app, id, LIMIT, |machine| {
         let news = machine
             .events
             .iter()
@@ -125,19 +154,20 @@ async fn look(
     context: &Context,
     app: &AppName,
     id: &MachineId,
+    limit: Duration,
     judge: impl Fn(&Machine) -> Look,
 ) -> Result<()> {
-    let limit = tokio::time::Instant::now() + LIMIT;
+    let until = tokio::time::Instant::now() + limit;
     let _waiting = Progress::start(format!("Waiting for Machine {id}"));
     loop {
         let machine = context.client.machine(app, id).await?;
         match judge(&machine) {
             Look::Done => return Ok(()),
             Look::Failed => return Err(Exit::Failed.with(trouble(&machine))),
-            Look::Again if tokio::time::Instant::now() > limit => {
+            Look::Again if tokio::time::Instant::now() > until => {
                 let text = format!(
                     "Machine {id} did not come up within {} s: {}",
-                    LIMIT.as_secs(),
+                    limit.as_secs(),
                     trouble(&machine)
                 );
                 return Err(Exit::Failed.with(text));

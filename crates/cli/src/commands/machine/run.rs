@@ -1,0 +1,97 @@
+//! `machine run` and `machine create`.
+
+use anyhow::Result;
+use hangar_api::id::AppName;
+use hangar_api::machine::{LaunchInput, MachineConfig};
+
+use super::edit;
+use super::inputs;
+use super::wait::{self, Settle};
+use crate::args::MachineRunArgs;
+use crate::context::Context;
+use crate::error::Exit;
+use crate::output;
+
+/// Whether the new Machine is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Launch {
+    Run,
+    Create,
+}
+
+pub(super) async fn run(context: &Context, args: &MachineRunArgs, how: Launch) -> Result<Exit> {
+    if args.image.trim().is_empty() {
+        return Err(Exit::Usage.with("image argument can't be an empty string"));
+    }
+    let from = MachineConfig {
+        auto_destroy: args.rm,
+        ..MachineConfig::default()
+    };
+    let edit = inputs::read(&args.config)?;
+    let edited = edit::apply(from, &edit).map_err(|error| Exit::Usage.with(error))?;
+    for note in &edited.notes {
+        output::say(note);
+    }
+    let mut config = edited.config;
+    config.image.clone_from(&args.image);
+    if !args.command.is_empty() {
+        config.init.cmd = Some(args.command.clone());
+    }
+    let Some(app) = app(context, args).await? else {
+        return Ok(Exit::Done);
+    };
+    let skip_launch = how == Launch::Create || !config.standbys.is_empty();
+    let input = LaunchInput {
+        config: Some(config),
+        name: args.name.clone(),
+        region: args.region.as_ref().map(ToString::to_string),
+        skip_launch,
+        ..LaunchInput::default()
+    };
+    let made = context.client.create_machine(&app, &input).await?;
+    let verb = match how {
+        Launch::Run => "launched",
+        Launch::Create => "created",
+    };
+    output::data(&format!(
+        "Success! A Machine has been successfully {verb} in app {app}\n Machine ID: {}\n Instance ID: {}\n State: {}",
+        made.id, made.instance_id, made.state
+    ))?;
+    if skip_launch {
+        return Ok(Exit::Done);
+    }
+    output::data("\n Attempting to start machine...\n")?;
+    wait::settle(context, &app, &made.id, Settle::Started).await?;
+    if !args.detach {
+        output::data("==> Monitoring health checks")?;
+        wait::settle(context, &app, &made.id, Settle::Healthy).await?;
+        output::data("")?;
+    }
+    output::data(&format!(
+        "Machine started, you can connect via the following private ip\n  {}",
+        made.private_ip
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// Returns the app, made when it is not there and somebody says yes.
+async fn app(context: &Context, args: &MachineRunArgs) -> Result<Option<AppName>> {
+    let name = context.app(&args.app).await?.name;
+    match context.client.app(&name).await {
+        Ok(_) => Ok(Some(name)),
+        Err(error) if error.status() == Some(404) => {
+            let question = format!("App '{name}' does not exist, would you like to create it?");
+            if !output::is_interactive() {
+                return Err(Exit::NotFound.with(format!(
+                    "{error}: create it first with `hangar apps create {name}`"
+                )));
+            }
+            if !output::confirm(&question)? {
+                return Ok(None);
+            }
+            context.client.create_app(&name, None).await?;
+            Ok(Some(name))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
