@@ -5,6 +5,7 @@ mod build;
 mod config;
 mod deploy;
 mod machine;
+pub(crate) mod migrate;
 mod scale;
 
 use std::net::{IpAddr, SocketAddr};
@@ -42,8 +43,13 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Run a server here, deploy the app in DIR and follow its logs
     Dev(DevArgs),
+    /// Make a new app of a folder or an image: write its fly.toml and deploy it
+    Launch(migrate::LaunchArgs),
     /// Deploy the app in a folder with a fly.toml
     Deploy(Box<DeployArgs>),
+    /// Make a fly.toml of another platform's files
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
     /// Show an app and its Machines, by process group
     Status(ShowArgs),
     /// List, create, destroy and restart apps

@@ -8,8 +8,10 @@ mod dev;
 mod doctor;
 mod follow;
 mod image;
+mod launch;
 mod logs;
 mod machine;
+mod migrate;
 mod releases;
 mod scale;
 mod secrets;
@@ -43,6 +45,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Dev(args) => dev::run(&args),
         Command::Config(command) => block_on(config::run(command)),
         Command::Deploy(args) => block_on(deploy::run(*args)),
+        Command::Launch(args) => block_on(launch::run(args)),
+        Command::Migrate(command) => block_on(migrate::run(command)),
         command => block_on(client(command)),
     }
 }
@@ -69,6 +73,8 @@ async fn client(command: Command) -> Result<Exit> {
         | Command::Server(_)
         | Command::Dev(_)
         | Command::Config(_)
+        | Command::Launch(_)
+        | Command::Migrate(_)
         | Command::Deploy(_) => Ok(Exit::Done),
     }
 }

@@ -9,6 +9,7 @@ mod build;
 mod commands;
 mod context;
 mod error;
+mod migrate;
 mod output;
 
 use std::ffi::OsStr;

@@ -370,7 +370,7 @@ async fn ensure_image(
 
 /// Returns whether `--image` names a file or layout here. A name that could be an image's is one:
 /// a program called `web` that lies here is not meant by it.
-fn is_archive(given: &str) -> bool {
+pub(super) fn is_archive(given: &str) -> bool {
     let path = Path::new(given);
     let ending = path.extension().and_then(|ending| ending.to_str());
     let says_so = given.contains('/') || matches!(ending, Some("tar" | "gz" | "tgz"));

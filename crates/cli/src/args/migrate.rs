@@ -1,0 +1,90 @@
+//! Arguments of `launch` and `migrate`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use hangar_api::id::{AppName, Region};
+
+use super::VmArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct LaunchArgs {
+    /// The folder of the app, where fly.toml will stand
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Name of the new app; else the one in fly.toml or the folder's
+    #[arg(long)]
+    pub(crate) name: Option<AppName>,
+    /// Make up a name
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) generate_name: bool,
+    /// Use the fly.toml that is there, without asking
+    #[arg(long)]
+    pub(crate) copy_config: bool,
+    /// The image, instead of what the folder builds: an imported name, a registry reference or an archive file
+    #[arg(short, long)]
+    pub(crate) image: Option<String>,
+    /// The port that the app listens on; else EXPOSE of the Dockerfile, or 8080
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) internal_port: Option<u16>,
+    /// Region of new Machines
+    #[arg(short, long)]
+    pub(crate) region: Option<Region>,
+    /// Two Machines for a new group with services, a standby for one without
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) ha: bool,
+    /// An environment variable for [env], NAME=VALUE; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    #[command(flatten)]
+    pub(crate) vm: VmArgs,
+    /// Write fly.toml and create the app, but do not deploy
+    #[arg(long)]
+    pub(crate) no_deploy: bool,
+    /// Deploy without asking
+    #[arg(long, conflicts_with = "no_deploy")]
+    pub(crate) now: bool,
+    /// Say yes to all questions
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrateCommand {
+    /// Make a fly.toml of a Procfile and its app.json
+    Procfile {
+        /// The folder with the Procfile
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        #[command(flatten)]
+        out: MigrateArgs,
+    },
+    /// Make fly.tomls of a Compose file
+    Compose {
+        /// The Compose file, or the folder it is in
+        #[arg(default_value = ".")]
+        file: PathBuf,
+        #[command(flatten)]
+        out: MigrateArgs,
+    },
+}
+
+/// Where the result of a conversion goes.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Name of the app; else what the file says, or the folder's
+    #[arg(long)]
+    pub(crate) name: Option<AppName>,
+    /// Region of new Machines
+    #[arg(short, long)]
+    pub(crate) region: Option<Region>,
+    /// Folder to write into, instead of the one that was read
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+    /// Print what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Take the place of a fly.toml that is there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
