@@ -59,6 +59,14 @@ pub(crate) enum MigrateCommand {
         #[command(flatten)]
         out: MigrateArgs,
     },
+    /// Make fly.tomls of a Nomad job, as `nomad job inspect` or `nomad job run -output` prints it
+    Nomad {
+        /// The job as JSON
+        #[arg(value_name = "JOB.json")]
+        file: PathBuf,
+        #[command(flatten)]
+        out: MigrateArgs,
+    },
     /// Make fly.tomls of a Compose file
     Compose {
         /// The Compose file, or the folder it is in

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use hangar_api::region::REGIONS;
 
 use crate::args::migrate::{MigrateArgs, MigrateCommand};
 use crate::error::Exit;
-use crate::migrate::{Converted, ConvertedApp, Unreadable, app_name, compose, procfile};
+use crate::migrate::{Converted, ConvertedApp, Unreadable, app_name, compose, nomad, procfile};
 use crate::output;
 
 /// Largest file that is read.
@@ -23,6 +24,7 @@ pub(super) const COMPOSE: [&str; 4] = [
 pub(super) async fn run(command: MigrateCommand) -> Result<Exit> {
     match command {
         MigrateCommand::Procfile { dir, out } => from_procfile(&dir, &out),
+        MigrateCommand::Nomad { file, out } => from_nomad(&file, &out),
         MigrateCommand::Compose { file, out } => {
             let file = if file.is_dir() {
                 let found = find(&file, &COMPOSE)?;
@@ -59,6 +61,13 @@ fn from_procfile(dir: &Path, args: &MigrateArgs) -> Result<Exit> {
     };
     let converted = procfile::convert(&source).map_err(|error| refused(dir, &error))?;
     deliver(converted, args, dir, "hangar migrate procfile")
+}
+
+/// Makes apps of a Nomad job. Datacenters that are called like a region are taken for it.
+fn from_nomad(file: &Path, out: &MigrateArgs) -> Result<Exit> {
+    let regions: Vec<&str> = REGIONS.iter().map(|(code, _)| *code).collect();
+    let converted = nomad::convert(&read(file)?, &regions).map_err(|e| refused(file, &e))?;
+    deliver(converted, out, parent(file), "hangar migrate nomad")
 }
 
 /// Makes apps of a Compose file and of the files that it names.

@@ -120,3 +120,30 @@ fn a_compose_file_is_written_as_a_fly_toml_for_each_app() {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("broken.yaml: line "), "{ran:?}");
 }
+
+#[test]
+fn a_nomad_job_is_written_with_its_counts_and_regions() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = dir.path().join("job.json");
+    let text = r#"{"Job": {"ID": "shop", "Datacenters": ["fra", "iad"], "TaskGroups": [
+        {"Name": "web", "Count": 2, "Tasks": [{"Name": "web", "Driver": "docker",
+            "Config": {"image": "shop:1"}, "Vault": {"Role": "x"}}]},
+        {"Name": "worker", "Count": 1, "Tasks": [{"Name": "worker", "Driver": "docker",
+            "Config": {"image": "shop:1", "args": ["work"]}}]}]}}"#;
+    std::fs::write(&job, text).unwrap();
+    let ran = hangar(&["migrate", "nomad", job.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for part in [
+        "Group web task web.Vault",
+        "--ha=false",
+        "hangar scale count web=2 worker=1 --region fra,iad -a shop --yes",
+    ] {
+        assert!(ran.stderr.contains(part), "{part} in\n{}", ran.stderr);
+    }
+    let written = std::fs::read_to_string(dir.path().join("fly.toml")).unwrap();
+    assert!(written.contains("primary_region = \"fra\"") && written.contains("worker = \"work\""));
+    std::fs::write(&job, "job \"shop\" {}").unwrap();
+    let hcl = hangar(&["migrate", "nomad", job.to_str().unwrap()]);
+    assert_eq!(hcl.code, 2, "{hcl:?}");
+    assert!(hcl.stderr.contains("nomad job inspect"), "{hcl:?}");
+}

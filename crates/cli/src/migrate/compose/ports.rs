@@ -3,31 +3,14 @@
 use serde_json::Value;
 
 use crate::migrate::Converted;
+use crate::migrate::service::Published;
 use crate::migrate::value::{self, port, text};
-
-/// A TCP port that is published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Published {
-    /// The port that the service listens on.
-    pub(super) target: u16,
-    /// The port that it is reached at; none where Docker picks one.
-    pub(super) published: Option<u16>,
-}
 
 /// Ports of programs that do not speak HTTP.
 const NOT_HTTP: [u16; 28] = [
     21, 22, 25, 53, 110, 143, 389, 465, 587, 636, 993, 995, 1433, 1521, 1883, 2181, 3306, 4222,
     5432, 5672, 6379, 6380, 9042, 9092, 11211, 27017, 28015, 33060,
 ];
-
-// === impl Published ===
-
-impl Published {
-    /// Returns whether it is to be served as HTTP: what is not known to be something else.
-    pub(super) fn is_http(self) -> bool {
-        !NOT_HTTP.contains(&self.target)
-    }
-}
 
 /// Reads `ports`; what is not TCP, or only for the machine itself, is noted.
 pub(super) fn read(value: &Value, at: &str, out: &mut Converted) -> Vec<Published> {
@@ -78,11 +61,17 @@ fn short_form(short: &str, at: &str, found: &mut Vec<Published>, out: &mut Conve
     }
     let number = |text: &str| port(&Value::String(text.to_owned()));
     match (number(target), published) {
-        (Some(target), None | Some("")) => found.push(Published { target, published: None }),
+        (Some(target), None | Some("")) => found.push(Published { target, published: None, http: is_http(target) }),
         (Some(target), Some(published)) if number(published).is_some() => found.push(Published {
             target,
             published: number(published),
+            http: is_http(target),
         }),
         _ => out.note(at, format!("{short}: ranges are not carried over: write [[services]] with start_port and end_port")),
     }
+}
+
+/// Returns whether a port is to be served as HTTP: what is not known to be something else.
+pub(in crate::migrate) fn is_http(port: u16) -> bool {
+    !NOT_HTTP.contains(&port)
 }

@@ -232,22 +232,6 @@ fn a_file_that_is_no_compose_file_is_refused() {
     );
 }
 
-#[test]
-fn hosts_are_replaced_where_they_are_hosts() {
-    let hosts = BTreeMap::from([("db".to_owned(), "shop-db.internal".to_owned())]);
-    let replaced = |value: &str| replace_hosts(value, &hosts).unwrap_or_else(|| "-".to_owned());
-    assert_eq!(replaced("db"), "shop-db.internal");
-    assert_eq!(replaced("db:5432"), "shop-db.internal:5432");
-    assert_eq!(
-        replaced("mysql://u:p@db/db"),
-        "mysql://u:p@shop-db.internal/db"
-    );
-    assert_eq!(replaced("a:1,db:2"), "a:1,shop-db.internal:2");
-    for same in ["mydb", "db/file", "data.db", "the db is up", "x=db"] {
-        assert_eq!(replaced(same), "-", "{same}");
-    }
-}
-
 proptest::proptest! {
     #[test]
     fn whatever_services_say_the_files_are_valid(
@@ -272,5 +256,36 @@ proptest::proptest! {
         // JSON is YAML.
         let text = serde_json::json!({ "services": services }).to_string();
         assert_valid(&of(&text).unwrap());
+    }
+}
+
+fn change(value: &mut Value, left: &mut usize, what: u8) {
+    if *left == 0 {
+        *value = match what {
+            0 => Value::Null,
+            1 => Value::String("x".to_owned()),
+            2 => Value::from(-1),
+            3 => serde_json::json!([[]]),
+            _ => serde_json::json!({"a": {}}),
+        };
+    }
+    *left = left.wrapping_sub(1);
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| change(item, left, what)),
+        Value::Object(map) => map.values_mut().for_each(|item| change(item, left, what)),
+        _ => {}
+    }
+}
+
+proptest::proptest! {
+    /// Takes one value of the file out, or makes it something else: it is still read or refused.
+    #[test]
+    fn no_file_is_too_strange(index in 0_usize..120, what in 0_u8..5) {
+        let mut tree = yaml::parse(FILE).unwrap();
+        let mut left = index;
+        change(&mut tree, &mut left, what);
+        if let Ok(converted) = of(&tree.to_string()) {
+            assert_valid(&converted);
+        }
     }
 }

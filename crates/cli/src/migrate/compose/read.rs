@@ -1,38 +1,16 @@
 //! One service of a Compose file, read key by key.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use super::interpolate::{self, fill};
 use super::{Source, health, ports};
-use crate::migrate::draft::{Build, Check, Mount, Restart, Vm};
+use crate::migrate::draft::{Mount, Restart};
+use crate::migrate::service::Service;
 use crate::migrate::value::{self, fraction, number, size_mb, table, text, texts};
-use crate::migrate::{Converted, looks_secret, shell, volume_name};
+use crate::migrate::{Converted, looks_secret, volume_name};
 
-/// What a service says that an app can be made of.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Service {
-    pub(super) name: String,
-    pub(super) build: Build,
-    /// Folder that is built, relative to the file.
-    pub(super) context: Option<String>,
-    pub(super) command: Vec<String>,
-    pub(super) entrypoint: Vec<String>,
-    pub(super) env: BTreeMap<String, String>,
-    pub(super) secrets: Vec<String>,
-    pub(super) ports: Vec<ports::Published>,
-    pub(super) check: Option<(u16, Check)>,
-    pub(super) replicas: Option<u64>,
-    pub(super) cpus: Option<f64>,
-    pub(super) memory_mb: Option<u64>,
-    pub(super) mounts: Vec<Mount>,
-    pub(super) restart: Option<Restart>,
-    pub(super) stop_signal: Option<String>,
-    pub(super) stop_timeout: Option<String>,
-    pub(super) max_unavailable: Option<f64>,
-    pub(super) depends: Vec<String>,
-}
+/// The time that Docker gives a container to stop.
+const STOP_TIMEOUT: &str = "10s";
 
 /// Keys that need nothing, because it is so on Hangar anyway or is only for people.
 const NEEDLESS: [&str; 9] = [
@@ -94,9 +72,15 @@ const UNCARRIED: [(&str, &str); 18] = [
 ];
 
 /// Reads a service; what has no counterpart is noted.
-pub(super) fn read(name: &str, value: &Value, source: &Source<'_>, out: &mut Converted) -> Service {
+pub(super) fn service(
+    name: &str,
+    value: &Value,
+    source: &Source<'_>,
+    out: &mut Converted,
+) -> Service {
     let mut service = Service {
         name: name.to_owned(),
+        at: format!("services.{name}"),
         ..Service::default()
     };
     for (key, value) in table(value) {
@@ -115,7 +99,7 @@ pub(super) fn read(name: &str, value: &Value, source: &Source<'_>, out: &mut Con
             "environment" => environment(&mut service, value, source, out),
             "env_file" => env_files(&mut service, value, source, out),
             "ports" => service.ports = ports::read(value, &at, out),
-            "healthcheck" => service.check = health::read(table(value), &at, out),
+            "healthcheck" => service.checks.extend(health::read(table(value), &at, out)),
             "deploy" => deploy(&mut service, table(value), &at, out),
             "scale" => service.replicas = number(value),
             "cpus" => service.cpus = fraction(value),
@@ -137,6 +121,13 @@ pub(super) fn read(name: &str, value: &Value, source: &Source<'_>, out: &mut Con
             }
         }
     }
+    let built = service.context.is_some();
+    if service.stop_signal.is_none() && built {
+        // Docker's own; an image may say another, and of one that is built here that is known.
+        service.stop_signal = Some("SIGTERM".to_owned());
+    }
+    let timeout = || STOP_TIMEOUT.to_owned();
+    service.stop_timeout.get_or_insert_with(timeout);
     service
 }
 
@@ -417,40 +408,5 @@ fn signal(name: &str) -> String {
         upper
     } else {
         format!("SIG{upper}")
-    }
-}
-
-// === impl Service ===
-
-impl Service {
-    /// Returns what has to be the same for services to be groups of one app.
-    pub(super) fn image_key(&self) -> String {
-        match (&self.context, &self.build.image) {
-            // An image that is built is the same where it is built the same way.
-            (Some(context), _) => format!(
-                "build {context} {:?}",
-                Build {
-                    image: None,
-                    ..self.build.clone()
-                }
-            ),
-            (None, Some(image)) => format!("image {image}"),
-            (None, None) => format!("nothing {}", self.name),
-        }
-    }
-
-    /// Returns the words that the group's command and the app's entrypoint become. Compose leaves
-    /// out the image's CMD where an entrypoint is set, so words move from one to the other.
-    pub(super) fn start(&self) -> (Vec<String>, String) {
-        let (mut entrypoint, mut command) = (self.entrypoint.clone(), self.command.clone());
-        if command.is_empty() && entrypoint.len() > 1 {
-            command = entrypoint.split_off(1);
-        }
-        (entrypoint, shell::join(&command))
-    }
-
-    pub(super) fn vm(&self) -> Option<Vm> {
-        (self.cpus.is_some() || self.memory_mb.is_some())
-            .then(|| Vm::at_least(self.cpus, self.memory_mb))
     }
 }
