@@ -83,6 +83,13 @@ fn lower_alnum(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
+/// Returns whether a text is this prefix and 16 lowercase letters and digits.
+fn is_prefixed(value: &str, prefix: &str) -> bool {
+    value
+        .strip_prefix(prefix)
+        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(lower_alnum))
+}
+
 fn is_ulid(value: &str) -> bool {
     value.len() == 26
         && value
@@ -119,6 +126,16 @@ text_id!(
 text_id!(
     /// A deployment's id: a ULID.
     DeploymentId, "deployment ID", "a deployment ID is a ULID of 26 characters", is_ulid
+);
+text_id!(
+    /// A volume's id: `vol_` and 16 lowercase letters and digits.
+    VolumeId, "volume ID", "a volume ID is vol_ and 16 lowercase letters and digits",
+    |v| is_prefixed(v, "vol_")
+);
+text_id!(
+    /// A snapshot's id: `vs_` and 16 lowercase letters and digits.
+    SnapshotId, "snapshot ID", "a snapshot ID is vs_ and 16 lowercase letters and digits",
+    |v| is_prefixed(v, "vs_")
 );
 text_id!(
     /// A host: one computer that runs Machines.
@@ -165,6 +182,32 @@ macro_rules! ulid_id {
 }
 ulid_id!(InstanceId, OpId, EventId, ReleaseId, DeploymentId);
 
+macro_rules! prefixed_id {
+    ($($name:ident: $prefix:literal),*) => {$(
+        impl $name {
+            /// Returns a new id from the environment's randomness.
+            #[must_use]
+            pub fn generate(env: &crate::env::Env) -> Self {
+                Self(format!("{}{}", $prefix, base36(env)))
+            }
+        }
+    )*};
+}
+prefixed_id!(VolumeId: "vol_", SnapshotId: "vs_");
+
+/// Returns 16 random lowercase letters and digits.
+fn base36(env: &crate::env::Env) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut random = u128::from(env.random_u64()) << 64 | u128::from(env.random_u64());
+    let mut text = String::with_capacity(16);
+    for _ in 0..16 {
+        let digit = usize::try_from(random % 36).unwrap_or_default();
+        text.push(char::from(DIGITS[digit]));
+        random /= 36;
+    }
+    text
+}
+
 impl MachineId {
     /// Returns a new id. The caller checks that it, and its low 32 bits, are free.
     #[must_use]
@@ -199,6 +242,17 @@ mod tests {
             assert!(AppName::new(bad).is_err(), "{bad:?}");
         }
         assert!(AppName::new("my-app-2").is_ok());
+    }
+
+    #[test]
+    fn a_new_volume_id_is_one_and_never_a_path() {
+        let env = crate::env::Env::real();
+        let id = VolumeId::generate(&env);
+        assert_eq!(VolumeId::new(id.as_str()), Ok(id.clone()));
+        assert_ne!(id, VolumeId::generate(&env));
+        for bad in ["vol_", "vol_../../etc/passw", "vs_0123456789abcdef"] {
+            assert!(VolumeId::new(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod release;
 pub mod seam;
 pub mod secret;
 pub mod signal;
+pub mod volume;
 
 /// A point in time, written as RFC 3339 on the wire.
 pub use jiff::Timestamp;

@@ -11,7 +11,7 @@ pub mod state;
 
 use serde::{Deserialize, Serialize};
 
-pub use config::MachineConfig;
+pub use config::{MachineConfig, Mount};
 pub use guest::Guest;
 pub use service::Service;
 pub use state::MachineState;

@@ -10,9 +10,10 @@ use futures_core::Stream;
 
 use crate::error::{ErrorKind, Failure};
 use crate::exec::{ExecRequest, ExecResponse};
-use crate::id::MachineId;
+use crate::id::{MachineId, SnapshotId, VolumeId};
 use crate::image::{ImageInfo, ImageRef, Pruned};
 use crate::logs::{LogLine, LogQuery};
+use crate::volume::{VolumeSource, VolumeUsage};
 
 /// A boxed future, for object-safe traits.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -58,6 +59,54 @@ pub trait ImageCalls: Send + Sync + std::fmt::Debug {
         drop(keep);
         Box::pin(std::future::ready(Ok(Pruned::default())))
     }
+}
+
+/// What came of [`VolumeCalls::extend`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extended {
+    /// The Machine that has the volume sees the room only after a restart: its host does not let
+    /// root extend a file system in use.
+    pub needs_restart: bool,
+}
+
+/// The data of volumes and snapshots on a host, of which the server keeps the records.
+/// Implemented by the host (and its fake).
+///
+/// An implementer promises: what a method that returned well has made is on disk; every method
+/// may be repeated, also while an earlier one of a server that was killed still works; a volume
+/// or snapshot is whole or not there; no failure and no crash loses a byte of any other.
+pub trait VolumeCalls: Send + Sync + std::fmt::Debug {
+    /// Makes a volume of this size in bytes. One that is there already stays as it is. Fails with
+    /// `NotFound` where there is no such source, with `Exhausted` where the disk has no room for
+    /// all of it.
+    fn make(
+        &self,
+        volume: VolumeId,
+        size: u64,
+        source: VolumeSource,
+    ) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Makes a volume as large as this, also while a Machine uses it. One that is as large or
+    /// larger stays as it is.
+    fn extend(&self, volume: VolumeId, size: u64) -> BoxFuture<'_, Result<Extended, Failure>>;
+
+    /// Copies a volume as it is at one moment, also while a Machine uses it, and returns the bytes
+    /// that the copy takes on disk. A snapshot that is there already stays as it is.
+    fn snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> BoxFuture<'_, Result<u64, Failure>>;
+
+    /// Removes a volume for ever; no error where there is none. Fails with `FailedPrecondition`
+    /// while a Machine uses it.
+    fn remove_volume(&self, volume: VolumeId) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Removes a snapshot for ever; no error where there is none.
+    fn remove_snapshot(&self, snapshot: SnapshotId) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Returns how full a volume is.
+    fn usage(&self, volume: VolumeId) -> BoxFuture<'_, Result<VolumeUsage, Failure>>;
 }
 
 /// Brings Machines up that a request needs (autostart), and to rest when none does (autostop).

@@ -16,7 +16,7 @@ use crate::desired::LaunchKey;
 /// The variable that tells a standby whose loss it waits for.
 pub const STANDBY_FOR: &str = "FLY_STANDBY_FOR";
 /// Kept in `MachineConfig::other`, and made anew from fly.toml by each deployment.
-const REBUILT: [&str; 3] = ["mounts", "statics", "metrics"];
+const REBUILT: [&str; 2] = ["statics", "metrics"];
 /// Kept in `Init::other`, and made anew from fly.toml by each deployment.
 const REBUILT_INIT: [&str; 1] = ["swap_size_mb"];
 /// Tells a canary.
@@ -54,6 +54,7 @@ pub fn lay_over(existing: &MachineConfig, spec: &GroupSpec, group: &GroupName) -
     config.restart.clone_from(&new.restart);
     config.stop_config.clone_from(&new.stop_config);
     config.files.clone_from(&new.files);
+    config.mounts.clone_from(&new.mounts);
     for key in REBUILT {
         replace(&mut config.other, &new.other, key);
     }

@@ -120,12 +120,6 @@ fn left_out_by(
     None
 }
 
-/// Returns whether a configuration asks for volumes.
-fn has_mounts(config: &MachineConfig) -> bool {
-    let mounts = config.other.get("mounts").and_then(|m| m.as_array());
-    mounts.is_some_and(|m| !m.is_empty())
-}
-
 /// Returns why a deployment cannot begin, in words for whoever asked for it: nothing is made and
 /// nothing is touched then.
 #[must_use]
@@ -151,10 +145,12 @@ pub fn refuse(
         Strategy::Canary if desired.kind == Kind::RestartOnly => None,
         Strategy::Canary => {
             let mut chosen = desired.chosen(options);
-            chosen.any(|(_, spec)| has_mounts(&spec.config)).then(|| {
-                "error canary deployment strategy is not supported when using mounted volumes"
-                    .to_owned()
-            })
+            chosen
+                .any(|(_, spec)| !spec.config.mounts.is_empty())
+                .then(|| {
+                    "error canary deployment strategy is not supported when using mounted volumes"
+                        .to_owned()
+                })
         }
         Strategy::Bluegreen => refuse_bluegreen(desired, fleet, options),
     }
@@ -175,7 +171,7 @@ fn refuse_bluegreen(
                 Kind::Full => spec.unwrap_or(own),
                 Kind::RestartOnly => own,
             };
-            if has_mounts(config) || has_mounts(own) {
+            if !config.mounts.is_empty() || !own.mounts.is_empty() {
                 return Some(format!(
                     "bluegreen deployment strategy is not supported when using mounted volumes: \
                      Machine {} of group {group} has one, and a volume is attached to one Machine \
@@ -231,7 +227,7 @@ fn refuse_unmanaged(
 
 /// Returns the Machines that a group without any gets (4.6); true for a standby.
 fn first_machines(config: &MachineConfig, ha: bool) -> Vec<bool> {
-    match (ha && !has_mounts(config), config.services.is_empty()) {
+    match (ha && config.mounts.is_empty(), config.services.is_empty()) {
         (false, _) => vec![false],
         (true, false) => vec![false, false],
         (true, true) => vec![false, true],

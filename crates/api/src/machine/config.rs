@@ -103,6 +103,53 @@ pub struct MachineConfig {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub files: Vec<File>,
+    /// The volume, where it has one.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub mounts: Vec<Mount>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// A volume and where it is seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// The volume's id, or its name where a Machine is created.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub volume: String,
+    /// Absolute path inside.
+    #[serde(default, deserialize_with = "nullable")]
+    pub path: String,
+    /// The volume's name; filled in by the server.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub name: String,
+    /// The volume's size in GB; filled in by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_gb: Option<u64>,
+    /// Whether the volume is encrypted; filled in by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted: Option<bool>,
+    /// Extend the volume when it is so full, 50 to 99.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extend_threshold_percent: Option<u64>,
+    /// By so much, 1 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_size_gb: Option<u64>,
+    /// To no more than this, 1 to 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_gb_limit: Option<u64>,
     /// Everything else, as sent.
     #[serde(flatten)]
     pub other: Map<String, Value>,
