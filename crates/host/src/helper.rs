@@ -11,10 +11,12 @@
 mod child;
 pub mod client;
 mod files;
+mod loops;
 mod packet;
 mod protocol;
 mod rootfs;
 mod sealed;
+pub(crate) mod volume;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -28,7 +30,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper};
 
-pub(crate) use protocol::{Paths, RemoveRequest, Reply, Request, StartRequest};
+pub(crate) use protocol::{MountRequest, Paths, RemoveRequest, Reply, Request, StartRequest};
 
 /// The first argument that makes the binary the helper.
 pub const ROLE: &str = "__helper";

@@ -11,3 +11,4 @@ pub mod net;
 pub mod probe;
 pub mod runtime;
 mod sys;
+pub mod volumes;

@@ -98,6 +98,7 @@ impl Probe {
             .all(|finding| finding.verdict != Verdict::Missing);
         findings.push(nft_finding(nft.as_deref()));
         findings.push(forward_finding());
+        findings.push(volume_finding());
         findings.push(files_finding(open_files));
         findings.push(reaper_finding());
         Self {
@@ -291,6 +292,30 @@ fn forward_finding() -> Finding {
         format!("{} is off; the server turns it on", names.join(" and ")),
         &format!("sysctl -w {}", mend.join(" ")),
     )
+}
+
+fn volume_finding() -> Finding {
+    let what = "volumes";
+    let programs = ["mkfs.ext4", "resize2fs"].into_iter();
+    if let Some(lacking) = programs.clone().find(|name| find_program(name).is_none()) {
+        let sentence = format!("{lacking} is not installed: volumes cannot be made or extended");
+        return Finding::degraded(what, sentence, "apt-get install e2fsprogs");
+    }
+    if !Path::new("/dev/loop-control").exists() {
+        let sentence = "this machine offers no loop devices: volumes cannot be mounted";
+        return Finding::degraded(what, sentence, "modprobe loop");
+    }
+    let may_extend =
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));
+    if !may_extend {
+        return Finding::degraded(
+            what,
+            "this process lacks CAP_SYS_RESOURCE: a volume that is extended while its Machine runs \
+             has the room after a restart of that Machine",
+            "sudo hangar server",
+        );
+    }
+    Finding::ok(what, "loop devices and e2fsprogs are there")
 }
 
 fn files_finding(limit: u64) -> Finding {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use hangar_api::Timestamp;
 use hangar_api::error::Failure;
 use hangar_api::exec::{ExecRequest, ExecResponse};
-use hangar_api::id::MachineId;
+use hangar_api::id::{MachineId, VolumeId};
 use hangar_api::seam::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -49,12 +49,23 @@ pub struct StartPlan {
     pub layers: Vec<PathBuf>,
     /// Files to write before the start: absolute path inside, content, mode.
     pub files: Vec<(PathBuf, Vec<u8>, u32)>,
+    /// Volumes, each of which no other live run has.
+    pub mounts: Vec<RunMount>,
     /// Limits.
     pub limits: Limits,
     /// Addresses.
     pub net: RunNet,
     /// Directory of the Machine's log segments, kept across runs.
     pub log_dir: PathBuf,
+}
+
+/// A volume of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunMount {
+    /// Which.
+    pub volume: VolumeId,
+    /// Where it is seen: an absolute path inside.
+    pub path: PathBuf,
 }
 
 /// Limits of a run.

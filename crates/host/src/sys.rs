@@ -1,7 +1,12 @@
 //! The system calls of the host that Rust cannot check. Nothing else in this crate is unsafe.
 //!
 //! Most of it is for the helper, a process of one thread.
-#![expect(unsafe_code, reason = "clone and execveat have no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "clone, execveat and device requests have no safe form"
+)]
+
+pub(crate) mod block;
 
 use std::ffi::{CString, c_char};
 use std::io;

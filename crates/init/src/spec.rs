@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,9 @@ pub struct InitSpec {
     pub workdir: String,
     /// Open files allowed, clamped to what this machine allows.
     pub nofile: u64,
+    /// Where volumes are mounted: their root directories become the user's.
+    #[serde(default)]
+    pub volumes: Vec<PathBuf>,
 }
 
 // === impl InitSpec ===

@@ -218,6 +218,7 @@ impl Init {
         self.identity = identity::resolve(&self.spec.user).map_err(SpawnError::other)?;
         let home = self.identity.home.clone();
         self.spec.env.entry("HOME".to_owned()).or_insert(home);
+        self.hand_over_volumes();
         // An error comes out again, better said, when the program enters it.
         let mut folder = std::fs::DirBuilder::new();
         let _made = folder
@@ -242,6 +243,22 @@ impl Init {
             nofile: self.spec.nofile,
             stdin: None,
         })
+    }
+
+    /// Gives the root directories of volumes to the user that the program runs as.
+    fn hand_over_volumes(&mut self) {
+        let (uid, gid) = (self.identity.uid, self.identity.gid);
+        for path in std::mem::take(&mut self.spec.volumes) {
+            let owned = std::os::unix::fs::chown(&path, Some(uid), Some(gid));
+            let path = path.display();
+            self.say(&match owned {
+                Ok(()) => format!("INFO Mounted a volume at {path} w/ uid: {uid}, gid: {gid}"),
+                // A volume that is full or broken can still be read.
+                Err(error) => {
+                    format!("WARN the volume at {path} is not given to uid {uid}: {error}")
+                }
+            });
+        }
     }
 
     /// Runs the loop until the program has ended or everything must be killed.

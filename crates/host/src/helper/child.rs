@@ -32,6 +32,8 @@ pub(super) const GO: u8 = b'g';
 pub(super) struct Hand<'a> {
     pub(super) program: &'a OwnedFd,
     pub(super) lock: &'a File,
+    /// The mounts of the request's volumes, in order: this process may not open devices.
+    pub(super) volumes: Vec<OwnedFd>,
     pub(super) go: OwnedFd,
     pub(super) report: OwnedFd,
 }
@@ -63,7 +65,7 @@ fn become_init(
     setsid().step("leave the helper's session")?;
     let moved = request.layout.enter_v1(&request.key);
     moved.step("move into the control groups")?;
-    let shared = rootfs::build(request)?;
+    let shared = rootfs::build(request, &hand.volumes)?;
     sethostname(request.hostname.as_bytes()).step("set the host name")?;
     let spec = spec_file(request).step("hand over the plan")?;
     await_go(&hand.go);
@@ -98,6 +100,11 @@ fn spec_file(request: &StartRequest) -> io::Result<OwnedFd> {
         user: request.user.clone(),
         workdir: request.workdir.to_string_lossy().into_owned(),
         nofile: NOFILE,
+        volumes: request
+            .mounts
+            .iter()
+            .map(|mount| mount.path.clone())
+            .collect(),
     };
     let mut file = File::from(memfd_create("spec", MemfdFlags::CLOEXEC)?);
     file.write_all(&serde_json::to_vec(&spec)?)?;

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::packet;
-use super::{ROLE, Reply, Request};
+use super::{ROLE, Reply, Request, volume};
 use crate::sys;
 
 /// How long an answer is waited for: longer than a worker may live.
@@ -74,13 +74,17 @@ impl Helper {
     /// Asks for one operation. When the helper dies meanwhile the answer is an error that says
     /// so; the operation may be done, half done or not begun, and may be asked for again.
     pub(crate) async fn ask(&self, request: &Request) -> Reply {
-        match self.try_ask(request).await {
+        let limit = match request {
+            Request::Volume(_) => volume::ANSWER_TIME,
+            _ => ANSWER_TIME,
+        };
+        match self.try_ask(request, limit).await {
             Ok(reply) => reply,
             Err(error) => Reply::failed(format!("ask the container helper: {error}"), true),
         }
     }
 
-    async fn try_ask(&self, request: &Request) -> io::Result<Reply> {
+    async fn try_ask(&self, request: &Request, limit: Duration) -> io::Result<Reply> {
         let body = packet::memory_file(&serde_json::to_vec(request)?)?;
         let connection = self.connection()?;
         let (id, answer) = connection.expect_answer()?;
@@ -96,7 +100,7 @@ impl Helper {
             self.retire(&connection);
             return Err(error.into());
         }
-        match tokio::time::timeout(ANSWER_TIME, answer).await {
+        match tokio::time::timeout(limit, answer).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(_)) => Err(io::Error::other("it died")),
             Err(_) => {

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hangar_api::error::ErrorKind;
+use hangar_api::volume::VolumeUsage;
 use serde::{Deserialize, Serialize};
 
+use super::volume::VolumeRequest;
 use crate::cgroup::Layout;
 use crate::runtime::{Limits, RunKey, RunNet, StartPlan};
 
@@ -18,6 +21,8 @@ pub(crate) enum Request {
     Kill(RemoveRequest),
     /// Kill and remove all of a run.
     Remove(RemoveRequest),
+    /// Work on the image of a volume or snapshot.
+    Volume(VolumeRequest),
 }
 
 /// Everything that a run is made of.
@@ -33,6 +38,7 @@ pub(crate) struct StartRequest {
     pub(crate) workdir: PathBuf,
     pub(crate) layers: Vec<PathBuf>,
     pub(crate) files: Vec<FileRequest>,
+    pub(crate) mounts: Vec<MountRequest>,
     pub(crate) limits: Limits,
     pub(crate) net: RunNet,
     pub(crate) log_dir: PathBuf,
@@ -46,6 +52,15 @@ pub(crate) struct FileRequest {
     pub(crate) path: PathBuf,
     pub(crate) base64: String,
     pub(crate) mode: u32,
+}
+
+/// A volume and where it is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountRequest {
+    /// The volume's image on the host.
+    pub(crate) image: PathBuf,
+    /// Absolute path inside.
+    pub(crate) path: PathBuf,
 }
 
 /// Which run to remove or kill, and where it is.
@@ -73,6 +88,14 @@ pub(crate) struct Reply {
     pub(crate) error: Option<String>,
     /// Whether trying again can help.
     pub(crate) transient: bool,
+    /// What can be done about a failure with a volume.
+    pub(crate) kind: Option<ErrorKind>,
+    /// Bytes on disk of a copy.
+    pub(crate) bytes: u64,
+    /// Whether what was asked for shows only after a restart of the Machine.
+    pub(crate) waits: bool,
+    /// How full a volume is.
+    pub(crate) usage: Option<VolumeUsage>,
 }
 
 // === impl Reply ===
@@ -82,6 +105,10 @@ impl Reply {
         Self {
             error: None,
             transient: false,
+            kind: None,
+            bytes: 0,
+            waits: false,
+            usage: None,
         }
     }
 
@@ -89,6 +116,7 @@ impl Reply {
         Self {
             error: Some(message),
             transient,
+            ..Self::done()
         }
     }
 }
@@ -109,7 +137,13 @@ impl Paths {
 // === impl StartRequest ===
 
 impl StartRequest {
-    pub(crate) fn new(plan: StartPlan, paths: Paths, layout: Layout, connect: bool) -> Self {
+    pub(crate) fn new(
+        plan: StartPlan,
+        mounts: Vec<MountRequest>,
+        paths: Paths,
+        layout: Layout,
+        connect: bool,
+    ) -> Self {
         use base64::Engine as _;
         let encode = |bytes: Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
         Self {
@@ -131,6 +165,7 @@ impl StartRequest {
                     mode,
                 })
                 .collect(),
+            mounts,
             limits: plan.limits,
             net: plan.net,
             log_dir: plan.log_dir,

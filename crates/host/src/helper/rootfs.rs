@@ -19,6 +19,7 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
+use super::volume;
 use super::worker::{MakeError, Step as _};
 use super::{StartRequest, files};
 
@@ -69,7 +70,7 @@ pub(super) struct Shared {
 }
 
 /// Makes the root and enters it.
-pub(super) fn build(request: &StartRequest) -> Result<Shared, MakeError> {
+pub(super) fn build(request: &StartRequest, volumes: &[OwnedFd]) -> Result<Shared, MakeError> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).step("leave the host's mounts")?;
     let run = open_alone(&request.paths.run).step("open the run directory")?;
@@ -77,6 +78,13 @@ pub(super) fn build(request: &StartRequest) -> Result<Shared, MakeError> {
     let target = request.paths.rootfs.join("root");
     mount_image(request, &target)?;
     enter(&target).step("enter the image")?;
+    for (mounted, volume) in volumes.iter().zip(&request.mounts) {
+        let shown = volume::show(mounted, &volume.path);
+        shown.step(format_args!(
+            "mount the volume at {}",
+            volume.path.display()
+        ))?;
+    }
     files::write_all(request)?;
     for name in ["/proc", "/sys", "/dev"] {
         ensure_dir(Path::new(name), 0o755).step(format_args!("make {name}"))?;

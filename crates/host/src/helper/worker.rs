@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hangar_api::error::ErrorKind;
 use hangar_init::spec::{READY, file};
 use hangar_init::untrusted;
 use rustix::fs::{CWD, FlockOperation, OFlags, flock};
@@ -20,7 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::child::{self, Hand};
-use super::{Paths, RemoveRequest, Reply, Request, StartRequest};
+use super::{Paths, RemoveRequest, Reply, Request, StartRequest, volume};
 use crate::net::veth;
 use crate::sys::{self, Cloned};
 
@@ -57,6 +58,10 @@ pub(super) fn work(mut body: File, program: &OwnedFd) -> Reply {
         Ok(Request::Start(request)) => start(&request, program),
         Ok(Request::Kill(request)) => request.layout.kill(&request.key).step("kill"),
         Ok(Request::Remove(request)) => remove(&request),
+        Ok(Request::Volume(request)) => {
+            sys::die_after(volume::WORKER_SECONDS);
+            return volume::work(&request);
+        }
         Err(error) => Err(error).step("read the request"),
     };
     match done {
@@ -166,12 +171,15 @@ fn make(request: &StartRequest, program: &OwnedFd, lock: &File) -> Result<(), Ma
     let limited = request.layout.create(&request.key, &request.limits);
     limited.step("make the control groups")?;
 
+    let volumes = mount_volumes(request)?;
+
     let pipe = || pipe_with(PipeFlags::CLOEXEC).step("make a pipe");
     let (go_child, go) = pipe()?;
     let (report, report_child) = pipe()?;
     let hand = Hand {
         program,
         lock,
+        volumes,
         go: go_child,
         report: report_child,
     };
@@ -210,6 +218,18 @@ fn make(request: &StartRequest, program: &OwnedFd, lock: &File) -> Result<(), Ma
             Err(silence.into())
         }
     }
+}
+
+/// Mounts the Machine's volumes where nobody sees them yet.
+fn mount_volumes(request: &StartRequest) -> Result<Vec<OwnedFd>, MakeError> {
+    let mounted = |mount| {
+        volume::mount_for_start(mount).map_err(|failure| MakeError {
+            // Whoever still works with it lets go of it.
+            transient: failure.kind == ErrorKind::FailedPrecondition,
+            message: failure.message,
+        })
+    };
+    request.mounts.iter().map(mounted).collect()
 }
 
 /// Why nothing was heard of a program.

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hangar_api::machine::{MachineConfig, MachineSpec};
+use hangar_api::id::VolumeId;
+use hangar_api::machine::{MachineConfig, MachineSpec, Mount};
 use hangar_api::secret::SecretValues;
 use hangar_api::signal;
 
 use super::images::{PreparedImage, reference};
 use super::lifecycle::Rules;
-use crate::runtime::{Limits, RunKey, RunNet, StartPlan};
+use crate::runtime::{Limits, RunKey, RunMount, RunNet, StartPlan};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +38,16 @@ pub enum PlanError {
     /// Not base64.
     #[error("the content of file {0:?} is not base64")]
     FileContent(String),
+    /// Not a volume's id, or not a place for one.
+    #[error(
+        "volume {volume:?} cannot be mounted at {path:?}: name a volume by its ID and an absolute path without '..'"
+    )]
+    Mount {
+        /// The volume.
+        volume: String,
+        /// The place.
+        path: String,
+    },
     /// No such secret.
     #[error("file {path:?} is to be made from secret {secret}, which is not set")]
     NoSecret {
@@ -101,6 +112,7 @@ pub fn start_plan(inputs: Inputs<'_>, log_dir: PathBuf) -> Result<StartPlan, Pla
         }),
         layers: image.layers.clone(),
         files: files(&spec.config, inputs.secrets)?,
+        mounts: mounts(&spec.config)?,
         limits: Limits {
             cpus: guest.cpus,
             memory_bytes: guest.memory_mb.saturating_mul(MIB),
@@ -156,6 +168,29 @@ fn environment(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     env
 }
 
+fn mounts(config: &MachineConfig) -> Result<Vec<RunMount>, PlanError> {
+    let mount = |mount: &Mount| {
+        let path = PathBuf::from(&mount.path);
+        let safe = is_safe(&mount.path);
+        let volume = VolumeId::new(mount.volume.as_str()).ok().filter(|_| safe);
+        let volume = volume.ok_or_else(|| PlanError::Mount {
+            volume: mount.volume.clone(),
+            path: mount.path.clone(),
+        })?;
+        Ok(RunMount { volume, path })
+    };
+    config.mounts.iter().map(mount).collect()
+}
+
+/// Returns whether a path inside is absolute, not the root, and without steps upwards.
+fn is_safe(text: &str) -> bool {
+    let path = Path::new(text);
+    path.is_absolute()
+        && path.file_name().is_some()
+        && !path.components().any(|c| c.as_os_str() == "..")
+        && !text.contains('\0')
+}
+
 fn files(
     config: &MachineConfig,
     secrets: &SecretValues,
@@ -163,10 +198,7 @@ fn files(
     let mut files = Vec::new();
     for file in &config.files {
         let path = PathBuf::from(&file.guest_path);
-        let safe = path.is_absolute()
-            && path.file_name().is_some()
-            && !path.components().any(|c| c.as_os_str() == "..");
-        if !safe || file.guest_path.contains('\0') {
+        if !is_safe(&file.guest_path) {
             return Err(PlanError::FilePath(file.guest_path.clone()));
         }
         let text =

@@ -12,6 +12,7 @@ mod state;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hangar_api::env::Env;
@@ -23,7 +24,8 @@ use hangar_init::wire::{Reply, Request};
 use super::{ExitRecord, RunKey, RunStatus, Runtime, StartError, StartPlan};
 use crate::cgroup::Layout;
 use crate::helper::client::Helper;
-use crate::helper::{self, Paths, RemoveRequest, StartRequest};
+use crate::helper::{self, MountRequest, Paths, RemoveRequest, StartRequest};
+use crate::volumes::DiskVolumes;
 
 pub use self::program::cgroup_parent;
 
@@ -72,7 +74,8 @@ pub struct ContainerRuntime {
     machines: PathBuf,
     layout: Layout,
     connect: bool,
-    helper: Helper,
+    volumes: Arc<DiskVolumes>,
+    helper: Arc<Helper>,
 }
 
 // === impl ContainerRuntime ===
@@ -86,8 +89,10 @@ impl ContainerRuntime {
         let layout = Layout::probe(program::cgroup_parent(&data_dir))?;
         let machines = data_dir.join("machines");
         std::fs::create_dir_all(&machines)?;
+        let helper = Arc::new(Helper::new(env.clone(), program));
         Ok(Self {
-            helper: Helper::new(env.clone(), program),
+            volumes: Arc::new(DiskVolumes::new(Arc::clone(&helper), &data_dir)?),
+            helper,
             env,
             machines,
             layout,
@@ -99,6 +104,12 @@ impl ContainerRuntime {
     #[must_use]
     pub fn helper_pid(&self) -> Option<u32> {
         self.helper.pid()
+    }
+
+    /// Returns the volumes of the same data directory.
+    #[must_use]
+    pub fn volumes(&self) -> Arc<DiskVolumes> {
+        Arc::clone(&self.volumes)
     }
 
     fn paths(&self, key: &RunKey) -> Paths {
@@ -121,7 +132,12 @@ impl ContainerRuntime {
     async fn start_run(&self, plan: StartPlan) -> Result<(), StartError> {
         let key = plan.key.clone();
         let layout = self.layout.clone();
-        let request = StartRequest::new(plan, self.paths(&key), layout, self.connect);
+        let mounts = plan.mounts.iter().map(|mount| MountRequest {
+            image: self.volumes.image(&mount.volume),
+            path: mount.path.clone(),
+        });
+        let mounts = mounts.collect();
+        let request = StartRequest::new(plan, mounts, self.paths(&key), layout, self.connect);
         let request = helper::Request::Start(Box::new(request));
         let mut last = None;
         for _ in 0..HELPER_TRIES {

@@ -205,6 +205,15 @@ impl FakeRuntime {
             let text = format!("{key:?} was started while {other:?} lived");
             world.violations.push(text);
         }
+        for mount in &plan.mounts {
+            let other = world.runs.iter().find(|(_, run)| {
+                run.is_live(now) && run.plan.mounts.iter().any(|m| m.volume == mount.volume)
+            });
+            if let Some((other, _)) = other {
+                let text = format!("{key:?} was given {} that {other:?} had", mount.volume);
+                world.violations.push(text);
+            }
+        }
         let program = Program::parse(&plan.argv);
         let end = program.own_end().map(|(after, code, error)| {
             let mut record = self.record(code, None, false);

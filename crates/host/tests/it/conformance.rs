@@ -31,6 +31,7 @@ fn plan(dir: &Path, argv: &[&str]) -> StartPlan {
         workdir: PathBuf::from("/"),
         layers: vec![dir.join("image")],
         files: Vec::new(),
+        mounts: Vec::new(),
         limits: Limits {
             cpus: 1,
             memory_bytes: 64 * 1024 * 1024,

@@ -5,6 +5,7 @@
 mod isolation;
 mod life;
 mod survival;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -110,6 +111,7 @@ impl World {
             workdir: PathBuf::from("/"),
             layers: vec![self.dir.path().join("image")],
             files: Vec::new(),
+            mounts: Vec::new(),
             limits: Limits {
                 cpus: 1,
                 memory_bytes: 64 * 1024 * 1024,

@@ -8,3 +8,4 @@ mod net;
 mod rig;
 mod simulation;
 mod suspend;
+mod volumes;
