@@ -21,6 +21,7 @@ use hangar_host::ledger::DiskFiles;
 use hangar_host::machine::images::{Guard, Images, PreparedImage};
 use hangar_host::net::{NetConfig, Network};
 use hangar_host::runtime::container::{ContainerRuntime, Settings};
+use hangar_host::volumes::DiskVolumes;
 use hangar_image::{ImageStore, RegistryConfig};
 use hangar_proxy::{Proxy, ProxyConfig, ProxyHandle};
 use hangar_server::{Server, ServerConfig, ServerHandle, ServerParts};
@@ -106,8 +107,8 @@ pub(crate) struct HostInput {
     pub(crate) env: Env,
 }
 
-/// Starts the host: Machines that were left running are taken over.
-pub(crate) async fn host(input: HostInput) -> Result<HostHandle, NodeError> {
+/// Starts the host: Machines that were left running are taken over. Returns it with its volumes.
+pub(crate) async fn host(input: HostInput) -> Result<(HostHandle, Arc<DiskVolumes>), NodeError> {
     let failed = NodeError::role("the host");
     let executable = std::env::current_exe().map_err(&failed)?;
     let settings = Settings {
@@ -121,6 +122,10 @@ pub(crate) async fn host(input: HostInput) -> Result<HostHandle, NodeError> {
         .await
         .map_err(NodeError::role("the host"))?
         .map_err(&failed)?;
+    let volumes = runtime.volumes();
+    if let Err(error) = volumes.settle().await {
+        tracing::warn!(%error, "what was left of work on volumes is not cleared");
+    }
     let parts = HostParts {
         runtime: Arc::new(runtime),
         images: Arc::new(StoreImages(input.images)),
@@ -139,9 +144,10 @@ pub(crate) async fn host(input: HostInput) -> Result<HostHandle, NodeError> {
         incoming: input.incoming,
         outgoing: input.outgoing,
     };
-    HostAgent::start(config, parts, link)
+    let host = HostAgent::start(config, parts, link)
         .await
-        .map_err(NodeError::role("the host"))
+        .map_err(NodeError::role("the host"))?;
+    Ok((host, volumes))
 }
 
 /// What the server is made of.
@@ -152,6 +158,7 @@ pub(crate) struct ServerInput {
     pub(crate) store: Store,
     pub(crate) images: Arc<ImageStore>,
     pub(crate) host: HostHandle,
+    pub(crate) volumes: Arc<DiskVolumes>,
     pub(crate) to_host: mpsc::Sender<ToHost>,
     pub(crate) from_host: mpsc::Receiver<FromHost>,
     pub(crate) edge: watch::Receiver<EdgeMap>,
@@ -170,6 +177,7 @@ pub(crate) async fn server(input: ServerInput) -> Result<Arc<ServerHandle>, Node
         store: input.store,
         images: input.images,
         calls: Arc::new(input.host),
+        volumes: input.volumes,
         to_host: input.to_host,
         from_host: input.from_host,
         edge: input.edge,

@@ -131,7 +131,7 @@ impl Node {
         let (to_server, server_in, carry_up) = link::pipe();
         tasks.spawn(async { (carry_down.await, "link").1 });
         tasks.spawn(async { (carry_up.await, "link").1 });
-        let host = parts::host(parts::HostInput {
+        let (host, volumes) = parts::host(parts::HostInput {
             root: root.clone(),
             host: host_id,
             slots: slots.clone(),
@@ -152,6 +152,7 @@ impl Node {
             store,
             images,
             host: host.clone(),
+            volumes,
             to_host,
             from_host: server_in,
             edge: edge.clone(),

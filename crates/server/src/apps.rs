@@ -5,7 +5,7 @@ use hangar_api::app::{App, AppCreated, AppRecord, CreateApp, Organization};
 use hangar_api::id::AppName;
 use hangar_api::machine::MachineState;
 use hangar_api::net::NetworkId;
-use hangar_store::tables::{Apps, Counters, NETWORK_COUNTER, Networks};
+use hangar_store::tables::{Apps, Counters, NETWORK_COUNTER, Networks, Volumes};
 use hangar_store::{Record, Snapshot, Txn};
 
 use crate::core::{Core, MAX_TRIES, too_contended};
@@ -104,6 +104,8 @@ pub(crate) fn view(core: &Core, snapshot: &Snapshot, record: &Record<Apps>) -> A
     let app = &record.value;
     let units = Unit::all(snapshot, &app.name);
     let active = units.iter().filter(|unit| unit.state().is_active());
+    let volumes = snapshot.under::<Volumes, _>(&app.name);
+    let volumes = volumes.filter(|record| !record.value.state.is_gone());
     let deployed = app.last_release > 0 || !units.is_empty();
     App {
         id: app.id.clone(),
@@ -111,7 +113,7 @@ pub(crate) fn view(core: &Core, snapshot: &Snapshot, record: &Record<Apps>) -> A
         network: app.network_name.clone(),
         status: if deployed { "deployed" } else { "pending" }.to_owned(),
         machine_count: active.count().try_into().unwrap_or(u64::MAX),
-        volume_count: 0,
+        volume_count: volumes.count().try_into().unwrap_or(u64::MAX),
         organization: Organization::default(),
         created_at: app.created_at,
         hostname: hostname(core, app, &units),

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hangar_api::app::AppRecord;
 use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
 use hangar_api::id::AppName;
 use hangar_api::region::Slot;
-use hangar_api::seam::{HostCalls, ImageCalls};
+use hangar_api::seam::{HostCalls, ImageCalls, VolumeCalls};
 use hangar_store::tables::Apps;
 use hangar_store::{Cache, Record, Revision, StoreError, Txn};
 use tokio::sync::watch;
@@ -20,6 +21,9 @@ use crate::keyring::Keyring;
 /// How often a write is tried again when somebody else was first.
 pub(crate) const MAX_TRIES: usize = 16;
 
+/// How long a writer that was second waits to see what the first has written.
+const CATCH_UP: Duration = Duration::from_millis(20);
+
 /// The server's inside, shared by its handlers and tasks.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -29,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) cache: Cache,
     pub(crate) images: Arc<dyn ImageCalls>,
     pub(crate) calls: Arc<dyn HostCalls>,
+    pub(crate) volumes: Arc<dyn VolumeCalls>,
     pub(crate) edge: watch::Receiver<EdgeMap>,
     pub(crate) applied: watch::Receiver<Revision>,
     pub(crate) env: Env,
@@ -57,9 +62,15 @@ impl Core {
     ///
     /// An outcome that is not known is settled by waiting for the view, then reading again.
     pub(crate) async fn try_commit(&self, txn: Txn) -> Result<Option<Revision>, StoreError> {
+        let mut view = self.cache.changes();
         match self.cache.commit(txn).await {
             Ok(revision) => Ok(Some(revision)),
-            Err(error) if error.is_conflict() => Ok(None),
+            Err(error) if error.is_conflict() => {
+                // What the other wrote shows in the view in a moment; before, reading again would
+                // find what was read already. It may show by now.
+                let _ = tokio::time::timeout(CATCH_UP, view.changed()).await;
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hangar_api::Timestamp;
 use hangar_api::error::{ErrorBody, ErrorKind, Failure};
-use hangar_api::id::MachineId;
+use hangar_api::id::{MachineId, VolumeId};
 use hangar_api::machine::MachineState;
 use hangar_store::StoreError;
 
@@ -65,6 +65,12 @@ pub(crate) enum Problem {
     /// Not in this state.
     #[error("failed_precondition: {0}")]
     Precondition(String),
+    /// Another Machine has the volume.
+    #[error("volume already claimed by machine {0}")]
+    VolumeClaimed(MachineId),
+    /// The volume is where nothing can be placed.
+    #[error("insufficient resources to create new machine with existing volume '{0}'")]
+    VolumePlacement(VolumeId),
     /// A wait has elapsed.
     #[error("machine failed to reach desired state, {wanted}, currently {current}")]
     WaitElapsed {
@@ -115,7 +121,9 @@ impl Problem {
             | Self::AppNameInvalid
             | Self::MachineNameTaken(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::LeaseHeld { .. } | Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::Precondition(_) => StatusCode::PRECONDITION_FAILED,
+            Self::Precondition(_) | Self::VolumeClaimed(_) | Self::VolumePlacement(_) => {
+                StatusCode::PRECONDITION_FAILED
+            }
             Self::WaitElapsed { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Lost(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Exhausted(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -133,6 +141,7 @@ impl Problem {
         match self {
             Self::AppNameTaken => Some("name_taken"),
             Self::Lost(_) => Some("insufficient_capacity"),
+            Self::VolumePlacement(_) => Some("volume_placement_capacity"),
             _ => None,
         }
     }
@@ -185,7 +194,9 @@ impl IntoResponse for Problem {
 impl From<Unplaceable> for Problem {
     fn from(error: Unplaceable) -> Self {
         match error {
-            Unplaceable::Unknown { .. } => Self::Unprocessable(error.to_string()),
+            Unplaceable::Unknown { .. } | Unplaceable::NoZone { .. } => {
+                Self::Unprocessable(error.to_string())
+            }
             Unplaceable::Lost { .. } => Self::Lost(error.to_string()),
         }
     }

@@ -16,6 +16,7 @@ mod ops;
 mod platform;
 mod releases;
 mod secrets;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -96,6 +97,7 @@ fn table() -> Vec<Endpoint> {
         ("/v1", platform_rows()),
         ("/v1/apps", app_rows()),
         ("/v1/apps/{app}/machines", machine_rows()),
+        ("/v1/apps/{app}/volumes", volume_rows()),
         (
             "/v1/apps/{app}/machines/{machine}/metadata",
             metadata_rows(),
@@ -171,6 +173,24 @@ fn app_rows() -> Vec<Row> {
             post(deployments::cancel),
         ),
         (Method::GET, "/{app}/logs", get(logs::read)),
+    ]
+}
+
+fn volume_rows() -> Vec<Row> {
+    vec![
+        (Method::GET, "", get(volumes::list)),
+        (Method::POST, "", post(volumes::create)),
+        (Method::GET, "/{volume}", get(volumes::show)),
+        (Method::PUT, "/{volume}", put(volumes::update)),
+        (Method::DELETE, "/{volume}", delete(volumes::destroy)),
+        (Method::PUT, "/{volume}/extend", put(volumes::extend)),
+        (Method::GET, "/{volume}/snapshots", get(volumes::snapshots)),
+        (Method::POST, "/{volume}/snapshots", post(volumes::snapshot)),
+        (
+            Method::DELETE,
+            "/{volume}/snapshots/{snapshot}",
+            delete(volumes::remove_snapshot),
+        ),
     ]
 }
 

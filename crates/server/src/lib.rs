@@ -33,6 +33,7 @@ mod server;
 mod supervise;
 mod tidy;
 mod unit;
+mod volumes;
 mod wait;
 
 pub use auth::AuthError;

@@ -18,6 +18,7 @@ use crate::error::Problem;
 use crate::lease::{self, Holder};
 use crate::secrets;
 use crate::unit::Unit;
+use crate::volumes::attach;
 
 /// A new version of a Machine.
 #[derive(Debug)]
@@ -93,7 +94,8 @@ pub(crate) async fn update(
                 "machine ID {id} has version {current} now, not {expected}; read it again"
             )));
         }
-        let spec = next_spec(core, unit.spec(), &version);
+        let mut spec = next_spec(core, unit.spec(), &version);
+        attach::keep(&unit.spec().config, &mut spec.config)?;
         let kind = OpKind::Update {
             generation: spec.generation,
             skip_launch: version.skip_launch,

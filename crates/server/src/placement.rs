@@ -34,6 +34,24 @@ pub(crate) enum Unplaceable {
         /// What was asked for.
         wanted: String,
     },
+    /// Every zone of the region has such a volume already.
+    #[error(
+        "every zone of region {region} has a volume of this name already; say that they may share \
+         a zone (--require-unique-zone=false), or use another region"
+    )]
+    NoZone {
+        /// The region.
+        region: String,
+    },
+}
+
+/// Whether volumes of one kind may share a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// They must not, where the region has several zones.
+    Required,
+    /// They do only where there is no other way.
+    Preferred,
 }
 
 /// Regions that a word stands for (machines-api.md 4.1); `any` is handled apart.
@@ -86,8 +104,41 @@ pub(crate) fn place<'a>(
     })
 }
 
+/// Returns the slot for a new volume: as for a Machine, and apart from the others that `loads`
+/// counts as its group. A region of one zone cannot keep anything apart, and is not asked to.
+pub(crate) fn place_volume<'a>(
+    expression: Option<&str>,
+    slots: &'a [Slot],
+    loads: &BTreeMap<SlotId, Load>,
+    apart: Apart,
+) -> Result<&'a Slot, Unplaceable> {
+    let slot = place(expression, slots, loads)?;
+    let shared = loads.get(&slot.id).is_some_and(|load| load.group > 0);
+    let mut others = slots
+        .iter()
+        .filter(|other| other.region == slot.region && other.zone != slot.zone);
+    if apart == Apart::Required && shared && others.any(|other| !other.lost) {
+        return Err(Unplaceable::NoZone {
+            region: slot.region.to_string(),
+        });
+    }
+    Ok(slot)
+}
+
+/// Returns whether a region is among those that an expression stands for; absent stands for all.
+pub(crate) fn is_in(region: &str, expression: Option<&str>) -> bool {
+    let expression = expression.map(str::trim).filter(|text| !text.is_empty());
+    expression.is_none_or(|text| {
+        text.split(',')
+            .any(|preference| names(region, preference.trim()))
+    })
+}
+
 fn stands_for(slot: &Slot, preference: &str) -> bool {
-    let region = slot.region.as_str();
+    names(slot.region.as_str(), preference)
+}
+
+fn names(region: &str, preference: &str) -> bool {
     preference == "any"
         || preference == region
         || ALIASES
@@ -163,6 +214,33 @@ mod tests {
             used.push(slot.zone.clone());
         }
         assert_eq!(used, ["z1", "z2", "z1", "z2"]);
+    }
+
+    #[test]
+    fn volumes_of_a_name_are_kept_apart_where_a_region_has_zones() {
+        let slots = slots(&[("iad", false), ("iad", false), ("gru", false)]);
+        let mut loads: BTreeMap<SlotId, Load> = BTreeMap::new();
+        let mut add = |region, apart| {
+            let slot = place_volume(Some(region), &slots, &loads, apart)?.clone();
+            loads.entry(slot.id).or_default().group += 1;
+            Ok::<_, Unplaceable>(slot.zone)
+        };
+        let zones = [(); 2].map(|()| add("iad", Apart::Required).unwrap());
+        assert_eq!(zones, ["z1", "z2"]);
+        let error = add("iad", Apart::Required).unwrap_err();
+        assert!(
+            error.to_string().contains("--require-unique-zone=false"),
+            "{error}"
+        );
+        assert_eq!(add("iad", Apart::Preferred).unwrap(), "z1");
+        // One zone cannot keep anything apart.
+        assert!(
+            [(); 3]
+                .map(|()| add("gru", Apart::Required))
+                .iter()
+                .all(Result::is_ok)
+        );
+        assert!(is_in("iad", Some("gru, us")) && !is_in("iad", Some("gru")) && is_in("iad", None));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
 use hangar_api::link::{FromHost, ToHost};
 use hangar_api::region::Slot;
-use hangar_api::seam::{HostCalls, ImageCalls};
+use hangar_api::seam::{HostCalls, ImageCalls, VolumeCalls};
 use hangar_store::{Cache, Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ use crate::auth::{self, AuthError};
 use crate::core::Core;
 use crate::keyring::{Keyring, KeyringError};
 use crate::routes::{self, Routes};
-use crate::{http, link, supervise, tidy};
+use crate::{http, link, supervise, tidy, volumes};
 
 /// How long a task may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -43,6 +43,8 @@ pub struct ServerParts {
     pub images: Arc<dyn ImageCalls>,
     /// Questions to the host.
     pub calls: Arc<dyn HostCalls>,
+    /// The host's volumes.
+    pub volumes: Arc<dyn VolumeCalls>,
     /// To the host.
     pub to_host: mpsc::Sender<ToHost>,
     /// From the host.
@@ -124,6 +126,7 @@ impl Server {
             cache,
             images: parts.images,
             calls: parts.calls,
+            volumes: parts.volumes,
             edge: parts.edge,
             applied: parts.applied,
             env,
@@ -143,6 +146,7 @@ impl Server {
             env.spawn(tidy::run(core.clone())),
             env.spawn(tidy::collect_images(core.clone())),
             env.spawn(supervise::run(core.clone())),
+            env.spawn(volumes::work::run(core.clone())),
         ];
         Ok(Arc::new(ServerHandle {
             routes,

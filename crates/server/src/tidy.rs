@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use hangar_api::id::{AppName, DeploymentId};
 use hangar_api::machine::{MachineState, OpKind};
+use hangar_api::volume::SnapshotStatus;
 use hangar_store::tables::{
     Apps, Claim, Claims, DeployClaims, Deployments, Leases, MachineHomes, Observations, Ops,
-    Releases, SecretSets, Specs,
+    Releases, SecretSets, SnapshotRecord, Specs, VolumeRecord, VolumeSnapshots, Volumes,
 };
 use hangar_store::{Delta, Record, Snapshot, StoreError, Table, Txn};
 use jiff::SignedDuration;
@@ -20,6 +21,7 @@ use crate::core::Core;
 use crate::images;
 use crate::machines::ops;
 use crate::unit::Unit;
+use crate::volumes::{attach, ended};
 
 /// A sweep comes at least this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -107,7 +109,16 @@ fn matters(core: &Core, delta: &Delta) -> bool {
         let record = core.cache.get::<Observations>(key);
         record.is_some_and(|record| record.value.state == MachineState::Destroyed)
     };
-    apps.iter().any(deleting) || seen.iter().any(gone) || deployments.iter().any(over)
+    let volumes = delta.keys::<Volumes>().unwrap_or_default();
+    let snapshots = delta.keys::<VolumeSnapshots>().unwrap_or_default();
+    let mut of = volumes
+        .iter()
+        .map(|key| &key.0)
+        .chain(snapshots.iter().map(|key| &key.0));
+    of.any(deleting)
+        || apps.iter().any(deleting)
+        || seen.iter().any(gone)
+        || deployments.iter().any(over)
 }
 
 async fn sweep(core: &Core) -> Result<(), StoreError> {
@@ -147,7 +158,7 @@ fn ends_of_machines(core: &Core, snapshot: &Snapshot, app: &AppName) -> Vec<Txn>
             txns.push(forgotten(snapshot, unit));
             continue;
         }
-        let mut txn = name_freed(snapshot, unit);
+        let mut txn = name_freed(snapshot, unit).and(attach::freed(snapshot, unit));
         if let Some(lease) = &unit.lease {
             txn = txn.remove::<Leases>(lease);
         }
@@ -172,6 +183,7 @@ fn forgotten(snapshot: &Snapshot, unit: &Unit) -> Txn {
     let spec = unit.spec();
     let key = &unit.spec.key;
     name_freed(snapshot, unit)
+        .and(attach::freed(snapshot, unit))
         .remove::<Specs>(&unit.spec)
         .delete::<Ops>(key)
         .delete::<Observations>(key)
@@ -193,14 +205,52 @@ fn end_of_app(core: &Core, snapshot: &Snapshot, app: &Record<Apps>) -> Vec<Txn> 
             .filter_map(|unit| ops::appended(core, unit, OpKind::Destroy, "user").ok())
             .collect();
     }
-    let mut txns: Vec<Txn> = units.iter().map(|unit| forgotten(snapshot, unit)).collect();
     let name = &app.key;
+    let going = ends_of_volumes(core, snapshot, name);
+    if !going.is_empty() {
+        return going;
+    }
+    let volumes: Vec<_> = snapshot.under::<Volumes, _>(name).collect();
+    let snapshots = snapshot.under::<VolumeSnapshots, _>(name).count();
+    if snapshots > 0 || volumes.iter().any(|record| !record.value.removed) {
+        // Their data goes first; their records' change wakes us.
+        return Vec::new();
+    }
+    let mut txns: Vec<Txn> = units.iter().map(|unit| forgotten(snapshot, unit)).collect();
+    txns.extend(removed(volumes.into_iter()));
     txns.extend(removed(snapshot.under::<Releases, _>(name)));
     txns.extend(removed(snapshot.under::<Deployments, _>(name)));
     txns.extend(removed(snapshot.under::<SecretSets, _>(name)));
     let last = Txn::new().remove::<Apps>(app).delete::<DeployClaims>(name);
     txns.push(last);
     tracing::info!(app = %name, "app destroyed");
+    txns
+}
+
+/// Begins the end of an app's volumes and snapshots, once its Machines are destroyed.
+fn ends_of_volumes(core: &Core, snapshot: &Snapshot, app: &AppName) -> Vec<Txn> {
+    let volumes = snapshot
+        .under::<Volumes, _>(app)
+        .filter(|record| !record.value.state.is_gone());
+    let mut txns: Vec<Txn> = volumes
+        .map(|record| {
+            let gone = VolumeRecord {
+                attached: None,
+                ..ended(core, &record.value, None)
+            };
+            Txn::new().update(record, &gone)
+        })
+        .collect();
+    let snapshots = snapshot
+        .under::<VolumeSnapshots, _>(app)
+        .filter(|record| record.value.status != SnapshotStatus::Deleting);
+    txns.extend(snapshots.map(|record| {
+        let going = SnapshotRecord {
+            status: SnapshotStatus::Deleting,
+            ..record.value.clone()
+        };
+        Txn::new().update(record, &going)
+    }));
     txns
 }
 

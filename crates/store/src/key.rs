@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use hangar_api::id::{
     AppName, DeploymentId, GroupName, HostId, MachineId, OpId, Region, ReleaseId, SlotId,
+    SnapshotId, VolumeId,
 };
 
 /// One part of a key.
@@ -47,7 +48,9 @@ text_parts!(
     OpId,
     Region,
     ReleaseId,
-    SlotId
+    SlotId,
+    SnapshotId,
+    VolumeId
 );
 
 impl KeyPart for String {

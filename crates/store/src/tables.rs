@@ -3,12 +3,16 @@
 //! A table is a marker type; `PREFIX`, key and value say the rest. Records that only the server
 //! understands (claims, tokens, sealed secrets) have their types here.
 
+mod volume;
+
 use std::collections::BTreeMap;
 
 use hangar_api::Timestamp;
 use hangar_api::app::AppRecord;
 use hangar_api::deployment::Deployment;
-use hangar_api::id::{AppName, DeploymentId, GroupName, HostId, MachineId, ReleaseId, SlotId};
+use hangar_api::id::{
+    AppName, DeploymentId, GroupName, HostId, MachineId, ReleaseId, SlotId, SnapshotId, VolumeId,
+};
 use hangar_api::lease::Lease;
 use hangar_api::machine::{MachineSpec, Observed, Op};
 use hangar_api::net::NetworkId;
@@ -18,6 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::TableKey;
 use crate::record::Table;
+
+pub use volume::{SnapshotRecord, VolumeRecord};
 
 macro_rules! tables {
     ($($(#[$doc:meta])* $name:ident: $prefix:literal, $key:ty => $value:ty;)*) => {
@@ -70,6 +76,10 @@ tables! {
     SecretSets: "secrets/", (AppName, u64) => SecretSet;
     /// Tokens by the hex SHA-256 of their text.
     Tokens: "tokens/", String => TokenRecord;
+    /// Volumes.
+    Volumes: "volumes/", (AppName, VolumeId) => VolumeRecord;
+    /// Snapshots of volumes, also of those that are gone.
+    VolumeSnapshots: "snapshots/", (AppName, SnapshotId) => SnapshotRecord;
     /// Things that there may be only one of.
     Claims: "claims/", Claim => ClaimRecord;
     /// Private networks by name.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
-use hangar_api::id::{AppName, MachineId};
+use hangar_api::id::{AppName, MachineId, VolumeId};
 use serde::de::DeserializeOwned;
 
 use super::{Caller, MAX_BODY};
 use crate::core::Core;
 use crate::error::Problem;
 use crate::lease::Holder;
+use crate::volumes;
 
 /// Header with the nonce of a lease.
 const LEASE_NONCE: &str = "fly-machine-lease-nonce";
@@ -33,6 +34,13 @@ pub(crate) struct AppPath(pub(crate) AppName);
 pub(crate) struct MachinePath {
     pub(crate) app: AppName,
     pub(crate) id: MachineId,
+}
+
+/// The `{app}` and `{volume}` of the path.
+#[derive(Debug)]
+pub(crate) struct VolumePath {
+    pub(crate) app: AppName,
+    pub(crate) id: VolumeId,
 }
 
 /// Any other part of the path, by the order of the parts.
@@ -130,6 +138,18 @@ impl<S: Send + Sync> FromRequestParts<S> for MachinePath {
         let app = app_name(part(parts, state, Some("app")).await?)?;
         let id = MachineId::new(part(parts, state, Some("machine")).await?)
             .map_err(|error| Problem::InvalidMachineId(error.value))?;
+        Ok(Self { app, id })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for VolumePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let app = app_name(part(parts, state, Some("app")).await?)?;
+        // No volume can have such an id, so there is none.
+        let id = VolumeId::new(part(parts, state, Some("volume")).await?)
+            .map_err(|_| volumes::not_found())?;
         Ok(Self { app, id })
     }
 }

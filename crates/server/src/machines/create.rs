@@ -22,6 +22,7 @@ use crate::names;
 use crate::placement::{self, Load};
 use crate::secrets;
 use crate::unit::Unit;
+use crate::volumes::attach;
 
 /// Most Machines of one app that are not destroyed.
 const MAX_MACHINES: usize = 10_000;
@@ -68,6 +69,13 @@ pub(crate) async fn create_from_input(
     deployments::refuse_other_release(core, app, &config)?;
     // Refused before the image is looked up, which may take long.
     placement::place(input.region.as_deref(), &core.slots, &BTreeMap::new())?;
+    let mut wanted = config.clone();
+    attach::claim(
+        &core.cache.snapshot(),
+        app,
+        &mut wanted,
+        input.region.as_deref(),
+    )?;
     let image_ref = core.images.resolve(config.image.clone()).await?;
     // Read after the registry has answered: secrets may have been set meanwhile.
     let newest = core.app(app)?.value.secrets_version;
@@ -109,8 +117,14 @@ pub(crate) async fn create(
                 "app {app} has {active} machines, the most there may be"
             )));
         }
-        let slot = place(core, &snapshot, app, new)?;
-        let spec = spec_of(core, &record, new, slot);
+        let mut config = new.config.clone();
+        let volume = attach::claim(&snapshot, app, &mut config, new.region.as_deref())?;
+        // A Machine is where its volume is.
+        let slot = match &volume {
+            Some(volume) => volume.slot(core)?,
+            None => place(core, &snapshot, app, new)?,
+        };
+        let spec = spec_of(core, &record, new, config, slot);
         if let Some(name) = &new.name {
             let claim = Claim::MachineName(app.clone(), name.clone());
             if snapshot.get::<Claims>(&claim).is_some() {
@@ -128,7 +142,10 @@ pub(crate) async fn create(
             }
             None => None,
         };
-        let txn = app_stays(&record).and(written(core, holder, new, &spec, lease.as_ref()));
+        let mut txn = app_stays(&record).and(written(core, holder, new, &spec, lease.as_ref()));
+        if let Some(volume) = volume {
+            txn = txn.and(volume.taken_by(&spec.id));
+        }
         if core.try_commit(txn).await?.is_some() {
             // As it was made: what its host has done meanwhile is for the next look.
             let unit = Unit {
@@ -176,7 +193,13 @@ fn place<'a>(
     )?)
 }
 
-fn spec_of(core: &Core, app: &Record<Apps>, new: &NewMachine, slot: &Slot) -> MachineSpec {
+fn spec_of(
+    core: &Core,
+    app: &Record<Apps>,
+    new: &NewMachine,
+    config: MachineConfig,
+    slot: &Slot,
+) -> MachineSpec {
     let now = core.env.now();
     MachineSpec {
         id: MachineId::generate(&core.env),
@@ -192,7 +215,7 @@ fn spec_of(core: &Core, app: &Record<Apps>, new: &NewMachine, slot: &Slot) -> Ma
         region: slot.region.clone(),
         generation: 1,
         instance_id: InstanceId::generate(&core.env),
-        config: new.config.clone(),
+        config,
         image_ref: new.image_ref.clone(),
         secrets_version: new.secrets_version,
         cordoned: new.cordoned,

@@ -7,11 +7,11 @@ use hangar_api::machine::{Guest, MachineConfig};
 use serde_json::Value;
 
 use crate::error::Problem;
+use crate::volumes::attach;
 
 /// Parts of a configuration that Hangar does not act on yet, and what they are called. `statics`
 /// is not among them: the proxy's answer from it is a copy of what the app itself answers.
-const NOT_OFFERED: [(&str, &str); 7] = [
-    ("mounts", "volumes"),
+const NOT_OFFERED: [(&str, &str); 6] = [
     ("volumes", "volumes of containers"),
     ("containers", "several containers in one Machine"),
     ("processes", "several processes in one Machine"),
@@ -80,6 +80,7 @@ pub(crate) fn config(given: Option<MachineConfig>) -> Result<MachineConfig, Prob
         }
     }
     rules(&config).map_err(refused)?;
+    attach::check(&config.mounts).map_err(refused)?;
     sizes(&config).map_err(refused)?;
     Ok(config)
 }
@@ -221,7 +222,7 @@ mod tests {
                 "at most 256",
             ),
             (r#"{"image":" "}"#, "config.image is required"),
-            (r#"{"image":"x","mounts":[{"volume":"vol_1"}]}"#, "volumes"),
+            (r#"{"image":"x","mounts":[{"path":"data"}]}"#, "absolute"),
             (r#"{"image":"x","schedule":"daily"}"#, "schedule"),
             (r#"{"image":"x","guest":{"cpus":3}}"#, "number of CPUs"),
             (r#"{"image":"x","size":"huge"}"#, "unknown size"),

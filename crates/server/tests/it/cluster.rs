@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::disk::Disk;
 use crate::host::{Host, Images};
 
 /// Nothing in these tests takes longer.
@@ -29,6 +30,7 @@ pub(crate) struct Cluster {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) store: Store,
     pub(crate) host: Host,
+    pub(crate) disk: Disk,
     pub(crate) token: String,
     running: Option<Running>,
 }
@@ -68,6 +70,7 @@ impl Cluster {
             dir: tempfile::tempdir().unwrap(),
             store,
             host: Host::default(),
+            disk: Disk::default(),
             token: String::new(),
             running: None,
         };
@@ -93,6 +96,7 @@ impl Cluster {
             store: self.store.clone(),
             images: Arc::new(Images),
             calls: Arc::new(self.host.clone()),
+            volumes: Arc::new(self.disk.clone()),
             to_host,
             from_host: at_server,
             edge,

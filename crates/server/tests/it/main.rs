@@ -4,6 +4,7 @@
 mod auth;
 mod cluster;
 mod deploys;
+mod disk;
 mod host;
 mod leases;
 mod lifecycle;
@@ -11,3 +12,4 @@ mod platform;
 mod secrets;
 mod storms;
 mod suspend;
+mod volumes;
