@@ -7,6 +7,7 @@ mod deploy;
 mod machine;
 pub(crate) mod migrate;
 mod scale;
+mod volume;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(crate) use self::machine::{
     MachineUpdateArgs, OneMachine,
 };
 pub(crate) use self::scale::{CountArgs, ScaleCommand};
+pub(crate) use volume::{SnapshotsCommand, VolumeCreateArgs, VolumesCommand};
 
 /// Run apps from fly.toml on your own machine.
 #[derive(Debug, Parser)]
@@ -77,6 +79,9 @@ pub(crate) enum Command {
     /// Set, list and remove secrets
     #[command(subcommand)]
     Secrets(SecretsCommand),
+    /// Create, extend, copy and destroy volumes, and their snapshots
+    #[command(subcommand, visible_aliases = ["volume", "vol"])]
+    Volumes(VolumesCommand),
     /// Import, list and remove images
     #[command(subcommand, visible_alias = "images")]
     Image(ImageCommand),

@@ -18,6 +18,7 @@ mod secrets;
 mod server;
 mod services;
 mod status;
+mod volumes;
 
 use anyhow::{Context as _, Result};
 use clap::CommandFactory;
@@ -63,6 +64,7 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Checks(command) => checks::run(&context, command).await,
         Command::Services(command) => services::run(&context, command).await,
         Command::Secrets(command) => secrets::run(&context, command).await,
+        Command::Volumes(command) => volumes::run(&context, command).await,
         Command::Image(command) => image::run(&context, command).await,
         Command::Platform(PlatformCommand::Regions(args)) => regions(&context, args.json).await,
         Command::Platform(PlatformCommand::VmSizes(args)) => scale::sizes(args.json),

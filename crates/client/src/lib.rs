@@ -13,6 +13,7 @@ mod logs;
 mod machines;
 mod sse;
 mod transport;
+mod volumes;
 
 pub use deployments::{Follow, Followed};
 pub use error::ClientError;

@@ -408,7 +408,7 @@ fn helpers(world: &World) -> Vec<i32> {
 }
 
 /// Returns helper, workers, and those of their children that have not become `init` yet.
-fn makers(world: &World) -> Vec<i32> {
+pub(crate) fn makers(world: &World) -> Vec<i32> {
     let home = world.data_dir().join("init");
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -419,7 +419,7 @@ fn makers(world: &World) -> Vec<i32> {
     .collect()
 }
 
-fn kill(pids: &[i32]) {
+pub(crate) fn kill(pids: &[i32]) {
     // One that has become `init` meanwhile is a Machine, and none of those that are meant.
     let meant = pids.iter().filter(|pid| has_role(**pid, HELPER));
     for pid in meant.filter_map(|pid| Pid::from_raw(*pid)) {

@@ -32,3 +32,4 @@ mod runtime;
 mod scale_commands;
 mod server;
 mod strategies;
+mod volumes;
