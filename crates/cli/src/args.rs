@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hangar_api::id::{AppName, GroupName, MachineId, Region};
+use hangar_api::id::{AppName, GroupName, MachineId, Region, SlotId};
 use hangar_host::net::IpNet;
 
 pub(crate) use self::build::BuildArgs;
@@ -24,7 +24,7 @@ pub(crate) use self::machine::{
     MachineUpdateArgs, OneMachine,
 };
 pub(crate) use self::scale::{CountArgs, ScaleCommand};
-pub(crate) use volume::{SnapshotsCommand, VolumeCreateArgs, VolumesCommand};
+pub(crate) use self::volume::{SnapshotsCommand, VolumeCreateArgs, VolumesCommand};
 
 /// Run apps from fly.toml on your own machine.
 #[derive(Debug, Parser)]
@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// What the platform offers
     #[command(subcommand)]
     Platform(PlatformCommand),
+    /// List the slots that Machines are placed on, and mark one lost or back
+    #[command(subcommand)]
+    Slots(SlotsCommand),
     /// Say what this machine lacks, and how to mend it
     Doctor(JsonArgs),
     /// Print the version
@@ -357,6 +360,23 @@ pub(crate) enum ImageCommand {
     List(JsonArgs),
     /// Remove what no Machine and no recent release needs
     Prune(JsonArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlotsCommand {
+    /// List slots
+    List(JsonArgs),
+    /// Say that nobody may count on a slot: nothing is placed there, standbys take over, and the
+    /// next deploy replaces its Machines elsewhere
+    Lost {
+        /// The slot
+        slot: SlotId,
+    },
+    /// Say that a slot is as it was; standbys that took over are stopped again
+    Back {
+        /// The slot
+        slot: SlotId,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,6 +17,7 @@ mod scale;
 mod secrets;
 mod server;
 mod services;
+mod slots;
 mod status;
 mod volumes;
 
@@ -66,6 +67,7 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Secrets(command) => secrets::run(&context, command).await,
         Command::Volumes(command) => volumes::run(&context, command).await,
         Command::Image(command) => image::run(&context, command).await,
+        Command::Slots(command) => slots::run(&context, command).await,
         Command::Platform(PlatformCommand::Regions(args)) => regions(&context, args.json).await,
         Command::Platform(PlatformCommand::VmSizes(args)) => scale::sizes(args.json),
         // Taken care of above, without a server.

@@ -2,8 +2,8 @@
 
 use hangar_api::app::{App, AppCreated, AppList, CreateApp};
 use hangar_api::edge::EdgeMap;
-use hangar_api::id::AppName;
-use hangar_api::region::RegionInfo;
+use hangar_api::id::{AppName, SlotId};
+use hangar_api::region::{RegionInfo, Slot};
 use hangar_api::release::Release;
 use hangar_api::secret::{SecretList, SecretsUpdate, SecretsUpdated};
 use http::Method;
@@ -15,6 +15,11 @@ use crate::{Client, ClientError};
 #[derive(Deserialize)]
 struct Regions {
     regions: Vec<RegionInfo>,
+}
+
+#[derive(Deserialize)]
+struct SlotList {
+    slots: Vec<Slot>,
 }
 
 impl Client {
@@ -92,6 +97,18 @@ impl Client {
     /// Returns the regions there are slots in.
     pub async fn regions(&self) -> Result<Vec<RegionInfo>, ClientError> {
         Ok(self.get::<Regions>("/v1/platform/regions").await?.regions)
+    }
+
+    /// Returns the slots that Machines are placed on.
+    pub async fn slots(&self) -> Result<Vec<Slot>, ClientError> {
+        Ok(self.get::<SlotList>("/v1/platform/slots").await?.slots)
+    }
+
+    /// Marks a slot lost, or takes the mark off. May be repeated.
+    pub async fn mark_slot(&self, slot: &SlotId, lost: bool) -> Result<Slot, ClientError> {
+        let mark = if lost { "lost" } else { "back" };
+        let path = format!("/v1/platform/slots/{slot}/{mark}");
+        self.post(&path, &serde_json::json!({})).await
     }
 
     /// Returns where the proxy listens.

@@ -32,6 +32,8 @@ pub struct FleetMachine<'a> {
     pub pending: &'a [Op],
     /// The key it was created with, when a deployment created it.
     pub launch_key: Option<&'a LaunchKey>,
+    /// Its slot is marked lost: nobody may count on it.
+    pub is_lost: bool,
     /// The proxy has taken its spec into account as it is.
     pub is_published: bool,
 }
@@ -83,6 +85,7 @@ impl<'a> FleetMachine<'a> {
             observed,
             pending,
             launch_key,
+            is_lost: false,
             is_published: true,
         }
     }

@@ -15,6 +15,8 @@ mod retire;
 pub(crate) use forward::pool;
 pub(crate) use job::{command_line, release_command};
 
+use std::collections::BTreeMap;
+
 use hangar_api::Timestamp;
 use hangar_api::deployment::{DeployEvent, DeployOptions, DeploymentStatus, Strategy};
 use hangar_api::id::{GroupName, InstanceId, MachineId, Region};
@@ -186,6 +188,7 @@ pub fn plan(
     let mut planner = Planner {
         desired,
         fleet,
+        made: fleet.launched(desired),
         now,
         options,
         progress: progress.clone(),
@@ -211,6 +214,8 @@ pub fn plan(
 struct Planner<'a> {
     desired: &'a Desired,
     fleet: &'a ObservedFleet<'a>,
+    /// The Machines that the deployment has made, by group and ordinal.
+    made: BTreeMap<(GroupName, u32), FleetMachine<'a>>,
     now: Timestamp,
     options: &'a DeployOptions,
     progress: Progress,
@@ -229,7 +234,7 @@ enum Level {
 
 // === impl Planner ===
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     fn run(&mut self) {
         let stage = self.progress.stage;
         if stage.is_forward()
@@ -287,6 +292,11 @@ impl Planner<'_> {
     fn has_begun_to_update(&self) -> bool {
         let mut targets = self.progress.targets.values();
         targets.any(|target| target.phase != TargetPhase::Pending)
+    }
+
+    /// Returns the Machine that the deployment has made under this key.
+    fn made(&self, group: &GroupName, ordinal: u32) -> Option<FleetMachine<'a>> {
+        self.made.get(&(group.clone(), ordinal)).copied()
     }
 
     fn max_concurrent(&self) -> usize {

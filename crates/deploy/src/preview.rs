@@ -19,6 +19,8 @@ use crate::plan::{command_line, pool, release_command};
 pub(crate) struct Diff {
     /// Machines to update, by their group in the release.
     pub(crate) update: BTreeMap<GroupName, Vec<MachineId>>,
+    /// Machines on lost slots, to be made anew elsewhere.
+    pub(crate) replace: BTreeMap<GroupName, Vec<MachineId>>,
     /// New Machines of groups that have none; true for a standby.
     pub(crate) create: BTreeMap<GroupName, Vec<bool>>,
     /// Machines of groups that are gone.
@@ -49,10 +51,14 @@ impl Diff {
                 continue;
             }
             let stays = desired.kind == Kind::RestartOnly || desired.groups.contains_key(&group);
-            let list = if stays {
-                &mut diff.update
-            } else {
-                &mut diff.remove
+            // Green Machines are made anew as it is, and a restart changes no place.
+            let replaced = machine.is_lost
+                && desired.kind == Kind::Full
+                && options.strategy != Strategy::Bluegreen;
+            let list = match (stays, replaced) {
+                (true, true) => &mut diff.replace,
+                (true, false) => &mut diff.update,
+                (false, _) => &mut diff.remove,
             };
             list.entry(group).or_default().push(machine.spec.id.clone());
         }
@@ -60,7 +66,8 @@ impl Diff {
             return diff;
         }
         for (group, spec) in desired.chosen(options) {
-            if !options.update_only && !diff.update.contains_key(group) {
+            let has_some = diff.update.contains_key(group) || diff.replace.contains_key(group);
+            if !options.update_only && !has_some {
                 let machines = first_machines(&spec.config, options.ha);
                 diff.create.insert(group.clone(), machines);
             }
@@ -76,6 +83,7 @@ impl Diff {
         let names: Vec<&str> = self.filters.iter().copied().collect();
         let s = plural(names.len());
         let lists = self.update.values().chain(self.remove.values());
+        let lists = lists.chain(self.replace.values());
         let left: usize = lists.map(Vec::len).sum();
         Some(format!(
             "{} filter{s} applied, deploying to {left}/{} machines",
@@ -140,6 +148,20 @@ pub fn refuse(
             }
         }
     }
+    let diff = Diff::of(desired, fleet, options);
+    let mut lost = diff.replace.values().flatten();
+    let stuck = lost.find_map(|id| {
+        fleet
+            .active(id)
+            .filter(|m| !m.spec.config.mounts.is_empty())
+    });
+    if let Some(machine) = stuck {
+        return Some(format!(
+            "machine {} requires manual intervention: its volume is on slot {}, which is marked \
+             lost; bring the slot back, or leave the machine out with --exclude-machines",
+            machine.spec.id, machine.spec.slot
+        ));
+    }
     match options.strategy {
         Strategy::Rolling | Strategy::Immediate => None,
         Strategy::Canary if desired.kind == Kind::RestartOnly => None,
@@ -189,7 +211,7 @@ fn refuse_bluegreen(
                 .to_owned(),
         );
     }
-    if diff.update.is_empty() && diff.remove.is_empty() {
+    if fleet.managed().next().is_none() {
         return refuse_unmanaged(desired, fleet, options);
     }
     None
@@ -267,6 +289,13 @@ pub fn preview(
             line.push_str(" and 1 standby machine for it");
         }
         lines.push(line);
+    }
+    for (group, machines) in &diff.replace {
+        let total = machines.len();
+        let s = plural(total);
+        lines.push(format!(
+            " * replace {total} \"{group}\" machine{s} on lost slots"
+        ));
     }
     for (group, machines) in &diff.update {
         let total = machines.len();

@@ -152,6 +152,12 @@ pub struct Launch {
     /// When it was asked for.
     #[serde(default)]
     pub since: Option<Timestamp>,
+    /// The Machine on a lost slot that it is made in place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<MachineId>,
+    /// It is only prepared: the one that it replaces was at rest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rests: bool,
 }
 
 /// A Machine that is to take over from another.
@@ -267,6 +273,8 @@ impl Launch {
             standby,
             machine: None,
             since: None,
+            replaces: None,
+            rests: false,
         }
     }
 }

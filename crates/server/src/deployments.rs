@@ -31,6 +31,7 @@ use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
 use crate::machines::validate;
 use crate::placement;
+use crate::slots;
 use crate::unit::Unit;
 
 /// Most events that a deployment's record keeps.
@@ -397,7 +398,7 @@ fn placed(core: &Core, mut definition: Value, region: Option<Region>) -> Result<
     let Some(region) = region else {
         return Ok(definition);
     };
-    placement::place(Some(region.as_str()), &core.slots, &BTreeMap::new())?;
+    placement::place(Some(region.as_str()), &slots::now(core), &BTreeMap::new())?;
     if definition.is_null() {
         definition = Value::Object(serde_json::Map::new());
     }

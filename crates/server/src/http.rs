@@ -123,6 +123,17 @@ fn platform_rows() -> Vec<Row> {
     vec![
         (Method::GET, "/platform/regions", get(platform::regions)),
         (Method::GET, "/platform/edge", get(platform::edge)),
+        (Method::GET, "/platform/slots", get(platform::slots)),
+        (
+            Method::POST,
+            "/platform/slots/{slot}/lost",
+            post(platform::lost),
+        ),
+        (
+            Method::POST,
+            "/platform/slots/{slot}/back",
+            post(platform::back),
+        ),
         (Method::GET, "/images", get(images::list)),
         (Method::POST, "/images", import),
         (Method::POST, "/images/prune", post(images::prune)),

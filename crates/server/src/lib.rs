@@ -30,6 +30,8 @@ mod placement;
 mod routes;
 mod secrets;
 mod server;
+mod slots;
+mod standby;
 mod supervise;
 mod tidy;
 mod unit;

@@ -18,7 +18,7 @@ use crate::auth::{self, AuthError};
 use crate::core::Core;
 use crate::keyring::{Keyring, KeyringError};
 use crate::routes::{self, Routes};
-use crate::{http, link, supervise, tidy, volumes};
+use crate::{http, link, standby, supervise, tidy, volumes};
 
 /// How long a task may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -147,6 +147,7 @@ impl Server {
             env.spawn(tidy::collect_images(core.clone())),
             env.spawn(supervise::run(core.clone())),
             env.spawn(volumes::work::run(core.clone())),
+            env.spawn(standby::run(core.clone())),
         ];
         Ok(Arc::new(ServerHandle {
             routes,

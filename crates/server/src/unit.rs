@@ -8,7 +8,7 @@ use hangar_api::id::{AppName, EventId, MachineId};
 use hangar_api::lease::Lease;
 use hangar_api::machine::state::{api_state, is_done};
 use hangar_api::machine::{Machine, MachineSpec, MachineState, Observed, Op};
-use hangar_store::tables::{Leases, Observations, Ops, Specs};
+use hangar_store::tables::{Leases, Observations, Ops, Slots, Specs};
 use hangar_store::{Record, Snapshot};
 
 use crate::core::Core;
@@ -21,6 +21,8 @@ pub(crate) struct Unit {
     pub(crate) ops: Option<Arc<Record<Ops>>>,
     pub(crate) seen: Option<Arc<Record<Observations>>>,
     pub(crate) lease: Option<Arc<Record<Leases>>>,
+    /// Its slot is marked lost.
+    pub(crate) is_lost: bool,
 }
 
 // === impl Unit ===
@@ -54,6 +56,7 @@ impl Unit {
             ops: snapshot.get::<Ops>(&spec.key).cloned(),
             seen: snapshot.get::<Observations>(&spec.key).cloned(),
             lease: snapshot.get::<Leases>(&spec.key).cloned(),
+            is_lost: snapshot.get::<Slots>(&spec.value.slot).is_some(),
         }
     }
 
@@ -136,7 +139,7 @@ impl Unit {
             image_ref: spec.image_ref.clone(),
             events: self.events(),
             checks: observed.map(|o| o.checks.clone()).unwrap_or_default(),
-            host_status: "ok".to_owned(),
+            host_status: if self.is_lost { "unreachable" } else { "ok" }.to_owned(),
             cordoned: spec.cordoned,
             nonce: None,
             slot: Some(spec.slot.clone()),

@@ -84,8 +84,10 @@ tables! {
     Claims: "claims/", Claim => ClaimRecord;
     /// Private networks by name.
     Networks: "networks/", String => NetworkId;
-    /// Slots by name.
+    /// Slots that are marked lost, by name.
     Slots: "slots/", SlotId => Slot;
+    /// Standbys that were started because a slot is lost.
+    Takeovers: "takeovers/", (AppName, MachineId) => Takeover;
     /// Numbers that only grow, by name.
     Counters: "counters/", String => u64;
 }
@@ -100,6 +102,19 @@ pub struct MachineHome {
     pub app: AppName,
     /// Its host.
     pub host: HostId,
+}
+
+/// Why a standby was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// The Machine that it stands in for.
+    pub watched: MachineId,
+    /// The lost slot that it was on.
+    pub slot: SlotId,
+    /// The revision at which that slot was marked: tells one loss from the next.
+    pub loss: u64,
+    /// When it was started.
+    pub at: Timestamp,
 }
 
 /// Who may deploy an app. Given back when the deployment ends, or lost when its owner is silent.

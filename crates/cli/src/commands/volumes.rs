@@ -157,7 +157,7 @@ fn primary_region(choice: &AppChoice) -> Result<Option<String>> {
         return Ok(None);
     };
     let format = hangar_config::Format::of_path(&file.to_string_lossy());
-    let loaded = hangar_config::load(&read_config(file)?, format);
+    let loaded = hangar_config::load_bytes(&read_config(file)?, format);
     // What else is wrong with the file is the deploy's to say.
     let region = loaded.config.and_then(|config| config.primary_region);
     Ok(region.filter(|region| !region.is_empty()))

@@ -461,9 +461,9 @@ fn the_folder_comes_first_and_a_configuration_is_looked_for_from_there() {
     let folder = world.path("json").to_string_lossy().into_owned();
     let plan = world.ok(&["deploy", &folder, "--dry-run"]);
     assert!(plan.stdout.contains("create"), "{plan:?}");
-    let folder = world.app("odd", &web("odd", "A = \"1\""));
-    let said = world.fails(2, &["deploy", &folder, "--strategy", "odd"]);
-    assert!(said.contains("rolling, immediate, canary"), "{said}");
+    // A strategy that there is not is refused with those that there are.
+    let said = world.fails(2, &["deploy", &folder, "--strategy", "sideways"]);
+    assert!(said.contains("canary and bluegreen"), "{said}");
 }
 
 #[test]

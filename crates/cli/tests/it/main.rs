@@ -31,5 +31,6 @@ mod release;
 mod runtime;
 mod scale_commands;
 mod server;
+mod slots;
 mod strategies;
 mod volumes;

@@ -18,8 +18,7 @@ impl Planner<'_> {
         self.progress
             .retiring
             .retain(|_, phase| *phase != Retire::Planned);
-        let seen = self.fleet.launched(self.desired);
-        for machine in seen.values().filter(|m| m.state.is_active()) {
+        for machine in self.made.values().filter(|m| m.state.is_active()) {
             let id = machine.spec.id.clone();
             self.progress.retiring.entry(id).or_insert(Retire::Planned);
         }
@@ -62,8 +61,8 @@ impl Planner<'_> {
             let watch = watch_of(&target, self.now, true);
             open |= matches!(self.watch(&machine, &watch), Judgement::Wait(..));
         }
-        let seen = self.fleet.launched(self.desired);
-        for ((group, ordinal), machine) in seen.iter().filter(|(_, m)| m.state.is_active()) {
+        let made = self.made.clone();
+        for ((group, ordinal), machine) in made.iter().filter(|(_, m)| m.state.is_active()) {
             let launches = self.progress.launches.get(group);
             let index = usize::try_from(*ordinal).unwrap_or(usize::MAX);
             let Some(launch) = launches.and_then(|l| l.get(index)).cloned() else {
@@ -74,7 +73,7 @@ impl Planner<'_> {
             }
             let watch = Watch {
                 since: launch.since.unwrap_or(self.now),
-                run: !launch.standby,
+                run: !launch.standby && !launch.rests,
                 health: true,
                 smoke: true,
             };

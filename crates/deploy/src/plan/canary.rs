@@ -25,7 +25,6 @@ impl Planner<'_> {
         if self.progress.canaries.is_empty() {
             self.plan_canaries();
         }
-        let seen = self.fleet.launched(self.desired);
         let groups: Vec<GroupName> = self.progress.canaries.keys().cloned().collect();
         let mut open = false;
         for group in &groups {
@@ -37,7 +36,7 @@ impl Planner<'_> {
                 run: true,
                 tested: true,
             };
-            let way = self.follow(new, &mut launch, &seen);
+            let way = self.follow(new, &mut launch);
             if self.progress.stage != Stage::Trying {
                 return;
             }

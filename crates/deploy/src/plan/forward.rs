@@ -38,6 +38,7 @@ impl Planner<'_> {
             let text = format!("No machines in group {group}, launching a new machine");
             self.say(Level::Info, text, None, Some(group));
         }
+        self.plan_replacements(&diff);
         let removed = diff.remove.values().flatten();
         self.progress
             .retiring
@@ -48,6 +49,30 @@ impl Planner<'_> {
         self.say_of_strategy();
         self.progress.begun_at = Some(self.now);
         self.progress.stage = Stage::Releasing;
+    }
+
+    /// What is on a lost slot is made anew elsewhere first, and removed at the very end.
+    fn plan_replacements(&mut self, diff: &Diff) {
+        for (group, ids) in &diff.replace {
+            for id in ids {
+                let Some(machine) = self.fleet.active(id) else {
+                    continue;
+                };
+                let launch = Launch {
+                    replaces: Some(id.clone()),
+                    rests: !machine.runs(),
+                    ..Launch::planned(false)
+                };
+                let text = format!(
+                    "Machine {id} [{group}] is on slot {}, which is lost: it is replaced",
+                    machine.spec.slot
+                );
+                self.say(Level::Warning, text, Some(id), Some(group));
+                let list = self.progress.launches.entry(group.clone());
+                list.or_default().push(launch);
+                self.progress.retiring.insert(id.clone(), Retire::Planned);
+            }
+        }
     }
 
     /// Says what the strategy does not promise.
@@ -319,10 +344,21 @@ impl Planner<'_> {
 
     /// Returns the configuration that the release gives to a Machine.
     pub(super) fn taken_over(&self, old: &MachineConfig, group: &GroupName) -> MachineConfig {
-        match (self.desired.kind, self.desired.groups.get(group)) {
+        let mut config = match (self.desired.kind, self.desired.groups.get(group)) {
             (Kind::Full, Some(spec)) => merge::onto(old, spec, group, self.desired.mark()),
             _ => merge::restarted(old, self.desired.mark()),
+        };
+        for watched in &mut config.standbys {
+            let launches = self.progress.launches.values().flatten();
+            let mut instead = launches.filter(|launch| {
+                let replaced = launch.replaces.as_ref();
+                replaced.is_some_and(|id| id.as_str() == watched.as_str())
+            });
+            if let Some(id) = instead.find_map(|launch| launch.machine.as_ref()) {
+                *watched = id.to_string();
+            }
         }
+        config
     }
 
     fn ask_to_update(&mut self, id: &MachineId, group: &GroupName) {

@@ -21,7 +21,6 @@ impl Planner<'_> {
         if self.progress.greens.is_empty() {
             self.plan_greens();
         }
-        let seen = self.fleet.launched(self.desired);
         let keys = self.green_keys();
         let pool = keys.len().div_ceil(3).min(self.max_concurrent());
         let mut under_way = 0;
@@ -35,7 +34,7 @@ impl Planner<'_> {
                 run: green.run,
                 tested: false,
             };
-            let way = self.follow(new, &mut green.launch, &seen);
+            let way = self.follow(new, &mut green.launch);
             if self.progress.stage != Stage::Doubling {
                 return;
             }

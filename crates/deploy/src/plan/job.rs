@@ -190,8 +190,7 @@ impl Planner<'_> {
             return Ok(true);
         }
         let wait = self.options.wait_timeout_secs;
-        let seen = self.fleet.launched(self.desired);
-        let Some(machine) = seen.get(&(group.clone(), job.ordinal)).copied() else {
+        let Some(machine) = self.made(group, job.ordinal) else {
             let late = job.since.is_some_and(|s| self.now >= deadline(s, wait));
             return match &job.machine {
                 Some(id) => Err(format!(

@@ -2,8 +2,6 @@
 //!
 //! Used for the first Machines of groups that have none, for canaries and for green Machines.
 
-use std::collections::BTreeMap;
-
 use hangar_api::deployment::Strategy;
 use hangar_api::id::GroupName;
 
@@ -15,9 +13,6 @@ use crate::progress::{Failure, Launch, LaunchPhase, Stage};
 
 /// Most Machines that a deployment creates at a time.
 const MAX_CREATING: usize = 32;
-
-/// The Machines that the deployment has made, by group and ordinal.
-pub(super) type Seen<'a> = BTreeMap<(GroupName, u32), FleetMachine<'a>>;
 
 /// A new Machine: what tells it, and what is expected of it.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +43,6 @@ pub(super) enum Way {
 impl Planner<'_> {
     /// Creates the Machines of groups that have none and waits until they serve.
     pub(super) fn create(&mut self) {
-        let seen = self.fleet.launched(self.desired);
         let keys: Vec<(GroupName, usize)> = self.launch_keys();
         let mut under_way = 0;
         let mut open = false;
@@ -58,10 +52,10 @@ impl Planner<'_> {
                 group,
                 ordinal: u32::try_from(*index).unwrap_or(u32::MAX),
                 kind: if launch.standby { "Standby " } else { "" },
-                run: !launch.standby,
+                run: !launch.standby && !launch.rests,
                 tested: false,
             };
-            let way = self.follow(new, &mut launch, &seen);
+            let way = self.follow(new, &mut launch);
             if self.progress.stage != Stage::Creating {
                 return;
             }
@@ -94,12 +88,12 @@ impl Planner<'_> {
     }
 
     /// Takes one new Machine a step further, and says where it is.
-    pub(super) fn follow(&mut self, new: New<'_>, launch: &mut Launch, seen: &Seen<'_>) -> Way {
+    pub(super) fn follow(&mut self, new: New<'_>, launch: &mut Launch) -> Way {
         if launch.phase == LaunchPhase::Passed {
             return Way::Passed;
         }
         let group = new.group;
-        let Some(machine) = seen.get(&(group.clone(), new.ordinal)).copied() else {
+        let Some(machine) = self.made(group, new.ordinal) else {
             let patience = self.options.wait_timeout_secs;
             let late = launch
                 .since
@@ -189,7 +183,15 @@ impl Planner<'_> {
         };
         let mut config =
             merge::for_new(spec, group, self.options.guest.clone(), self.desired.mark());
-        if launch.standby {
+        let mut region = self.desired.region.clone();
+        let replaced = launch
+            .replaces
+            .as_ref()
+            .and_then(|id| self.fleet.machines.get(id));
+        if let Some(old) = replaced {
+            config = self.taken_over(&old.spec.config, group);
+            region.clone_from(&old.spec.region);
+        } else if launch.standby {
             let first = self.progress.launches[group][0].machine.clone();
             let Some(first) = first else { return };
             merge::stand_by(&mut config, &first);
@@ -205,11 +207,11 @@ impl Planner<'_> {
         self.ready.push(Step::Create {
             launch_key: self.desired.launch_key(group, new.ordinal),
             group: group.clone(),
-            region: self.desired.region.clone(),
+            region,
             config: Box::new(config),
             image_ref: self.desired.image_ref.clone(),
             secrets_version: self.desired.secrets_version,
-            skip_launch: launch.standby,
+            skip_launch: launch.standby || launch.rests,
             cordoned: false,
         });
         self.asked(launch);

@@ -95,7 +95,8 @@ impl Planner<'_> {
         let group = machine.spec.config.group_or_app();
         let text = format!("Destroying Machine {id} [{group}]");
         self.say(Level::Info, text, Some(id), Some(&group));
-        if !is_up(machine) {
+        // Nobody answers on a lost slot: there is nothing to wait for.
+        if machine.is_lost || !is_up(machine) {
             return self.destroy(machine);
         }
         self.ask_to_stop(machine);

@@ -30,6 +30,8 @@ struct Case {
     /// What the test Machine of each group exits with, if there is one.
     test: Option<i32>,
     filters: Filters,
+    /// For each Machine in the order of creation whether its slot is lost.
+    lost: Vec<bool>,
     crashes: Vec<Option<usize>>,
 }
 
@@ -97,12 +99,17 @@ fn cases() -> impl proptest::strategy::Strategy<Value = Case> {
         (strategies(), exits(), exits(), filters()),
         proptest::collection::vec(group, GROUPS.len()),
         proptest::collection::vec(fault, 0..12),
-        (share, 1_u32..9, any::<bool>()),
+        (
+            share,
+            1_u32..9,
+            any::<bool>(),
+            proptest::collection::vec(proptest::bool::weighted(0.15), 0..20),
+        ),
         proptest::collection::vec(crash, 0..30),
     )
         .prop_map(|(how, groups, mut faults, numbers, crashes)| {
             let (strategy, release, test, filters) = how;
-            let (max_unavailable, max_concurrent, ha) = numbers;
+            let (max_unavailable, max_concurrent, ha, lost) = numbers;
             faults.push(Fault::None);
             Case {
                 strategy,
@@ -114,6 +121,7 @@ fn cases() -> impl proptest::strategy::Strategy<Value = Case> {
                 release,
                 test,
                 filters,
+                lost,
                 crashes,
             }
         })
@@ -170,6 +178,9 @@ fn set_up(case: &Case) -> (Sim, Desired) {
         if *is_wanted {
             wanted.push((*name, *serves));
         }
+    }
+    for (machine, lost) in sim.machines.values_mut().zip(&case.lost) {
+        machine.lost = *lost;
     }
     let mut wanted = desired(&wanted);
     if let Some(code) = case.release {
@@ -363,9 +374,10 @@ fn reached(
             prop_assert_eq!(now.3.clone(), Some(release_id(2).to_string()));
             prop_assert!(!now.5, "{} stays out of the proxy", id);
             let then = before.get(id);
+            let is_replaced = case.strategy == Strategy::Bluegreen || sim.machines[id].lost;
             prop_assert!(
-                then.is_none() || case.strategy != Strategy::Bluegreen,
-                "a blue Machine is left"
+                then.is_none() || !is_replaced,
+                "a blue or lost Machine is left"
             );
         }
     }

@@ -50,6 +50,8 @@ pub(crate) struct SimMachine {
     pub(crate) observed: Option<Observed>,
     pub(crate) pending: Vec<Op>,
     pub(crate) key: Option<LaunchKey>,
+    /// Its slot is marked lost.
+    pub(crate) lost: bool,
     /// The version that runs: config and image of the last generation taken.
     running: Option<(MachineConfig, ImageRef)>,
     agenda: Vec<(i64, Act)>,
@@ -250,6 +252,7 @@ impl Sim {
             observed: None,
             pending: Vec::new(),
             key,
+            lost: false,
             running: None,
             agenda: Vec::new(),
             busy: false,
@@ -262,7 +265,10 @@ impl Sim {
     pub(crate) fn fleet(&self) -> ObservedFleet<'_> {
         let view = |m: &'_ SimMachine| -> MachineId { m.spec.id.clone() };
         let machines = self.machines.values().map(|m| {
-            let seen = FleetMachine::new(&m.spec, m.observed.as_ref(), &m.pending, m.key.as_ref());
+            let seen = FleetMachine {
+                is_lost: m.lost,
+                ..FleetMachine::new(&m.spec, m.observed.as_ref(), &m.pending, m.key.as_ref())
+            };
             (view(m), seen)
         });
         ObservedFleet {

@@ -67,6 +67,7 @@ pub(super) fn view_of<'a>(
     applied: Revision,
 ) -> FleetMachine<'a> {
     FleetMachine {
+        is_lost: unit.is_lost,
         is_published: unit.spec.mod_revision <= applied,
         ..FleetMachine::new(unit.spec(), unit.observed(), unit.queue(), key)
     }

@@ -21,6 +21,7 @@ use crate::lease::{self, Holder};
 use crate::names;
 use crate::placement::{self, Load};
 use crate::secrets;
+use crate::slots;
 use crate::unit::Unit;
 use crate::volumes::attach;
 
@@ -68,7 +69,7 @@ pub(crate) async fn create_from_input(
     }
     deployments::refuse_other_release(core, app, &config)?;
     // Refused before the image is looked up, which may take long.
-    placement::place(input.region.as_deref(), &core.slots, &BTreeMap::new())?;
+    placement::place(input.region.as_deref(), &slots::now(core), &BTreeMap::new())?;
     let mut wanted = config.clone();
     attach::claim(
         &core.cache.snapshot(),
@@ -124,7 +125,7 @@ pub(crate) async fn create(
             Some(volume) => volume.slot(core)?,
             None => place(core, &snapshot, app, new)?,
         };
-        let spec = spec_of(core, &record, new, config, slot);
+        let spec = spec_of(core, &record, new, config, &slot);
         if let Some(name) = &new.name {
             let claim = Claim::MachineName(app.clone(), name.clone());
             if snapshot.get::<Claims>(&claim).is_some() {
@@ -169,12 +170,12 @@ fn launch_claim(key: &LaunchKey) -> Claim {
     Claim::Launch(key.deployment.clone(), key.group.clone(), key.ordinal)
 }
 
-fn place<'a>(
-    core: &'a Core,
+fn place(
+    core: &Core,
     snapshot: &Snapshot,
     app: &AppName,
     new: &NewMachine,
-) -> Result<&'a Slot, Problem> {
+) -> Result<Slot, Problem> {
     let mut loads = BTreeMap::new();
     for record in snapshot.all::<Specs>() {
         let spec = &record.value;
@@ -186,11 +187,8 @@ fn place<'a>(
         let same = spec.app == *app && spec.config.process_group() == new.config.process_group();
         load.group += usize::from(same);
     }
-    Ok(placement::place(
-        new.region.as_deref(),
-        &core.slots,
-        &loads,
-    )?)
+    let slots = slots::now(core);
+    Ok(placement::place(new.region.as_deref(), &slots, &loads)?.clone())
 }
 
 fn spec_of(

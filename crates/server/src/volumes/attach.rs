@@ -12,6 +12,7 @@ use hangar_store::{Record, Snapshot, Txn};
 use crate::core::Core;
 use crate::error::Problem;
 use crate::placement;
+use crate::slots;
 use crate::unit::Unit;
 
 /// Paths of a Machine that the platform mounts itself.
@@ -215,8 +216,8 @@ pub(crate) fn freed(snapshot: &Snapshot, unit: &Unit) -> Txn {
 
 impl Claimed {
     /// Returns the slot that the volume is on.
-    pub(crate) fn slot<'a>(&self, core: &'a Core) -> Result<&'a Slot, Problem> {
-        let mut slots = core.slots.iter().filter(|slot| !slot.lost);
+    pub(crate) fn slot(&self, core: &Core) -> Result<Slot, Problem> {
+        let mut slots = slots::now(core).into_iter().filter(|slot| !slot.lost);
         let home = slots.find(|slot| slot.id == self.record.value.slot);
         home.ok_or_else(|| Problem::VolumePlacement(self.record.value.id.clone()))
     }
