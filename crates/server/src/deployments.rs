@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use hangar_api::deployment::{
     CreateDeployment, DeployEvent, DeployOptions, DeployPreview, Deployment, DeploymentSource,
-    DeploymentStatus,
+    DeploymentStatus, Strategy,
 };
 use hangar_api::id::{AppName, DeploymentId, GroupName, Region, ReleaseId};
 use hangar_api::image::ImageRef;
@@ -88,9 +88,9 @@ pub(crate) async fn create(
     for _ in 0..MAX_TRIES {
         let record = core.app(app)?;
         refuse_second(core, app)?;
-        let (release, deployment) = records(core, &record, user, &content, &request.options);
+        let (release, mut deployment) = records(core, &record, user, &content, &request.options);
         refuse_large(&release)?;
-        refuse_impossible(core, &record, &release, &deployment)?;
+        refuse_impossible(core, &record, &release, &mut deployment)?;
         let mut app_record = record.value.clone();
         app_record.last_release = release.version;
         let claim = DeployClaim {
@@ -158,19 +158,33 @@ fn refuse_large(release: &Release) -> Result<(), Problem> {
     )))
 }
 
-/// Refuses what the planner could only begin and then give up.
+/// Refuses what the planner could only begin and then give up. New secrets are not held up by a
+/// strategy that the app cannot have: they restart it by rolling.
 fn refuse_impossible(
     core: &Core,
     app: &Record<Apps>,
     release: &Release,
-    deployment: &Deployment,
+    deployment: &mut Deployment,
 ) -> Result<(), Problem> {
     let desired = desired(core, app, release, deployment);
     let fleet = fleet::Fleet::observe(core, &app.key, &deployment.id);
-    match refuse(&desired, &fleet.view(), &deployment.options) {
-        Some(reason) => Err(Problem::Unprocessable(reason)),
-        None => Ok(()),
+    let strategy = deployment.options.strategy;
+    let Some(reason) = refuse(&desired, &fleet.view(), &deployment.options) else {
+        return Ok(());
+    };
+    if !deployment.restart_only || strategy == Strategy::Rolling {
+        return Err(Problem::Unprocessable(reason));
     }
+    deployment.options.strategy = Strategy::Rolling;
+    let told = DeployEvent {
+        at: deployment.created_at,
+        message: format!("Restarting by rolling instead of {strategy}: {reason}"),
+        machine: None,
+        group: None,
+        level: "warning".to_owned(),
+    };
+    push_event(deployment, told);
+    Ok(())
 }
 
 fn check_options(options: &DeployOptions) -> Result<(), Problem> {

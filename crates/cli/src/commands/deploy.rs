@@ -165,6 +165,9 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
         config.primary_region = Some(region.to_string());
     }
     let options = options(&config.definition(), input)?;
+    if input.max_unavailable.is_none() {
+        options::warn_of_max_unavailable(&config.definition(), options.strategy);
+    }
     let inputs = inputs(&config, input)?;
     let laid = files::read(&input.files, &input.folder)?;
     warn_of_secrets(config.env.keys().chain(inputs.env.keys()));

@@ -63,10 +63,6 @@ fn what_is_refused_is_refused_in_every_case_of_its_letters() {
     let Some(world) = World::start() else { return };
     for (toml, told) in [
         (
-            "[deploy]\nRelease_Command = \"migrate\"\n",
-            "release commands",
-        ),
-        (
             "[[Mounts]]\nsource = \"data\"\ndestination = \"/data\"\n",
             "write mounts",
         ),

@@ -72,6 +72,10 @@ fn bluegreen_without_any_check_is_refused_in_words() {
     let said = world.fails(1, &["deploy", &folder]);
     assert!(said.contains("at least 1 check"), "{said}");
     assert_eq!(world.machines("nocheck"), before);
+    // New secrets are not held up by that.
+    let said = world.ok(&["secrets", "set", "WORD=new", "-a", "nocheck"]);
+    assert!(said.stderr.contains("by rolling instead"), "{said:?}");
+    assert!(world.get("nocheck", "/env").body.contains("WORD=new"));
 }
 
 #[test]
@@ -289,4 +293,70 @@ fn a_variable_that_looks_like_a_secret_is_warned_of() {
         "{said}"
     );
     assert!(!said.contains("AWS_ACCESS_KEY_ID may"), "{said}");
+}
+
+/// Returns whether the newest deployment has told this.
+fn has_told(world: &World, app: &str, text: &str) -> bool {
+    let path = format!("/v1/apps/{app}/deployments");
+    let answer = world.api("GET", &path, Some(&world.token()));
+    answer.body.contains(text)
+}
+
+#[test]
+fn a_server_killed_at_any_stage_of_bluegreen_or_canary_ends_with_one_fleet() {
+    let Some(mut world) = World::start() else {
+        return;
+    };
+    let toml = |version: usize, strategy: &str| {
+        toml("cut", &version.to_string(), strategy, "").replace(
+            "[deploy]",
+            &format!("[deploy]\nrelease_command = \"exit 0 100\"\n# {version}"),
+        )
+    };
+    let folder = world.app("cut", &toml(0, "rolling"));
+    world.ok(&["deploy", &folder, "--ha=false"]);
+    world.ok(&["scale", "count", "2", "-a", "cut", "--yes"]);
+    let moments = [
+        ("bluegreen", "Release v"),
+        ("bluegreen", "Running release_command"),
+        ("bluegreen", "Creating green machines"),
+        ("bluegreen", "Green Machine"),
+        ("bluegreen", "Marking green machines as ready"),
+        ("bluegreen", "Destroying all blue machines"),
+        ("canary", "Creating canary machine"),
+        ("canary", "Canary Machine"),
+        ("canary", "Updating Machine"),
+    ];
+    for (index, (strategy, moment)) in moments.into_iter().enumerate() {
+        let version = index + 1;
+        world.app("cut", &toml(version, strategy));
+        world.start_hangar(&["deploy", &folder]);
+        let path = format!("/v1/apps/cut/releases/{}", version + 1);
+        world.eventually("the deploy has come so far", |world| {
+            let release = world.api("GET", &path, Some(&world.token()));
+            (release.status == 200 && has_told(world, "cut", moment)).then_some(())
+        });
+        world.kill_server();
+        world.start_server();
+        let code = world.last_started().wait().unwrap().code();
+        assert_eq!(code, Some(0), "killed at {moment}\n{}", world.server_log());
+        assert_eq!(
+            versions(&world, "cut"),
+            vec![version.to_string(); 2],
+            "killed at {moment}"
+        );
+        assert_eq!(world.started_groups("cut"), ["app", "app"]);
+        assert!(world.machines("cut").iter().all(|m| m["cordoned"] == false));
+    }
+    let path = "/v1/apps/cut/machines?include_deleted=true";
+    let answer = world.api("GET", path, Some(&world.token()));
+    let machines: Vec<Value> = serde_json::from_str(&answer.body).unwrap();
+    let is_release = |m: &&Value| group(m) == "fly_app_release_command";
+    let runs: Vec<&Value> = machines.iter().filter(is_release).collect();
+    // The first deploy is by rolling, and has one too.
+    assert_eq!(runs.len(), moments.len() + 1, "one a deploy");
+    for run in runs {
+        let events = run["events"].as_array().unwrap().iter();
+        assert_eq!(events.filter(|e| e["status"] == "started").count(), 1);
+    }
 }

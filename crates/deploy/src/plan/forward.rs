@@ -43,12 +43,24 @@ impl Planner<'_> {
         self.progress
             .retiring
             .extend(removed.map(|id| (id.clone(), Retire::Planned)));
+        if self.desired.kind == Kind::Full && self.has_only_unmanaged() {
+            let text = "[WARNING] Your app doesn't have any Fly Launch machines, so we'll create \
+                        one now. The machines that it has are left as they are";
+            self.say(Level::Warning, text, None, None);
+        }
         if let Some(line) = diff.filtered() {
             self.say(Level::Info, line, None, None);
         }
         self.say_of_strategy();
         self.progress.begun_at = Some(self.now);
         self.progress.stage = Stage::Releasing;
+    }
+
+    /// Returns whether the app has Machines, and none that deployments look at.
+    fn has_only_unmanaged(&self) -> bool {
+        let mut machines = self.fleet.machines.values();
+        let some = machines.any(|m| m.state.is_active() && m.launch_key.is_none());
+        some && self.fleet.managed().next().is_none()
     }
 
     /// What is on a lost slot is made anew elsewhere first, and removed at the very end.

@@ -18,6 +18,10 @@ use crate::progress::{Failure, Green, Launch, LaunchPhase, Retire, Stage};
 impl Planner<'_> {
     /// Brings a green Machine up beside each blue one and waits until all are healthy.
     pub(super) fn double(&mut self) {
+        if self.progress.targets.is_empty() {
+            self.progress.stage = Stage::Retiring;
+            return;
+        }
         if self.progress.greens.is_empty() {
             self.plan_greens();
         }
@@ -122,9 +126,7 @@ impl Planner<'_> {
                 first.run = true;
             }
         }
-        if !greens.is_empty() {
-            self.say(Level::Info, "Creating green machines", None, None);
-        }
+        self.say(Level::Info, "Creating green machines", None, None);
         self.progress.greens = greens;
     }
 

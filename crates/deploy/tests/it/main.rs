@@ -6,3 +6,4 @@ mod fleets;
 mod merging;
 mod scaling;
 mod sim;
+mod strategies;

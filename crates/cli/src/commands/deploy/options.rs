@@ -1,13 +1,14 @@
 //! The options of a deployment: what fly.toml says, and what the flags change.
 
 use anyhow::Result;
-use hangar_api::deployment::{DeployFilters, DeployOptions};
+use hangar_api::deployment::{DeployFilters, DeployOptions, Strategy};
 use hangar_api::duration::GoDuration;
 
 use super::DeployInput;
 use crate::args::RolloutArgs;
 use crate::commands::machine::guest;
 use crate::error::Exit;
+use crate::output;
 
 /// Returns the options of a deployment of this definition, with what the flags change.
 pub(super) fn options(
@@ -47,6 +48,17 @@ pub(super) fn options(
             .then(|| guest(hangar_api::machine::Guest::default(), vm))
             .transpose()?,
     })
+}
+
+/// Warns where fly.toml sets a limit that the strategy does not have.
+pub(super) fn warn_of_max_unavailable(definition: &serde_json::Value, strategy: Strategy) {
+    let section = definition.get("deploy");
+    let is_set = section.is_some_and(|section| section.get("max_unavailable").is_some());
+    if is_set && matches!(strategy, Strategy::Immediate | Strategy::Bluegreen) {
+        output::say(&format!(
+            "Warning: max-unavailable set for non-rolling strategy '{strategy}', ignoring"
+        ));
+    }
 }
 
 fn filters(rollout: &RolloutArgs) -> DeployFilters {
