@@ -66,7 +66,7 @@ pub(super) fn find(image: &File) -> io::Result<Option<Device>> {
     Ok(ours.map(|(device, _)| device).next())
 }
 
-/// Returns all devices that have a file, with device and inode of that.
+/// Returns all devices that have an image of volumes, with device and inode of that.
 pub(super) fn attached() -> io::Result<Vec<(Device, (u64, u64))>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/sys/block")? {
@@ -76,7 +76,10 @@ pub(super) fn attached() -> io::Result<Vec<(Device, (u64, u64))>> {
         let Some(number) = number.and_then(|number| number.parse().ok()) else {
             continue;
         };
-        if !entry.path().join("loop/backing_file").exists() {
+        // Other people's devices are not even opened.
+        let file = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+        let name = Path::new(file.trim_end()).file_name().unwrap_or_default();
+        if !name.to_string_lossy().starts_with("vol_") {
             continue;
         }
         // What cannot be opened went away meanwhile. Open, it stays what it is.

@@ -136,24 +136,27 @@ fn make(image: &Path, size: u64, from: Option<&Path>) -> Result<(), Failure> {
     new.keep()
 }
 
-/// Gives a file its size and the disk's room for all of it.
+/// Gives a file its size and the disk's room for all of it, or leaves it as it is.
 fn set_aside(file: &File, size: u64) -> Result<(), Failure> {
-    match fallocate(file, FallocateFlags::empty(), 0, size) {
-        Ok(()) => Ok(()),
+    let sized = |to: u64| file.set_len(to).map_err(failed("size the volume"));
+    let before = file.metadata().map_err(failed("look at the volume"))?.len();
+    // The size comes last: a file that is as long as it should be has all its room.
+    let error = match fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
         // This file system cannot promise room: the size is enforced all the same.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            file.set_len(size).map_err(failed("size the volume"))
-        }
-        Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-            let text = format!(
-                "insufficient resources: the disk of the data directory has no room for a volume \
-                 of {} GB; free some, or make it smaller",
-                gb(size)
-            );
-            Err(Failure::new(ErrorKind::Exhausted, text))
-        }
-        Err(error) => Err(failed("set the volume's room aside")(error.into())),
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return sized(size),
+        Err(error) => error,
+    };
+    // What was had before the disk was full goes back.
+    sized(before)?;
+    if !matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::FBIG) {
+        return Err(failed("set the volume's room aside")(error.into()));
     }
+    let text = format!(
+        "insufficient resources: the disk of the data directory has no room for a volume of {} \
+         GB; free some, or make it smaller",
+        gb(size)
+    );
+    Err(Failure::new(ErrorKind::Exhausted, text))
 }
 
 fn make_file_system(image: &Path) -> Result<(), Failure> {
@@ -199,6 +202,7 @@ fn extend(image: &Path, size: u64) -> Result<bool, Failure> {
         let now = file.metadata().map_err(failed("look at the volume"))?.len();
         if now < size {
             set_aside(&file, size)?;
+            file.sync_all().map_err(failed("write the volume out"))?;
         }
         if lock(&file, FlockOperation::NonBlockingLockExclusive, PAUSE)? {
             return fill_out(&file, image).map(|()| false);

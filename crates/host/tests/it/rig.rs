@@ -158,7 +158,11 @@ impl Rig {
         let value = serde_json::json!({
             "id": id, "name": "m", "app": "app1", "network": 1, "slot": "here-iad", "host": "here",
             "host_part": 1, "region": "iad", "generation": 1, "instance_id": instance(1),
-            "config": {"image": "app", "init": {"exec": argv}, "metadata": {"fly_process_group": "web"}},
+            "config": {
+                "image": "app", "init": {"exec": argv}, "metadata": {"fly_process_group": "web"},
+                // Each Machine has a volume of its own: no two runs may have it.
+                "mounts": [{"volume": format!("vol_00{id}"), "path": "/data"}],
+            },
             "image_ref": {"repository": "app", "digest": "sha256:1"},
             "created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z",
         });

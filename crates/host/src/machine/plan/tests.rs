@@ -111,3 +111,26 @@ fn files_are_decoded_and_may_come_from_secrets() {
     assert!(with(file("/x", Some("!"), None)).is_err());
     assert!(with(file("/x", None, Some("NONE"))).is_err());
 }
+
+#[test]
+fn a_volume_is_mounted_where_it_was_said_and_nowhere_that_it_must_not_be() {
+    let with = |volume: &str, path: &str| {
+        let mount = Mount {
+            volume: volume.to_owned(),
+            path: path.to_owned(),
+            ..Mount::default()
+        };
+        mounts(&MachineConfig {
+            mounts: vec![mount],
+            ..MachineConfig::default()
+        })
+    };
+    let id = "vol_0123456789abcdef";
+    let found = with(id, "/var/data").unwrap();
+    assert_eq!(found[0].volume.as_str(), id);
+    assert_eq!(found[0].path, PathBuf::from("/var/data"));
+    for (volume, path) in [("data", "/data"), (id, "/"), (id, "data"), (id, "/a/../b")] {
+        let error = with(volume, path).unwrap_err().to_string();
+        assert!(error.contains(volume) && error.contains(path), "{error}");
+    }
+}

@@ -232,9 +232,12 @@ fn number(world: &World, key: &RunKey) -> u64 {
 async fn when_a_copy_is_killed_writes_go_on_and_the_next_copy_is_whole() {
     let Some(world) = volume_world() else { return };
     let volume = world.volume(64).await;
-    let key = world.start(world.plan_on(&volume, WRITES)).await;
+    // Enough to take a moment.
+    let script = format!("dd if=/dev/urandom of=/data/fill bs=1M count=40; {WRITES}");
+    let key = world.start(world.plan_on(&volume, &script)).await;
     world.until_said(&key, "ready").await;
     let home = world.dir.path().to_owned();
+    let mut frozen = 0;
     for round in 0..6 {
         let before = number(&world, &key);
         let volumes = world.runtime.volumes();
@@ -244,14 +247,23 @@ async fn when_a_copy_is_killed_writes_go_on_and_the_next_copy_is_whole() {
         let copying = tokio::spawn(async move { volumes.snapshot(of, asked).await });
         let half = home.join("snapshots").join(format!("{snapshot}.new"));
         until(|| half.exists() || copying.is_finished()).await;
-        // Helper, worker and, in the later rounds, the guardian of the freeze: all at once.
         let helper = world.runtime.helper_pid().unwrap();
-        let machine = world.pids(&key);
-        let mut doomed = family(helper);
-        doomed.retain(|pid| !machine.contains(&i32::try_from(*pid).unwrap()));
+        let machine = family(u32::try_from(*world.pids(&key).iter().min().unwrap()).unwrap());
+        let makers = || {
+            let mut all = family(helper);
+            all.retain(|pid| !machine.contains(pid) && is_maker(*pid));
+            all
+        };
+        // In every other round once there is a guardian: while the volume is held still.
+        while round % 2 == 1 && makers().len() < 3 && !copying.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        let mut doomed = makers();
+        frozen += usize::from(doomed.len() >= 3);
         if round < 3 {
             doomed.truncate(2);
         }
+        // Helper, worker and, in the later rounds, the guardian: all at once.
         kill_all(&doomed);
         let again = runtime(&home).volumes();
         again.settle().await.unwrap();
@@ -263,8 +275,17 @@ async fn when_a_copy_is_killed_writes_go_on_and_the_next_copy_is_whole() {
             .unwrap();
         is_whole(&world, snapshot).await;
     }
+    eprintln!("{frozen} of the kills fell while the volume was held still");
     world.runtime.remove(key).await.unwrap();
     world.no_device_is_left().await;
+}
+
+/// Returns whether a process is the helper or one of its workers, and no Machine's.
+fn is_maker(pid: u32) -> bool {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words
+        .split(|byte| *byte == 0)
+        .any(|word| word == b"__helper")
 }
 
 fn kill_all(pids: &[u32]) {
