@@ -27,6 +27,7 @@ pub mod region;
 pub mod release;
 pub mod seam;
 pub mod secret;
+pub mod session;
 pub mod signal;
 pub mod volume;
 

@@ -1,24 +1,31 @@
 //! Traits where roles meet without importing each other. The node wires them.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures_core::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::{ErrorKind, Failure};
 use crate::exec::{ExecRequest, ExecResponse};
 use crate::id::{MachineId, SnapshotId, VolumeId};
 use crate::image::{ImageInfo, ImageRef, Pruned};
 use crate::logs::{LogLine, LogQuery};
+use crate::session::{SessionInput, SessionOutput, SessionRequest};
 use crate::volume::{VolumeSource, VolumeUsage};
 
 /// A boxed future, for object-safe traits.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A boxed stream, for object-safe traits.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+
+/// A connection of bytes both ways; each way ends by itself.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// What the server asks of a host beside the stream of [`crate::link`]: questions and streams
 /// that leave no trace in the store. Implemented by the host (and its fake).
@@ -29,6 +36,23 @@ pub trait HostCalls: Send + Sync + std::fmt::Debug {
         machine: MachineId,
         request: ExecRequest,
     ) -> BoxFuture<'_, Result<ExecResponse, Failure>>;
+
+    /// Begins a session in a started Machine; returns once its command runs. What comes in
+    /// `input` goes to it, what it writes comes out. Dropping the stream kills the command.
+    fn session(
+        &self,
+        machine: MachineId,
+        request: SessionRequest,
+        input: BoxStream<SessionInput>,
+    ) -> BoxFuture<'_, Result<BoxStream<SessionOutput>, Failure>>;
+
+    /// Connects to a TCP port of a started Machine: at its 6PN address, which is given, else
+    /// where the proxy reaches it, since many programs listen on IPv4 alone.
+    fn dial(
+        &self,
+        machine: MachineId,
+        address: SocketAddrV6,
+    ) -> BoxFuture<'_, Result<Box<dyn Connection>, Failure>>;
 
     /// Returns log lines, oldest first; ends unless `follow`. Machines are those of the host.
     fn logs(&self, query: LogQuery) -> BoxFuture<'_, Result<BoxStream<LogLine>, Failure>>;

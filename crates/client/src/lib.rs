@@ -13,6 +13,7 @@ mod logs;
 mod machines;
 mod sse;
 mod transport;
+mod upgrade;
 mod volumes;
 
 pub use deployments::{Follow, Followed};
@@ -20,3 +21,4 @@ pub use error::ClientError;
 pub use logs::Logs;
 pub use machines::{MachineFilter, WaitFor};
 pub use transport::Client;
+pub use upgrade::Upgraded;

@@ -185,7 +185,7 @@ impl Client {
         Ok(self.send(request, self.limits.answer).await?.into_body())
     }
 
-    fn request(
+    pub(crate) fn request(
         &self,
         method: Method,
         path: &str,
@@ -209,6 +209,35 @@ impl Client {
         request: Request<Body>,
         limit: Duration,
     ) -> Result<Response<Incoming>, ClientError> {
+        let answer = self.exchange(request, limit).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        self.refused(answer).await
+    }
+
+    /// Sends a request after whose answer the connection speaks another protocol.
+    pub(crate) async fn ask_to_upgrade(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let answer = self.exchange(request, self.limits.answer).await?;
+        if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
+        }
+        self.refused(answer).await
+    }
+
+    async fn refused<T>(&self, answer: Response<Incoming>) -> Result<T, ClientError> {
+        let status = answer.status().as_u16();
+        Err(refusal(status, &self.read(answer.into_body()).await?))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |reason: String| ClientError::Unreachable {
             url: self.base.clone(),
             reason,
@@ -223,16 +252,11 @@ impl Client {
             .map_err(|error| ClientError::Broken(error.to_string()))?;
         tokio::spawn(async move {
             // Its end reaches the caller through the answer it was reading.
-            let _ended = connection.await;
+            let _ended = connection.with_upgrades().await;
         });
         let answer = tokio::time::timeout(limit, sender.send_request(request)).await;
         let answer = answer.map_err(|_| ClientError::TimedOut(limit.as_secs()))?;
-        let answer = answer.map_err(|error| ClientError::Broken(error.to_string()))?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        let status = answer.status().as_u16();
-        Err(refusal(status, &self.read(answer.into_body()).await?))
+        answer.map_err(|error| ClientError::Broken(error.to_string()))
     }
 
     /// Reads an answer whole.

@@ -17,7 +17,8 @@ use hangar_api::Timestamp;
 use hangar_api::error::Failure;
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::{MachineId, VolumeId};
-use hangar_api::seam::BoxFuture;
+use hangar_api::seam::{BoxFuture, BoxStream};
+use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use serde::{Deserialize, Serialize};
 
 /// One start of one Machine.
@@ -179,6 +180,15 @@ pub trait Runtime: Send + Sync + fmt::Debug {
         key: RunKey,
         request: ExecRequest,
     ) -> BoxFuture<'_, Result<ExecResponse, Failure>>;
+
+    /// Runs a command beside the main process whose streams stay open; returns once it runs.
+    /// Dropping the stream of its output kills it.
+    fn session(
+        &self,
+        key: RunKey,
+        request: SessionRequest,
+        input: BoxStream<SessionInput>,
+    ) -> BoxFuture<'_, Result<BoxStream<SessionOutput>, Failure>>;
 
     /// Returns the TCP sockets that listen inside.
     fn listeners(&self, key: RunKey) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>>;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, fchown};
@@ -57,6 +57,18 @@ pub(crate) struct Program<'a> {
     pub(crate) stdin: Option<OwnedFd>,
 }
 
+/// What a program's standard streams are.
+#[derive(Clone, Copy, Debug)]
+enum Streams<'a> {
+    /// Two pipes; standard input is the program's own.
+    Pipes {
+        stdout: BorrowedFd<'a>,
+        stderr: BorrowedFd<'a>,
+    },
+    /// A terminal for all three, which becomes the one that it is controlled by.
+    Terminal(BorrowedFd<'a>),
+}
+
 /// A program that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -106,30 +118,69 @@ fn set_exact(wanted: CapabilitySet) -> Result<(), Errno> {
 
 /// Executes a program. Returns once it has been executed or could not be.
 pub(crate) fn spawn(program: &Program<'_>) -> Result<Running, SpawnError> {
+    let (stdout, stdout_child) = pipe()?;
+    let (stderr, stderr_child) = pipe()?;
+    for end in [&stdout_child, &stderr_child] {
+        // So that a program without root's rights can open /dev/stdout again.
+        give(end, program)?;
+    }
+    for end in [&stdout, &stderr] {
+        non_blocking(end)?;
+    }
+    let streams = Streams::Pipes {
+        stdout: stdout_child.as_fd(),
+        stderr: stderr_child.as_fd(),
+    };
+    let pid = launch(program, streams)?;
+    Ok(Running {
+        pid,
+        stdout,
+        stderr,
+    })
+}
+
+/// Executes a program on a terminal of its own. Returns its id.
+pub(crate) fn spawn_on_terminal(
+    program: &Program<'_>,
+    terminal: &OwnedFd,
+) -> Result<i32, SpawnError> {
+    give(terminal, program)?;
+    launch(program, Streams::Terminal(terminal.as_fd()))
+}
+
+fn failed(what: &str, error: Errno) -> SpawnError {
+    SpawnError::other(format!("{what}: {error}"))
+}
+
+/// Returns the two ends of a pipe: to read from, to write to.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnError> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("make a pipe", error))
+}
+
+/// Makes reads and writes of a stream return at once.
+pub(crate) fn non_blocking(stream: &OwnedFd) -> Result<(), SpawnError> {
+    rustix::fs::fcntl_setfl(stream, rustix::fs::OFlags::NONBLOCK)
+        .map_err(|error| failed("set up a stream", error))
+}
+
+/// Makes a stream the program's own.
+fn give(stream: &OwnedFd, program: &Program<'_>) -> Result<(), SpawnError> {
+    let uid = Uid::from_raw(program.identity.uid);
+    let gid = Gid::from_raw(program.identity.gid);
+    fchown(stream, Some(uid), Some(gid)).map_err(|error| failed("give a stream away", error))
+}
+
+fn launch(program: &Program<'_>, streams: Streams<'_>) -> Result<i32, SpawnError> {
     if program.argv.first().is_none_or(String::is_empty) {
         return Err(SpawnError::not_found(
             "no command: the image has neither ENTRYPOINT nor CMD and none is configured",
         ));
     }
-    let failed = |what: &str, error: Errno| SpawnError::other(format!("{what}: {error}"));
-    let pipe = |flags| pipe_with(flags).map_err(|error| failed("make a pipe", error));
-    let (stdout, stdout_child) = pipe(PipeFlags::CLOEXEC)?;
-    let (stderr, stderr_child) = pipe(PipeFlags::CLOEXEC)?;
-    let (report, report_child) = pipe(PipeFlags::CLOEXEC)?;
-    for end in [&stdout_child, &stderr_child] {
-        // So that a program without root's rights can open /dev/stdout again.
-        let uid = Uid::from_raw(program.identity.uid);
-        let gid = Gid::from_raw(program.identity.gid);
-        fchown(end, Some(uid), Some(gid)).map_err(|error| failed("give a pipe away", error))?;
-    }
-    for end in [&stdout, &stderr] {
-        rustix::fs::fcntl_setfl(end, rustix::fs::OFlags::NONBLOCK)
-            .map_err(|error| failed("set up a pipe", error))?;
-    }
+    let (report, report_child) = pipe()?;
     let pid = match sys::fork() {
         Ok(Some(pid)) => pid,
         Ok(None) => {
-            let failure = in_child(program, &stdout_child, &stderr_child);
+            let failure = in_child(program, streams);
             // A parent that is gone does not need to know.
             let _told = rustix::io::write(&report_child, &failure.to_bytes());
             sys::exit_now(127);
@@ -138,7 +189,7 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<Running, SpawnError> {
             return Err(SpawnError::other(format!("start a process: {error}")));
         }
     };
-    drop((stdout_child, stderr_child, report_child));
+    drop(report_child);
     let mut bytes = [0; 5];
     match read_all(&report, &mut bytes) {
         5 => {
@@ -148,11 +199,7 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<Running, SpawnError> {
             );
             Err(describe(program, &ChildFailure::from_bytes(bytes)))
         }
-        _ => Ok(Running {
-            pid,
-            stdout,
-            stderr,
-        }),
+        _ => Ok(pid),
     }
 }
 
@@ -194,37 +241,45 @@ fn step<T>(step: u8, done: Result<T, Errno>) -> Result<T, ChildFailure> {
     })
 }
 
-fn in_child(program: &Program<'_>, stdout: &OwnedFd, stderr: &OwnedFd) -> ChildFailure {
-    match prepare_child(program, stdout, stderr) {
+fn in_child(program: &Program<'_>, streams: Streams<'_>) -> ChildFailure {
+    match prepare_child(program, streams) {
         Ok(()) => execute(program),
         Err(failure) => failure,
     }
 }
 
-fn prepare_child(
-    program: &Program<'_>,
-    stdout: &OwnedFd,
-    stderr: &OwnedFd,
-) -> Result<(), ChildFailure> {
-    sys::reset_signals();
-    step(1, setsid())?;
+/// Connects the standard streams.
+fn connect(program: &Program<'_>, streams: Streams<'_>) -> Result<(), ChildFailure> {
     let null;
-    let stdin = if let Some(stdin) = &program.stdin {
-        stdin.as_fd()
-    } else {
-        // Where the Machine has put a FIFO in its place, nobody waits for the other end.
-        let flags =
-            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-        null = step(1, rustix::fs::open("/dev/null", flags, Mode::empty()))?;
-        null.as_fd()
+    let [stdin, stdout, stderr] = match (streams, &program.stdin) {
+        (Streams::Terminal(terminal), _) => {
+            step(1, rustix::process::ioctl_tiocsctty(terminal))?;
+            [terminal; 3]
+        }
+        (Streams::Pipes { stdout, stderr }, Some(stdin)) => [stdin.as_fd(), stdout, stderr],
+        (Streams::Pipes { stdout, stderr }, None) => {
+            // Where the Machine has put a FIFO in its place, nobody waits for the other end.
+            let flags = rustix::fs::OFlags::RDONLY
+                | rustix::fs::OFlags::NONBLOCK
+                | rustix::fs::OFlags::CLOEXEC;
+            null = step(1, rustix::fs::open("/dev/null", flags, Mode::empty()))?;
+            [null.as_fd(), stdout, stderr]
+        }
     };
-    for (number, fd) in [(0, stdin), (1, stdout.as_fd()), (2, stderr.as_fd())] {
+    for (number, fd) in [(0, stdin), (1, stdout), (2, stderr)] {
         let done = sys::become_fd(fd, number);
         step(
             1,
             done.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         )?;
     }
+    Ok(())
+}
+
+fn prepare_child(program: &Program<'_>, streams: Streams<'_>) -> Result<(), ChildFailure> {
+    sys::reset_signals();
+    step(1, setsid())?;
+    connect(program, streams)?;
     let hard = getrlimit(Resource::Nofile).maximum;
     let limit = hard.map_or(program.nofile, |hard| hard.min(program.nofile));
     let nofile = Rlimit {

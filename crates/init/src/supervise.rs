@@ -10,6 +10,7 @@
 mod conn;
 mod exec;
 mod output;
+mod session;
 mod stop;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,8 @@ struct Init {
     killed: bool,
     /// How the program ended, once it has.
     ended: Option<Ended>,
+    /// Sessions that are open.
+    sessions: usize,
 }
 
 /// How a process ended.
@@ -79,6 +82,7 @@ enum Token {
     Conn(usize),
     ExecStdout(usize),
     ExecStderr(usize),
+    ExecStdin(usize),
 }
 
 /// Runs the role and returns the exit code of the process.
@@ -153,6 +157,7 @@ impl Start {
             stop: Stop::default(),
             killed: false,
             ended: None,
+            sessions: 0,
         };
         let mut record = match init.start_program() {
             Ok(running) => {
@@ -272,6 +277,7 @@ impl Init {
                 .chain(self.stop.deadline())
                 .min();
             let events = wait_for_events(signals, listener, output, &conns, deadline);
+            self.sessions = conns.values().filter(|conn| conn.is_session()).count();
             for (token, flags) in events {
                 match token {
                     Token::Signals => self.take_signals(signals, &mut conns),
@@ -292,6 +298,11 @@ impl Init {
                     Token::ExecStdout(id) | Token::ExecStderr(id) => {
                         if let Some(conn) = conns.get_mut(&id) {
                             conn.on_output(matches!(token, Token::ExecStderr(_)));
+                        }
+                    }
+                    Token::ExecStdin(id) => {
+                        if let Some(conn) = conns.get_mut(&id) {
+                            conn.on_input(self);
                         }
                     }
                 }

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | 0 | JSON: a [`Request`] or a [`Reply`] |
 //! | 1, 2 | bytes that an executed command wrote to stdout, stderr; followed by [`Reply::ExecDone`] |
+//! | 3 | bytes for the standard input of a session; none of them ends it |
 //!
 //! The first request is [`Request::Hello`]. The wire only grows: a request that `init` does not
 //! know is answered with [`Reply::Error`], fields and kinds that a side does not know are passed
 //! over. Both sides bound what they read: neither trusts the other's lengths.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,10 @@ pub const MAX_REQUEST: usize = 4 * 1024 * 1024;
 pub const MAX_REPLY: usize = 256 * 1024;
 /// Most bytes of each stream that an executed command may return; the rest is dropped.
 pub const MAX_EXEC_OUTPUT: usize = 1024 * 1024;
+/// Most sessions of a Machine at the same time: they take connections, of which `init` has few.
+pub const MAX_SESSIONS: usize = 8;
+/// Most bytes of one piece of a session's input.
+pub const MAX_INPUT: usize = 16 * 1024;
 /// Most listening sockets that are told of.
 pub const MAX_LISTENERS: usize = 256;
 
@@ -66,6 +72,33 @@ pub enum Request {
     },
     /// Which TCP sockets listen.
     Listeners,
+    /// Runs a command beside the main process whose streams stay open: answered with
+    /// [`Reply::Started`], its output and [`Reply::ExecDone`]. The connection is taken until it is
+    /// done; closing it kills the command.
+    Session {
+        /// The command and its arguments.
+        argv: Vec<String>,
+        /// Variables over those of the main process.
+        #[serde(default)]
+        env: BTreeMap<String, String>,
+        /// Who it runs as, in the form of an image's `User`; root when empty.
+        #[serde(default)]
+        user: String,
+        /// The size of its terminal; without one it has pipes.
+        #[serde(default)]
+        terminal: Option<Size>,
+    },
+    /// The terminal of this connection's session has another size. Not answered.
+    Resize(Size),
+}
+
+/// The size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Lines.
+    pub rows: u16,
+    /// Characters a line.
+    pub cols: u16,
 }
 
 /// What `init` answers.
@@ -93,7 +126,9 @@ pub enum Reply {
         /// The sockets.
         sockets: Vec<SocketAddr>,
     },
-    /// To `Exec`, after its output.
+    /// To `Session`: the command runs.
+    Started,
+    /// To `Exec` and `Session`, after its output.
     ExecDone {
         /// The command's code, or 128 + signal.
         exit_code: i32,
@@ -126,6 +161,8 @@ pub enum Frame {
     Stdout(Vec<u8>),
     /// What a command wrote to stderr.
     Stderr(Vec<u8>),
+    /// For the standard input of a session; empty at its end.
+    Stdin(Vec<u8>),
     /// Of a kind that this version does not know: passed over.
     Unknown(u8),
 }
@@ -162,6 +199,7 @@ impl Frame {
             Self::Json(body) => (0, body),
             Self::Stdout(body) => (1, body),
             Self::Stderr(body) => (2, body),
+            Self::Stdin(body) => (3, body),
             Self::Unknown(kind) => (*kind, &[]),
         };
         let length = u32::try_from(body.len() + 1).unwrap_or(u32::MAX);
@@ -211,6 +249,7 @@ impl Decoder {
             Some(0) => Frame::Json(body),
             Some(1) => Frame::Stdout(body),
             Some(2) => Frame::Stderr(body),
+            Some(3) => Frame::Stdin(body),
             kind => Frame::Unknown(kind.copied().unwrap_or(u8::MAX)),
         }))
     }

@@ -18,6 +18,20 @@ const HEADER_READ: Duration = Duration::from_secs(30);
 /// Connections served at the same time; more wait to be accepted.
 const CONNECTIONS: usize = 4096;
 
+/// A client that has gone without a word is found out after this, and two tries more.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Lets the kernel look whether the client is still there: sessions and tunnels may be silent for
+/// as long as they like.
+fn keep_alive(stream: &tokio::net::TcpStream) {
+    use rustix::net::sockopt;
+    // Without it a client that is gone is found out later, when something is sent to it.
+    let _later = sockopt::set_socket_keepalive(stream, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(stream, KEEP_ALIVE))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE / 4))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, 3));
+}
+
 /// Serves until told to stop, then lets requests in flight end.
 pub(crate) async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -50,6 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, router: axum::Router, stop: Can
         };
         // A failure to turn off batching only costs time.
         let _slower = stream.set_nodelay(true);
+        keep_alive(&stream);
         let connection = builder
             .serve_connection_with_upgrades(TokioIo::new(stream), service.clone())
             .into_owned();

@@ -12,7 +12,7 @@ use hangar_api::region::Slot;
 use hangar_api::seam::{HostCalls, ImageCalls, VolumeCalls};
 use hangar_store::tables::Apps;
 use hangar_store::{Cache, Record, Revision, StoreError, Txn};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Problem;
@@ -23,6 +23,8 @@ pub(crate) const MAX_TRIES: usize = 16;
 
 /// How long a writer that was second waits to see what the first has written.
 const CATCH_UP: Duration = Duration::from_millis(20);
+/// Most sessions and tunnels at the same time.
+pub(crate) const MAX_OPEN: usize = 512;
 
 /// The server's inside, shared by its handlers and tasks.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) applied: watch::Receiver<Revision>,
     pub(crate) env: Env,
     pub(crate) keyring: Keyring,
+    /// Room for sessions and tunnels.
+    pub(crate) open: Arc<Semaphore>,
     /// Ends every task and every answer that follows something.
     pub(crate) stop: CancellationToken,
 }

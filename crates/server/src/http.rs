@@ -16,6 +16,7 @@ mod ops;
 mod platform;
 mod releases;
 mod secrets;
+mod session;
 mod volumes;
 
 use std::sync::Arc;
@@ -220,6 +221,8 @@ fn machine_rows() -> Vec<Row> {
         (Method::POST, "/{machine}/restart", post(ops::restart)),
         (Method::POST, "/{machine}/signal", post(ops::signal)),
         (Method::POST, "/{machine}/exec", post(ops::exec)),
+        (Method::POST, "/{machine}/session", post(session::open)),
+        (Method::GET, "/{machine}/tunnel", get(session::tunnel)),
         (Method::POST, "/{machine}/cordon", post(ops::cordon)),
         (Method::POST, "/{machine}/uncordon", post(ops::uncordon)),
         (Method::GET, "/{machine}/lease", get(lease::show)),

@@ -10,12 +10,12 @@ use hangar_api::link::{FromHost, ToHost};
 use hangar_api::region::Slot;
 use hangar_api::seam::{HostCalls, ImageCalls, VolumeCalls};
 use hangar_store::{Cache, Store, StoreError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{self, AuthError};
-use crate::core::Core;
+use crate::core::{Core, MAX_OPEN};
 use crate::keyring::{Keyring, KeyringError};
 use crate::routes::{self, Routes};
 use crate::{http, link, standby, supervise, tidy, volumes};
@@ -131,6 +131,7 @@ impl Server {
             applied: parts.applied,
             env,
             keyring,
+            open: Arc::new(Semaphore::new(MAX_OPEN)),
             stop: CancellationToken::new(),
         });
         let (routes_in, routes) = watch::channel(Arc::default());

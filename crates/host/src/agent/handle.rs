@@ -1,14 +1,17 @@
 //! What the rest of the process may ask of a host.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hangar_api::catalog::Phase;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::MachineId;
 use hangar_api::logs::{LogLine, LogQuery, Provider};
-use hangar_api::seam::{BoxFuture, BoxStream, HostCalls, IdleMachine, Waker};
+use hangar_api::seam::{BoxFuture, BoxStream, Connection, HostCalls, IdleMachine, Waker};
+use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -16,6 +19,9 @@ use super::LivenessFeed;
 use super::shared::Shared;
 use crate::machine::actor::Command;
 use crate::runtime::RunKey;
+
+/// How long a Machine may take to accept a connection.
+const DIAL_TIME: Duration = Duration::from_secs(10);
 
 /// A running host. Cheap to clone; dropping the last clone ends its tasks as a crash would, and
 /// Machines go on.
@@ -122,6 +128,46 @@ impl HostCalls for HostHandle {
         Box::pin(async move {
             let key = self.run_of(machine)?;
             self.shared.runtime.exec(key, request).await
+        })
+    }
+
+    fn session(
+        &self,
+        machine: MachineId,
+        request: SessionRequest,
+        input: BoxStream<SessionInput>,
+    ) -> BoxFuture<'_, Result<BoxStream<SessionOutput>, Failure>> {
+        Box::pin(async move {
+            let key = self.run_of(machine)?;
+            self.shared.runtime.session(key, request, input).await
+        })
+    }
+
+    fn dial(
+        &self,
+        machine: MachineId,
+        address: SocketAddrV6,
+    ) -> BoxFuture<'_, Result<Box<dyn Connection>, Failure>> {
+        Box::pin(async move {
+            self.run_of(machine.clone())?;
+            let port = address.port();
+            let known = self.shared.liveness.borrow().get(&machine).cloned();
+            let local = known.and_then(|live| live.address);
+            let local = local.map(|ip| SocketAddr::from((ip, port)));
+            let mut why = String::new();
+            for address in [Some(SocketAddr::V6(address)), local].into_iter().flatten() {
+                match tokio::time::timeout(DIAL_TIME, TcpStream::connect(address)).await {
+                    Ok(Ok(stream)) => {
+                        // A failure to turn off batching only costs time.
+                        let _slower = stream.set_nodelay(true);
+                        return Ok(Box::new(stream) as Box<dyn Connection>);
+                    }
+                    Ok(Err(error)) => why = error.to_string(),
+                    Err(_) => why = format!("no answer within {} s", DIAL_TIME.as_secs()),
+                }
+            }
+            let text = format!("connect to port {port} of machine {machine}: {why}");
+            Err(Failure::new(ErrorKind::FailedPrecondition, text))
         })
     }
 

@@ -8,6 +8,7 @@
 
 mod dial;
 mod program;
+mod session;
 mod state;
 
 use std::net::SocketAddr;
@@ -18,7 +19,8 @@ use std::time::Duration;
 use hangar_api::env::Env;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
-use hangar_api::seam::BoxFuture;
+use hangar_api::seam::{BoxFuture, BoxStream};
+use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use hangar_init::wire::{Reply, Request};
 
 use super::{ExitRecord, RunKey, RunStatus, Runtime, StartError, StartPlan};
@@ -373,6 +375,18 @@ impl Runtime for ContainerRuntime {
         request: ExecRequest,
     ) -> BoxFuture<'_, Result<ExecResponse, Failure>> {
         Box::pin(async move { self.exec_run(&key, request).await })
+    }
+
+    fn session(
+        &self,
+        key: RunKey,
+        request: SessionRequest,
+        input: BoxStream<SessionInput>,
+    ) -> BoxFuture<'_, Result<BoxStream<SessionOutput>, Failure>> {
+        Box::pin(async move {
+            let dialed = Dialed::open(&self.run_dir(&key)).await?;
+            session::begin(dialed, request, input).await
+        })
     }
 
     fn listeners(&self, key: RunKey) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>> {

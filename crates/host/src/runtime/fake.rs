@@ -9,10 +9,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use hangar_api::env::Env;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
-use hangar_api::seam::BoxFuture;
+use hangar_api::seam::{BoxFuture, BoxStream};
+use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -448,6 +450,33 @@ impl Runtime for FakeRuntime {
                 stdout: request.stdin.unwrap_or_default(),
                 ..ExecResponse::default()
             })
+        })
+    }
+
+    fn session(
+        &self,
+        key: RunKey,
+        request: SessionRequest,
+        input: BoxStream<SessionInput>,
+    ) -> BoxFuture<'_, Result<BoxStream<SessionOutput>, Failure>> {
+        Box::pin(async move {
+            if self.status_now(&key) != RunStatus::Running {
+                let text = "the machine is not running";
+                return Err(Failure::new(ErrorKind::FailedPrecondition, text));
+            }
+            // The command gives back what it is given, and ends as it would by itself.
+            let own = Program::parse(&request.command).own_end();
+            let code = own.map_or(0, |(_, code, _)| code);
+            let said = input
+                .take_while(|piece| std::future::ready(*piece != SessionInput::End))
+                .filter_map(|piece| {
+                    std::future::ready(match piece {
+                        SessionInput::Stdin(bytes) => Some(SessionOutput::Stdout(bytes)),
+                        SessionInput::End | SessionInput::Resize(_) => None,
+                    })
+                });
+            let end = stream::once(std::future::ready(SessionOutput::Exit { code }));
+            Ok(Box::pin(said.chain(end)) as BoxStream<SessionOutput>)
         })
     }
 

@@ -9,8 +9,10 @@ use rustix::event::PollFlags;
 use rustix::net::{SendFlags, send};
 
 use super::exec::{Exec, MAX_EXEC_TIME};
+use super::session::{self, Session};
 use super::{Ended, Init, Token};
-use crate::wire::{Decoder, Frame, MAX_REQUEST, Reply, Request, VERSION};
+use crate::spawn::SpawnError;
+use crate::wire::{Decoder, Frame, MAX_REQUEST, MAX_SESSIONS, Reply, Request, VERSION};
 use crate::{listeners, sys};
 
 /// Bytes that may wait for the host before a command's output is left in its pipe.
@@ -65,7 +67,12 @@ impl Conn {
         &self,
         id: usize,
     ) -> impl Iterator<Item = (Token, BorrowedFd<'_>, PollFlags)> {
-        let mut flags = PollFlags::IN;
+        // One whose input is not taken is not read; that it has closed is told all the same.
+        let session = self.exec.as_ref().and_then(Exec::session);
+        let mut flags = match session {
+            Some(session) if !session.has_room() => PollFlags::empty(),
+            _ => PollFlags::IN,
+        };
         if !self.waiting.is_empty() {
             flags |= PollFlags::OUT;
         }
@@ -77,7 +84,11 @@ impl Conn {
             let stderr = stderr.map(|fd| (Token::ExecStderr(id), fd, PollFlags::IN));
             stdout.into_iter().chain(stderr)
         });
-        std::iter::once((Token::Conn(id), self.stream.as_fd(), flags)).chain(pipes)
+        let input = session.and_then(Session::blocked_on);
+        let input = input.map(|fd| (Token::ExecStdin(id), fd, PollFlags::OUT));
+        std::iter::once((Token::Conn(id), self.stream.as_fd(), flags))
+            .chain(pipes)
+            .chain(input)
     }
 
     pub(super) fn on_ready(&mut self, flags: PollFlags, init: &mut Init) {
@@ -106,10 +117,12 @@ impl Conn {
     }
 
     fn answer_all(&mut self, init: &mut Init) {
-        // A command is answered before the next request is looked at.
-        while self.exec.is_none() && !self.closing {
+        // A command is answered before the next request is looked at; what comes meanwhile for a
+        // session is the session's.
+        while !self.closing && self.may_read() {
             match self.decoder.next_frame() {
                 Ok(None) => break,
+                Ok(Some(frame)) if self.exec.is_some() => self.pass(frame),
                 Ok(Some(Frame::Json(body))) => self.answer(&body, init),
                 Ok(Some(_)) => {}
                 Err(error) => {
@@ -117,6 +130,57 @@ impl Conn {
                     self.closing = true;
                 }
             }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        match &self.exec {
+            None => true,
+            Some(exec) => exec.session().is_some_and(Session::has_room),
+        }
+    }
+
+    pub(super) fn is_session(&self) -> bool {
+        self.exec.as_ref().is_some_and(|e| e.session().is_some())
+    }
+
+    /// Passes what came for a session on to it.
+    fn pass(&mut self, frame: Frame) {
+        let Some(session) = self.exec.as_mut().and_then(Exec::session_mut) else {
+            return;
+        };
+        match frame {
+            Frame::Stdin(bytes) => session.take(&bytes),
+            Frame::Json(body) => {
+                if let Ok(Request::Resize(size)) = serde_json::from_slice(&body) {
+                    session.resize(size);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The session takes input again.
+    pub(super) fn on_input(&mut self, init: &mut Init) {
+        if let Some(session) = self.exec.as_mut().and_then(Exec::session_mut) {
+            session.write();
+        }
+        self.answer_all(init);
+    }
+
+    fn open(&mut self, wanted: session::Wanted<'_>, init: &mut Init) {
+        if init.sessions >= MAX_SESSIONS {
+            return self.refuse(format!(
+                "{MAX_SESSIONS} sessions are open in the Machine already: close one first"
+            ));
+        }
+        match session::open(&init.spec, wanted) {
+            Ok(opened) => {
+                init.sessions += 1;
+                self.exec = Some(Exec::of_session(opened, Instant::now() + MAX_EXEC_TIME));
+                self.reply(&Reply::Started);
+            }
+            Err(error) => self.reply(&not_spawned(error)),
         }
     }
 
@@ -157,15 +221,25 @@ impl Conn {
                 let timeout = Duration::from_millis(timeout_ms).min(MAX_EXEC_TIME);
                 match Exec::start(&init.spec, &argv, &stdin, Instant::now() + timeout) {
                     Ok(exec) => self.exec = Some(exec),
-                    Err(error) => self.reply(&Reply::ExecDone {
-                        exit_code: error.exit_code,
-                        signal: 0,
-                        timed_out: false,
-                        spawn_error: Some(error.message),
-                        cut: false,
-                    }),
+                    Err(error) => self.reply(&not_spawned(error)),
                 }
             }
+            Request::Session {
+                argv,
+                env,
+                user,
+                terminal,
+            } => {
+                let wanted = session::Wanted {
+                    argv: &argv,
+                    env,
+                    user: &user,
+                    terminal,
+                };
+                self.open(wanted, init);
+            }
+            // One that comes when the session has ended has nobody to be told.
+            Request::Resize(_) => {}
         }
     }
 
@@ -238,6 +312,16 @@ impl Conn {
             exec.kill();
         }
         self.closed = true;
+    }
+}
+
+fn not_spawned(error: SpawnError) -> Reply {
+    Reply::ExecDone {
+        exit_code: error.exit_code,
+        signal: 0,
+        timed_out: false,
+        spawn_error: Some(error.message),
+        cut: false,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::conn::kill_group;
+use super::session::{Opened, Session};
 use crate::identity;
 use crate::spawn::{self, Program, Running, SpawnError};
 use crate::spec::InitSpec;
@@ -27,11 +28,15 @@ pub(super) struct Exec {
     timed_out: bool,
     stdout: Capture,
     stderr: Capture,
+    /// What a session has beside.
+    session: Option<Session>,
 }
 
 #[derive(Debug)]
 struct Capture {
     pipe: Option<OwnedFd>,
+    /// Most bytes that are taken.
+    limit: usize,
     taken: usize,
     /// More came than is kept.
     cut: bool,
@@ -67,9 +72,30 @@ impl Exec {
             pid,
             deadline: Some(deadline),
             timed_out: false,
-            stdout: Capture::new(stdout),
-            stderr: Capture::new(stderr),
+            stdout: Capture::new(Some(stdout), MAX_EXEC_OUTPUT),
+            stderr: Capture::new(Some(stderr), MAX_EXEC_OUTPUT),
+            session: None,
         })
+    }
+
+    /// Takes over the command of a session: its output has no end of its own.
+    pub(super) fn of_session(opened: Opened, deadline: Instant) -> Self {
+        Self {
+            pid: opened.pid,
+            deadline: Some(deadline),
+            timed_out: false,
+            stdout: Capture::new(Some(opened.stdout), usize::MAX),
+            stderr: Capture::new(opened.stderr, usize::MAX),
+            session: Some(opened.session),
+        }
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
+        self.session.as_mut()
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -135,9 +161,10 @@ impl Exec {
 // === impl Capture ===
 
 impl Capture {
-    fn new(pipe: OwnedFd) -> Self {
+    fn new(pipe: Option<OwnedFd>, limit: usize) -> Self {
         Self {
-            pipe: Some(pipe),
+            pipe,
+            limit,
             taken: 0,
             cut: false,
         }
@@ -153,10 +180,10 @@ impl Capture {
                 false
             }
             Ok(count) => {
-                let keep = count.min(MAX_EXEC_OUTPUT.saturating_sub(self.taken));
+                let keep = count.min(self.limit.saturating_sub(self.taken));
                 self.cut |= keep < count;
                 if keep > 0 {
-                    self.taken += keep;
+                    self.taken = self.taken.saturating_add(keep);
                     let body = bytes.get(..keep).unwrap_or_default().to_vec();
                     let frame = if error {
                         Frame::Stderr(body)
@@ -168,7 +195,12 @@ impl Capture {
                 true
             }
             Err(rustix::io::Errno::INTR) => true,
-            Err(_) => false,
+            Err(rustix::io::Errno::AGAIN) => false,
+            Err(_) => {
+                // A terminal that nobody has open any more is read like this.
+                self.pipe = None;
+                false
+            }
         }
     }
 }

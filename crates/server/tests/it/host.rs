@@ -2,7 +2,7 @@
 //! Machine's environment says (`BEHAVIOUR`).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,8 @@ use hangar_api::image::{ImageInfo, ImageRef, Pruned};
 use hangar_api::link::{FromHost, HostMachine, ToHost};
 use hangar_api::logs::{LogLine, LogQuery, Provider};
 use hangar_api::machine::{MachineState, Observed, Op, OpKind, OpOutcome};
-use hangar_api::seam::{BoxFuture, BoxStream, HostCalls, ImageCalls};
+use hangar_api::seam::{BoxFuture, BoxStream, Connection, HostCalls, ImageCalls};
+use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use tokio::sync::mpsc;
 
 /// What outlives the server: the Machines of the host, and what a test looks at.
@@ -317,6 +318,43 @@ impl HostCalls for Host {
             ..ExecResponse::default()
         };
         Box::pin(std::future::ready(Ok(answer)))
+    }
+
+    fn session(
+        &self,
+        _: MachineId,
+        request: SessionRequest,
+        input: BoxStream<SessionInput>,
+    ) -> BoxFuture<'_, Result<BoxStream<SessionOutput>, Failure>> {
+        // It says its command, gives back what it is given, and ends with 3.
+        let words = request.command.join(" ").into_bytes();
+        let said = input
+            .take_while(|piece| std::future::ready(*piece != SessionInput::End))
+            .map(|piece| match piece {
+                SessionInput::Stdin(bytes) => SessionOutput::Stdout(bytes),
+                other => SessionOutput::Stderr(format!("{other:?}").into_bytes()),
+            });
+        let first = futures_util::stream::iter([SessionOutput::Stdout(words)]);
+        let last = futures_util::stream::iter([SessionOutput::Exit { code: 3 }]);
+        let all: BoxStream<SessionOutput> = Box::pin(first.chain(said).chain(last));
+        Box::pin(std::future::ready(Ok(all)))
+    }
+
+    fn dial(
+        &self,
+        _: MachineId,
+        _: SocketAddrV6,
+    ) -> BoxFuture<'_, Result<Box<dyn Connection>, Failure>> {
+        // Whoever is dialled gives back what it is given.
+        let (near, far) = tokio::io::duplex(1024);
+        tokio::spawn(async move {
+            let (mut from, mut to) = tokio::io::split(far);
+            tokio::io::copy(&mut from, &mut to).await?;
+            tokio::io::AsyncWriteExt::shutdown(&mut to).await
+        });
+        Box::pin(std::future::ready(
+            Ok(Box::new(near) as Box<dyn Connection>),
+        ))
     }
 
     fn logs(&self, query: LogQuery) -> BoxFuture<'_, Result<BoxStream<LogLine>, Failure>> {

@@ -7,8 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use hangar_api::exec::ExecRequest;
 use hangar_api::id::MachineId;
+use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use hangar_host::runtime::{ExitRecord, RunKey, RunStatus, Runtime, StartPlan};
 use tokio::time::timeout;
 
@@ -95,6 +97,7 @@ pub async fn run(subject: &Subject) {
     a_command_runs_beside_the_program(subject).await;
     a_frozen_run_stays_where_it_is_until_it_goes_on(subject).await;
     a_frozen_run_can_be_stopped_killed_and_removed(subject).await;
+    a_session_runs_until_its_command_ends(subject).await;
 }
 
 async fn end_of(runtime: &Arc<dyn Runtime>, key: &RunKey) -> ExitRecord {
@@ -283,4 +286,27 @@ async fn a_frozen_run_can_be_stopped_killed_and_removed(subject: &Subject) {
     let (runtime, key) = subject.start(Behaviour::Run).await;
     runtime.suspend(key.clone()).await.expect("it runs");
     remove(&runtime, &key).await;
+}
+
+async fn a_session_runs_until_its_command_ends(subject: &Subject) {
+    let (runtime, key) = subject.start(Behaviour::Run).await;
+    let request = SessionRequest {
+        command: (subject.exec)(4),
+        ..SessionRequest::default()
+    };
+    let input = || Box::pin(stream::iter([SessionInput::End]).chain(stream::pending()));
+    let session = runtime.session(key.clone(), request.clone(), input());
+    let session = session.await.expect("it runs");
+    let said: Vec<SessionOutput> = timeout(PATIENCE, session.collect()).await.expect("it ends");
+    assert_eq!(said.last(), Some(&SessionOutput::Exit { code: 4 }));
+    runtime.kill(key.clone()).await;
+    timeout(PATIENCE, runtime.wait(key.clone()))
+        .await
+        .expect("it ends");
+    let over = runtime.session(key.clone(), request, input()).await;
+    assert!(over.is_err(), "a session in what does not run");
+    timeout(PATIENCE, runtime.remove(key))
+        .await
+        .expect("removing ends")
+        .expect("removed");
 }

@@ -33,7 +33,7 @@ pub(super) fn nonsense() -> Failure {
     )
 }
 
-fn away(what: &dyn std::fmt::Display) -> Failure {
+pub(super) fn away(what: &dyn std::fmt::Display) -> Failure {
     let text = format!("the Machine's init cannot be reached: {what}");
     Failure::new(ErrorKind::Unavailable, text)
 }
@@ -107,7 +107,7 @@ impl Dialed {
                     append(&mut stderr, &bytes);
                     continue;
                 }
-                Frame::Unknown(_) => continue,
+                Frame::Stdin(_) | Frame::Unknown(_) => continue,
                 Frame::Json(body) => body,
             };
             let reply = serde_json::from_slice(&body).map_err(|_| nonsense())?;
@@ -143,6 +143,11 @@ impl Dialed {
         let mut bytes = [0; 64];
         // It has nothing to say; what it says all the same is passed over.
         while matches!(self.stream.read(&mut bytes).await, Ok(count) if count > 0) {}
+    }
+
+    /// Takes the connection apart, for a session.
+    pub(super) fn into_parts(self) -> (UnixStream, Decoder) {
+        (self.stream, self.decoder)
     }
 
     async fn send(&mut self, request: &Request) -> Result<(), Failure> {
