@@ -17,6 +17,34 @@ pub struct Secret {
     pub created_at: Timestamp,
     /// When it was last set.
     pub updated_at: Timestamp,
+    /// Whether the app's Machines have it; only where secrets are listed (Hangar's own).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<SecretStatus>,
+}
+
+/// How many of an app's managed Machines have a secret as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecretStatus {
+    /// All of them.
+    Deployed,
+    /// None of them, or there is none.
+    Staged,
+    /// Some of them.
+    Partial,
+    /// It cannot be told.
+    #[serde(other)]
+    Unknown,
+}
+
+impl std::fmt::Display for SecretStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Deployed => "Deployed",
+            Self::Staged => "Staged",
+            Self::Partial => "Partial",
+            Self::Unknown => "Unknown",
+        })
+    }
 }
 
 /// Answer of `GET .../secrets`.

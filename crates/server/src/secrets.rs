@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 
 use hangar_api::id::AppName;
-use hangar_api::secret::{Secret, SecretValues, SecretsUpdated};
+use hangar_api::secret::{Secret, SecretStatus, SecretValues, SecretsUpdated};
 use hangar_store::tables::{SealedSecret, SecretSet, SecretSets};
 use hangar_store::{Snapshot, Txn};
 
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
 use crate::keyring::{Keyring, KeyringError, Sealed};
+use crate::unit::Unit;
 
 /// Most secrets of an app.
 const MAX_SECRETS: usize = 500;
@@ -24,12 +25,44 @@ pub(crate) fn list(snapshot: &Snapshot, app: &AppName, version: u64) -> Vec<Secr
     set_of(snapshot, app, version).map_or_else(Vec::new, |set| shown(&set))
 }
 
+/// Returns an app's secrets, each with whether its managed Machines have it.
+pub(crate) fn with_status(snapshot: &Snapshot, app: &AppName, version: u64) -> Vec<Secret> {
+    let units = Unit::all(snapshot, app);
+    let managed = units
+        .iter()
+        .filter(|unit| unit.spec().config.is_managed() && unit.state().is_active());
+    let versions: Vec<u64> = managed.map(|unit| unit.spec().secrets_version).collect();
+    let sets: BTreeMap<u64, Vec<Secret>> = versions
+        .iter()
+        .map(|version| (*version, list(snapshot, app, *version)))
+        .collect();
+    let mut secrets = list(snapshot, app, version);
+    for secret in &mut secrets {
+        let have = versions
+            .iter()
+            .filter(|version| has(sets.get(version), secret))
+            .count();
+        secret.status = Some(match have {
+            0 => SecretStatus::Staged,
+            all if all == versions.len() => SecretStatus::Deployed,
+            _ => SecretStatus::Partial,
+        });
+    }
+    secrets
+}
+
+fn has(set: Option<&Vec<Secret>>, secret: &Secret) -> bool {
+    let same = |s: &Secret| s.name == secret.name && s.digest == secret.digest;
+    set.is_some_and(|set| set.iter().any(same))
+}
+
 fn shown(set: &SecretSet) -> Vec<Secret> {
     let of = |(name, sealed): (&String, &SealedSecret)| Secret {
         name: name.clone(),
         digest: sealed.digest.clone(),
         created_at: sealed.created_at,
         updated_at: sealed.updated_at,
+        status: None,
     };
     set.secrets.iter().map(of).collect()
 }

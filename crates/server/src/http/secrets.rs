@@ -27,7 +27,7 @@ pub(super) async fn list(
     AppPath(app): AppPath,
 ) -> Result<Json<SecretList>, Problem> {
     let version = core.app(&app)?.value.secrets_version;
-    let secrets = secrets::list(&core.cache.snapshot(), &app, version);
+    let secrets = secrets::with_status(&core.cache.snapshot(), &app, version);
     Ok(Json(SecretList { secrets }))
 }
 
