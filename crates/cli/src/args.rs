@@ -7,6 +7,7 @@ mod deploy;
 mod machine;
 pub(crate) mod migrate;
 mod scale;
+mod session;
 mod volume;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ pub(crate) use self::machine::{
     MachineUpdateArgs, OneMachine,
 };
 pub(crate) use self::scale::{CountArgs, ScaleCommand};
+pub(crate) use self::session::{CommandArgs, ConsoleArgs, ProxyArgs, SshArgs, SshCommand};
 pub(crate) use self::volume::{SnapshotsCommand, VolumeCreateArgs, VolumesCommand};
 
 /// Run apps from fly.toml on your own machine.
@@ -53,7 +55,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
     /// Show an app and its Machines, by process group
-    Status(ShowArgs),
+    Status(StatusArgs),
     /// List, create, destroy and restart apps
     #[command(subcommand)]
     Apps(AppsCommand),
@@ -63,6 +65,13 @@ pub(crate) enum Command {
     /// Work with single Machines
     #[command(subcommand, visible_aliases = ["machines", "m"])]
     Machine(MachineCommand),
+    /// Open a console in a new Machine of the app, which goes when the console ends
+    Console(Box<ConsoleArgs>),
+    /// Open a shell, or run a command, in a Machine that runs
+    #[command(subcommand)]
+    Ssh(SshCommand),
+    /// Connect a local port to a port of a Machine
+    Proxy(ProxyArgs),
     /// List releases, or go back to one
     Releases(ReleasesArgs),
     /// Show an app's logs and follow them
@@ -127,6 +136,18 @@ pub(crate) struct ShowArgs {
     /// Print JSON
     #[arg(short, long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+    /// Show it again and again, until interrupted
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
+    /// With --watch: seconds between two looks
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) rate: u64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -218,7 +239,16 @@ pub(crate) enum AppsCommand {
     /// Create an app without deploying anything
     Create {
         /// Its name
-        name: AppName,
+        name: Option<AppName>,
+        /// Its name, as a flag
+        #[arg(long = "name", value_name = "NAME", conflicts_with_all = ["name", "generate_name"])]
+        named: Option<AppName>,
+        /// Make up a name
+        #[arg(long, conflicts_with = "name")]
+        generate_name: bool,
+        /// The organization that owns it; there is one, personal
+        #[arg(short, long)]
+        org: Option<String>,
         /// Put it on a private network of this name
         #[arg(long)]
         network: Option<String>,

@@ -3,6 +3,7 @@
 mod apps;
 mod checks;
 pub(crate) mod config;
+mod console;
 mod deploy;
 mod dev;
 mod doctor;
@@ -12,13 +13,17 @@ mod launch;
 mod logs;
 mod machine;
 mod migrate;
+mod proxy;
 mod releases;
 mod scale;
 mod secrets;
 mod server;
 mod services;
+mod session;
 mod slots;
+mod ssh;
 mod status;
+mod target;
 mod volumes;
 
 use anyhow::{Context as _, Result};
@@ -60,6 +65,9 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Apps(command) => apps::run(&context, command).await,
         Command::Scale(command) => scale::run(&context, command).await,
         Command::Machine(command) => machine::run(&context, command).await,
+        Command::Console(args) => console::run(&context, *args).await,
+        Command::Ssh(command) => ssh::run(&context, command).await,
+        Command::Proxy(args) => proxy::run(&context, args).await,
         Command::Releases(args) => releases::run(&context, args).await,
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Checks(command) => checks::run(&context, command).await,

@@ -10,7 +10,9 @@ mod commands;
 mod context;
 mod error;
 mod migrate;
+mod names;
 mod output;
+mod terminal;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;

@@ -133,3 +133,27 @@ pub(crate) fn raw(stdout: &str, stderr: &str) -> Result<()> {
         .and_then(|()| err.flush())
         .context("write to standard error")
 }
+
+/// Where bytes of a session go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// Passes on bytes of a session.
+pub(crate) fn bytes(bytes: &[u8], to: Stream) -> Result<()> {
+    let written = match to {
+        Stream::Out => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+        Stream::Err => {
+            let mut err = std::io::stderr().lock();
+            err.write_all(bytes).and_then(|()| err.flush())
+        }
+    };
+    written.context("write what the command wrote")
+}

@@ -1,6 +1,7 @@
 //! `hangar apps`.
 
 use anyhow::Result;
+use hangar_api::env::Env;
 use hangar_api::id::AppName;
 use hangar_client::MachineFilter;
 
@@ -8,12 +9,36 @@ use super::machine::{Restart, restart_one};
 use crate::args::{AppArgs, AppsCommand};
 use crate::context::Context;
 use crate::error::Exit;
+use crate::names;
 use crate::output::{self, rfc3339};
+
+/// The only organization that there is.
+const ORGANIZATION: &str = "personal";
 
 pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit> {
     match command {
         AppsCommand::List { form, quiet } => list(context, form.json, quiet).await,
-        AppsCommand::Create { name, network } => {
+        AppsCommand::Create {
+            name,
+            named,
+            generate_name,
+            org,
+            network,
+        } => {
+            if let Some(org) = org.filter(|org| org != ORGANIZATION) {
+                return Err(Exit::NotFound.with(format!(
+                    "organization {org} does not exist: this Hangar has one, {ORGANIZATION}"
+                )));
+            }
+            let name = match name.or(named) {
+                Some(name) => name,
+                None if generate_name => names::made_up(&Env::real()),
+                None => {
+                    return Err(Exit::Usage.with(
+                        "name argument or flag must be specified: hangar apps create NAME, or --generate-name",
+                    ));
+                }
+            };
             context.client.create_app(&name, network.as_deref()).await?;
             output::data(&format!("New app created: {name}"))?;
             Ok(Exit::Done)

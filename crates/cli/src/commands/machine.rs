@@ -14,7 +14,10 @@ pub(super) mod wait;
 
 pub(super) use act::{Restart, restart_one};
 pub(super) use change::{Applied, apply, guest, pairs};
+pub(super) use edit::apply as apply_edit;
+pub(super) use inputs::read as read_inputs;
 pub(super) use lease::{Leases, holding_all};
+pub(super) use select::app_of;
 pub(super) use show::{health, image as image_name};
 
 use anyhow::Result;

@@ -6,7 +6,7 @@ use std::io::Read;
 use anyhow::{Context as _, Result};
 use hangar_api::deployment::{CreateDeployment, DeployOptions, DeploymentSource};
 use hangar_api::id::AppName;
-use hangar_api::secret::SecretsUpdate;
+use hangar_api::secret::{Secret, SecretStatus, SecretsUpdate};
 use hangar_client::MachineFilter;
 use serde_json::json;
 
@@ -67,17 +67,29 @@ async fn list(context: &Context, args: &ShowArgs) -> Result<Exit> {
     if args.json {
         let all: Vec<_> = secrets
             .iter()
-            .map(|s| json!({"name": s.name, "digest": s.digest}))
+            .map(|s| json!({"name": s.name, "digest": s.digest, "status": status(s)}))
             .collect();
         output::json(&all)?;
     } else {
         let rows: Vec<Vec<String>> = secrets
-            .into_iter()
-            .map(|s| vec![s.name, s.digest])
+            .iter()
+            .map(|s| {
+                let mark = match s.status {
+                    Some(SecretStatus::Staged) => "* ",
+                    Some(SecretStatus::Partial) => "! ",
+                    _ => "",
+                };
+                let status = status(s).to_string();
+                vec![format!("{mark}{}", s.name), s.digest.clone(), status]
+            })
             .collect();
-        output::table(None, &["Name", "Digest"], &rows)?;
+        output::table(None, &["Name", "Digest", "Status"], &rows)?;
     }
     Ok(Exit::Done)
+}
+
+fn status(secret: &Secret) -> SecretStatus {
+    secret.status.unwrap_or(SecretStatus::Unknown)
 }
 
 async fn apply(

@@ -1,5 +1,8 @@
 //! `hangar status`.
 
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
 use anyhow::Result;
 use hangar_api::check::{CheckStatus, Health};
 use hangar_api::machine::Machine;
@@ -7,12 +10,37 @@ use hangar_client::MachineFilter;
 use serde_json::json;
 
 use super::machine::image_name;
-use crate::args::ShowArgs;
+use crate::args::{ShowArgs, StatusArgs};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output::{self, rfc3339};
 
-pub(super) async fn run(context: &Context, args: &ShowArgs) -> Result<Exit> {
+/// What clears a terminal and goes to its first line.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
+
+pub(super) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit> {
+    if !args.watch {
+        return show(context, &args.show).await;
+    }
+    let mut ticks = tokio::time::interval(Duration::from_secs(args.rate));
+    loop {
+        tokio::select! {
+            biased;
+            pressed = tokio::signal::ctrl_c() => {
+                pressed?;
+                return Ok(Exit::Done);
+            }
+            _ = ticks.tick() => {
+                if std::io::stdout().is_terminal() {
+                    output::data(CLEAR)?;
+                }
+                show(context, &args.show).await?;
+            }
+        }
+    }
+}
+
+async fn show(context: &Context, args: &ShowArgs) -> Result<Exit> {
     let name = context.app(&args.app).await?.name;
     let app = context.client.app(&name).await?;
     let machines = context
@@ -23,12 +51,16 @@ pub(super) async fn run(context: &Context, args: &ShowArgs) -> Result<Exit> {
     let (managed, other): (Vec<Machine>, Vec<Machine>) =
         machines.into_iter().partition(|m| m.config.is_managed());
     if args.json {
-        output::json(&json!({
+        let mut whole = json!({
             "ID": app.name, "Name": app.name, "Deployed": app.status != "pending", "Status": app.status,
             "Hostname": app.hostname, "Version": releases.first().map_or(0, |r| r.version),
             "AppURL": app.app_url, "Organization": app.organization, "PlatformVersion": "machines",
             "Machines": managed,
-        }))?;
+        });
+        if app.network != "default" {
+            whole["Network"] = json!(app.network);
+        }
+        output::json(&whole)?;
         return Ok(Exit::Done);
     }
     let image = managed
@@ -78,8 +110,9 @@ fn row(machine: &Machine) -> Vec<String> {
     } else {
         "†"
     };
+    let away = if is_away(machine) { "💀" } else { "" };
     vec![
-        format!("{group}{standby}"),
+        format!("{group}{standby}{away}"),
         machine.id.to_string(),
         release_version(machine).to_string(),
         machine.region.to_string(),
@@ -95,7 +128,14 @@ fn row(machine: &Machine) -> Vec<String> {
     ]
 }
 
+fn is_away(machine: &Machine) -> bool {
+    !matches!(machine.host_status.as_str(), "" | "ok")
+}
+
 fn notes(machines: &[Machine]) -> Result<()> {
+    if machines.iter().any(is_away) {
+        output::data("\n 💀 The machine's host is unreachable")?;
+    }
     if machines.iter().any(|m| !m.config.standbys.is_empty()) {
         output::data(
             "\n † Standby machine (it will take over only in case of host hardware failure)",

@@ -65,7 +65,10 @@ fn tables_have_the_columns_that_flyctl_prints() {
         columns(&["scale", "show"], "NAME"),
         "NAME | COUNT | KIND | CPUS | MEMORY | REGIONS"
     );
-    assert_eq!(columns(&["secrets", "list"], "NAME"), "NAME | DIGEST");
+    assert_eq!(
+        columns(&["secrets", "list"], "NAME"),
+        "NAME | DIGEST | STATUS"
+    );
     let apps = world.ok(&["apps", "list"]);
     assert_eq!(
         heading(&apps, "NAME").join(" | "),
@@ -389,4 +392,63 @@ fn apps_are_created_restarted_and_destroyed() {
         world.inits().is_empty().then_some(())
     });
     assert_eq!(world.json(&["apps", "list"]), serde_json::json!([]));
+}
+
+#[test]
+fn secrets_say_which_machines_have_them() {
+    let Some(world) = World::start() else { return };
+    let folder = deployed(&world, "marks");
+    let status = |name: &str| {
+        let all = world.json(&["secrets", "list", "-a", "marks"]);
+        let all = all.as_array().unwrap().clone();
+        let found = all.into_iter().find(|s| s["name"] == name).unwrap();
+        found["status"].as_str().unwrap().to_owned()
+    };
+    world.ok(&["secrets", "set", "ONE=1", "-a", "marks"]);
+    assert_eq!(status("ONE"), "Deployed");
+    world.ok(&["secrets", "set", "TWO=2", "ONE=1", "--stage", "-a", "marks"]);
+    assert_eq!(
+        (status("ONE"), status("TWO")),
+        ("Deployed".into(), "Staged".into())
+    );
+    let id = world.only("marks", "web");
+    world.ok(&["machine", "update", &id, "-a", "marks", "--yes"]);
+    assert_eq!(status("TWO"), "Partial");
+    let listed = world.ok(&["secrets", "list", "-a", "marks"]).stdout;
+    assert!(
+        listed.contains("! TWO") && !listed.contains("! ONE"),
+        "{listed}"
+    );
+    world.ok(&["secrets", "set", "TWO=3", "--stage", "-a", "marks"]);
+    let listed = world.ok(&["secrets", "list", "-a", "marks"]).stdout;
+    assert!(listed.contains("* TWO"), "{listed}");
+    world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
+    assert_eq!(status("TWO"), "Deployed");
+}
+
+#[test]
+fn an_app_is_given_a_name_and_its_status_is_watched() {
+    let Some(world) = World::start() else { return };
+    let made = world.ok(&["apps", "create", "--generate-name"]).stdout;
+    let name = made
+        .trim()
+        .strip_prefix("New app created: ")
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        world.ok(&["apps", "list", "-q"]).stdout,
+        format!("{name}\n")
+    );
+    world.ok(&["apps", "create", "--name", "flagged", "--org", "personal"]);
+    let none = world.fails(2, &["apps", "create"]);
+    assert!(none.contains("--generate-name"), "{none}");
+    let org = world.fails(3, &["apps", "create", "x", "--org", "acme"]);
+    assert!(org.contains("acme"), "{org}");
+    let mut command = world.command("timeout");
+    command.args(["-s", "INT", "3", env!("CARGO_BIN_EXE_hangar")]);
+    command.args(["status", "-a", &name, "--watch", "--rate", "1"]);
+    let ran = crate::world::finish(&mut command);
+    assert!(ran.stdout.matches("Hostname").count() >= 2, "{ran:?}");
+    world.fails(2, &["status", "-a", &name, "--watch", "--json"]);
+    world.fails(2, &["status", "-a", &name, "--watch", "--rate", "0"]);
 }

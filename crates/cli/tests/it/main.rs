@@ -31,6 +31,7 @@ mod release;
 mod runtime;
 mod scale_commands;
 mod server;
+mod sessions;
 mod slots;
 mod strategies;
 mod volumes;

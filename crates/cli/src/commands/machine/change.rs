@@ -88,14 +88,27 @@ pub(super) async fn update(context: &Context, args: &MachineUpdateArgs) -> Resul
     let (app, machine) = select::one(context, &args.which).await?;
     reachable(&machine)?;
     let id = &machine.id;
-    holding(context, &app, id, async |nonce| {
-        // As it is now that nobody else changes it.
-        let machine = context.client.machine(&app, id).await?;
+    let shown = if args.yes {
+        None
+    } else {
         let config = changed(&machine, args)?;
-        if !args.yes && !confirm(&machine, &config)? {
+        if !confirm(&machine, &config)? {
             output::say("No changes to apply");
             return Ok(Exit::Done);
         }
+        Some((machine.clone(), config))
+    };
+    // Not before somebody has said yes: whoever thinks about it holds nobody up.
+    holding(context, &app, id, async |nonce| {
+        let (machine, config) = match shown {
+            // Refused if it has changed since it was shown.
+            Some(shown) => shown,
+            None => {
+                let machine = context.client.machine(&app, id).await?;
+                let config = changed(&machine, args)?;
+                (machine, config)
+            }
+        };
         output::say(&format!("Updating Machine {id}"));
         let how = Applied {
             repin: args.image.is_none(),
