@@ -167,8 +167,10 @@ pub struct IdleMachine {
     pub starts: u64,
     /// Suspended, where that can be, instead of stopped.
     pub suspend: bool,
-    /// The line for the Machine's log.
-    pub why: String,
+    /// How many Machines of its group and region run once it rests.
+    pub left: usize,
+    /// Out of how many, those that rest included.
+    pub all: usize,
 }
 
 /// Lets what is in flight end before a Machine stops. Implemented by the proxy, called by the

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hangar_api::duration::GoDuration;
 use hangar_api::id::{AppName, GroupName, MachineId, Region, SlotId};
 use hangar_host::net::IpNet;
 
@@ -183,12 +184,27 @@ pub(crate) struct NodeArgs {
     /// A registry spoken to over plain HTTP, as HOST[:PORT]; may be repeated. Loopback always is
     #[arg(long = "insecure-registry", value_name = "HOST")]
     pub(crate) insecure_registries: Vec<String>,
+    /// Time between two looks for Machines that nobody uses, to stop or suspend those whose services
+    /// have autostop on; 0s for never
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = interval)]
+    pub(crate) autostop_interval: GoDuration,
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
     /// Least level of log lines: error, warn, info, debug or trace; info for a server, warn for dev
     #[arg(long)]
     pub(crate) log_level: Option<tracing::Level>,
+}
+
+/// Reads the time between two looks: none at all, or not so little that looking is all it does.
+fn interval(text: &str) -> Result<GoDuration, String> {
+    let given: GoDuration = text
+        .parse()
+        .map_err(|_| "write a time such as 30s or 5m".to_owned())?;
+    match given.to_std().as_millis() {
+        1..100 => Err("at least 100ms, or 0s for never".to_owned()),
+        _ => Ok(given),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use hangar_api::image::ImageRef;
 use hangar_api::link::{FromHost, ToHost};
 use hangar_api::net::{NetworkId, RESOLVER};
 use hangar_api::region::Slot;
-use hangar_api::seam::{BoxFuture, Drain, Waker};
+use hangar_api::seam::{BoxFuture, Drain, IdleMachine, Waker};
 use hangar_dns::{Dns, DnsConfig, DnsHandle, Upstreams};
 use hangar_host::agent::{self, HostAgent, HostConfig, HostHandle, HostLink, HostParts, NetHooks};
 use hangar_host::checks::NetProber;
@@ -89,6 +89,7 @@ pub(crate) fn proxy(
     let config = ProxyConfig {
         address: config.edge,
         domain: config.domain.clone(),
+        autostop_every: config.autostop_every,
         ..ProxyConfig::new(root.join("edge.json"))
     };
     Proxy::start(config, catalog, waker, env).map_err(NodeError::role("the proxy"))
@@ -240,12 +241,21 @@ impl Waker for LateWaker {
     fn wake(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {
         match self.0.get() {
             Some(host) => host.wake(machine),
-            None => {
-                let starting = Failure::new(ErrorKind::Unavailable, "the host is still starting");
-                Box::pin(std::future::ready(Err(starting)))
-            }
+            None => still_starting(),
         }
     }
+
+    fn rest(&self, idle: IdleMachine) -> BoxFuture<'_, Result<(), Failure>> {
+        match self.0.get() {
+            Some(host) => host.rest(idle),
+            None => still_starting(),
+        }
+    }
+}
+
+fn still_starting<'a>() -> BoxFuture<'a, Result<(), Failure>> {
+    let starting = Failure::new(ErrorKind::Unavailable, "the host is still starting");
+    Box::pin(std::future::ready(Err(starting)))
 }
 
 // === impl StoreImages ===

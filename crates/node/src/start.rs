@@ -48,6 +48,8 @@ pub struct NodeConfig {
     pub egress: Vec<IpNet>,
     /// Registries spoken to over plain HTTP.
     pub insecure_registries: Vec<String>,
+    /// Time between two looks for Machines that nobody uses; zero for none.
+    pub autostop_every: Duration,
 }
 
 /// A running node.

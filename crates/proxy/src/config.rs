@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use hangar_api::id::Region;
 
+/// How often the proxy looks for Machines that nobody uses, unless it is told otherwise.
+pub const AUTOSTOP_EVERY: Duration = Duration::from_secs(5 * 60);
+
 /// How the proxy listens and where it remembers its ports.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
@@ -23,6 +26,8 @@ pub struct ProxyConfig {
     pub cores: usize,
     /// Regions that are near: the first is the edge's own name. Empty: all are near.
     pub regions: Vec<Region>,
+    /// Time between two looks for Machines that nobody uses; zero for none.
+    pub autostop_every: Duration,
     /// Limits.
     pub limits: Limits,
 }
@@ -74,6 +79,7 @@ impl ProxyConfig {
             ports_file,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             regions: Vec::new(),
+            autostop_every: AUTOSTOP_EVERY,
             limits: Limits::default(),
         }
     }

@@ -119,18 +119,27 @@ impl Control {
         let index = Arc::new(builder.build(catalog, &before, afresh));
         shared.index.store(index.clone());
         shared.applied.send_replace(catalog.routes);
-        self.forget_wakes(catalog);
+        self.forget_wakes(&before, &index);
         wake_waiters(&before, &index);
     }
 
-    /// A start that shows in the Catalog need not be remembered.
-    fn forget_wakes(&self, catalog: &Catalog) {
+    /// A start that shows in the Catalog need not be remembered, nor that there could be none
+    /// before something changed.
+    fn forget_wakes(&self, before: &Index, now: &Index) {
         if self.shared.wakes.is_empty() {
             return;
         }
-        let machines = catalog.apps.values().flat_map(|app| app.machines.iter());
-        for machine in machines.filter(|machine| !machine.live.phase.is_down()) {
-            self.shared.wakes.seen(&machine.route.id);
+        for (name, app) in &now.apps {
+            let old = before.apps.get(name);
+            let same = old.is_some_and(|old| Arc::ptr_eq(&old.source, &app.source));
+            for machine in &app.source.machines {
+                let id = &machine.route.id;
+                if !machine.live.phase.is_down() {
+                    self.shared.wakes.seen(id);
+                } else if !same {
+                    self.shared.wakes.ask_again(id);
+                }
+            }
         }
     }
 

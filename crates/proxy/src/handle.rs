@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::autostop::Autostop;
 use crate::config::ProxyConfig;
 use crate::control::Control;
 use crate::core::{Core, CoreThread};
@@ -97,8 +98,12 @@ impl Proxy {
             doors.push(thread.doors.clone());
             lock(&handle.threads).push(thread);
         }
+        let autostop = Autostop::new(shared.clone());
         let control = Control::new(shared, doors, remembered);
-        *lock(&handle.control) = Some(env.spawn(control.run(catalog)));
+        let both = async move {
+            tokio::join!(control.run(catalog), autostop.run());
+        };
+        *lock(&handle.control) = Some(env.spawn(both));
         Ok(handle)
     }
 }
@@ -202,6 +207,11 @@ impl ProxyHandle {
 impl Drain for ProxyHandle {
     fn drained(&self, machine: MachineId, starts: u64, limit: Duration) -> BoxFuture<'_, ()> {
         Box::pin(self.drain(machine, starts, limit))
+    }
+
+    fn reopened(&self, machine: &MachineId, starts: u64) {
+        self.shared.registry.reopen(machine, starts);
+        self.shared.index.load().wake_waiters_for(machine);
     }
 }
 

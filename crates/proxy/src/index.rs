@@ -22,8 +22,8 @@ use crate::pick::{Status, View};
 use crate::queue::Queue;
 use crate::registry::Registry;
 
-/// How long a Machine that has just gone down is waited for, before it counts as down: within a
-/// restart or an update the Catalog may show it so for a moment.
+/// How long a Machine that has just gone down, and that a request may not start, is waited for
+/// before it counts as down: within a restart or an update the Catalog may show it so for a moment.
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// A snapshot, ready to be looked up.
@@ -53,7 +53,7 @@ pub(crate) struct Spoken {
 /// An app with services.
 #[derive(Debug)]
 pub(crate) struct App {
-    source: Arc<CatalogApp>,
+    pub(crate) source: Arc<CatalogApp>,
     /// By external port.
     groups: Vec<Arc<Group>>,
 }
@@ -108,7 +108,8 @@ pub(crate) enum State {
     Unhealthy,
     Coming,
     Draining,
-    /// Down. Until `settled` it may be on its way from one generation to the next.
+    /// Down. Until `settled` it may be on its way from one generation to the next, where a request
+    /// may not start it.
     Down {
         autostart: bool,
         settled: Instant,
@@ -143,6 +144,14 @@ impl Index {
     pub(crate) fn has_expired(&self, now: Instant) -> bool {
         self.groups()
             .any(|group| group.vanished_until.is_some_and(|until| until <= now))
+    }
+
+    /// Wakes all that wait for a service of this Machine.
+    pub(crate) fn wake_waiters_for(&self, machine: &MachineId) {
+        let serves = |group: &&Arc<Group>| group.candidates.iter().any(|c| c.machine == *machine);
+        for group in self.groups().filter(serves) {
+            group.queue.wake_all();
+        }
     }
 
     pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
@@ -192,10 +201,11 @@ impl Candidate {
             State::WarmingUntil(_) | State::Unhealthy => Status::Unhealthy,
             State::Coming => Status::Coming,
             State::Draining => Status::Draining,
-            State::Down { settled, .. } if now() < settled => Status::Coming,
+            // Where something else is being done with it, the host says so.
             State::Down {
                 autostart: true, ..
             } => Status::Startable,
+            State::Down { settled, .. } if now() < settled => Status::Coming,
             State::Down { .. } => Status::Down,
         };
         View {

@@ -4,14 +4,16 @@
 //! accept -> detect, TLS -> route -> policy -> pick -> claim -> dial -> forward
 //! ```
 //!
-//! It reads the Catalog and nothing else, asks a [`Waker`] for Machines that are down, and tells
-//! the host through [`Drain`] when nothing is in flight to a Machine any more. It never writes
+//! It reads the Catalog and nothing else, asks a [`Waker`] for Machines that are down and to bring
+//! those to rest that nobody uses, and tells the host through [`Drain`] when nothing is in flight to a Machine any more. It never writes
 //! the state of a Machine, and never listens on another address than the one it was given.
 //!
 //! [`Waker`]: hangar_api::seam::Waker
 //! [`Drain`]: hangar_api::seam::Drain
 
 mod acquire;
+mod autoscale;
+mod autostop;
 mod config;
 mod connection;
 mod control;
@@ -32,7 +34,7 @@ mod tls;
 mod unsupported;
 mod wake;
 
-pub use config::{Limits, ProxyConfig};
+pub use config::{AUTOSTOP_EVERY, Limits, ProxyConfig};
 pub use error::ProxyError;
 pub use handle::{Proxy, ProxyHandle};
 pub use unsupported::unsupported;

@@ -6,7 +6,7 @@
 //! the start of the Machine that they belong to.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub(crate) struct Load {
     held: Arc<AtomicUsize>,
     /// Milliseconds after `up_since` until which others are preferred; 0 for none.
     avoid: AtomicU64,
+    /// Whether a claim was given since somebody last looked.
+    used: AtomicBool,
 }
 
 /// A share of a Machine's limit, given back on drop.
@@ -94,6 +96,7 @@ impl Load {
             queues: Mutex::default(),
             held,
             avoid: AtomicU64::new(0),
+            used: AtomicBool::new(false),
         }
     }
 
@@ -121,7 +124,12 @@ impl Load {
                 .state
                 .compare_exchange_weak(now, now + 1, Ordering::SeqCst, Ordering::SeqCst)
             {
-                Ok(_) => return Ok(Claim { load: self.clone() }),
+                Ok(_) => {
+                    if !self.used.load(Ordering::Relaxed) {
+                        self.used.store(true, Ordering::Relaxed);
+                    }
+                    return Ok(Claim { load: self.clone() });
+                }
                 Err(other) => now = other,
             }
         }
@@ -135,6 +143,19 @@ impl Load {
             drop(taken);
         }
         self.empty.notify_waiters();
+    }
+
+    /// Lets nothing new in, if nothing is in flight. Returns whether it is closed so.
+    pub(crate) fn close_if_empty(&self) -> bool {
+        let closed = self
+            .state
+            .compare_exchange(0, CLOSED, Ordering::SeqCst, Ordering::SeqCst);
+        matches!(closed, Ok(_) | Err(CLOSED))
+    }
+
+    /// Returns whether anything was sent there since the last time this was asked.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     /// Lets claims in again: the Machine goes on after all.

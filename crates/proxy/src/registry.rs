@@ -159,6 +159,37 @@ impl Registry {
         loads
     }
 
+    /// Closes all loads of the start if nothing is in flight to any of them, so that nothing can
+    /// come between this and the Machine's rest. Returns whether they are closed: until `until`,
+    /// as by [`Registry::close`].
+    pub(crate) fn close_if_idle(&self, machine: &MachineId, starts: u64, until: Instant) -> bool {
+        let mut machines = self.lock();
+        let Some(entry) = machines.get_mut(machine) else {
+            return false;
+        };
+        if entry.up.is_none_or(|(up, _)| up != starts) || entry.closing.is_some() {
+            return false;
+        }
+        if !entry.loads.iter().all(|load| load.close_if_empty()) {
+            entry.open(starts);
+            return false;
+        }
+        entry.closing = Some(Closing { starts, until });
+        // What is idle goes too.
+        entry.loads.iter().for_each(|load| load.close());
+        true
+    }
+
+    /// Lets a start be used again that was closed before it could come to rest.
+    pub(crate) fn reopen(&self, machine: &MachineId, starts: u64) {
+        if let Some(entry) = self.lock().get_mut(machine)
+            && entry.closing.is_none_or(|closing| closing.starts <= starts)
+        {
+            entry.closing = None;
+            entry.open(starts);
+        }
+    }
+
     /// Takes a Machine out that the Catalog no longer has.
     pub(crate) fn forget(&self, machine: &MachineId) {
         if let Some(entry) = self.lock().get_mut(machine) {
@@ -213,6 +244,14 @@ impl Entry {
             } else {
                 load.close();
             }
+        }
+    }
+
+    /// Opens what is up of a start.
+    fn open(&self, starts: u64) {
+        let up = self.up.is_some_and(|(up, _)| up == starts);
+        for load in self.loads.iter().filter(|load| up && load.starts == starts) {
+            load.open();
         }
     }
 

@@ -49,6 +49,11 @@ pub(crate) enum Asking {
 // === impl Wakes ===
 
 impl Wakes {
+    /// Returns who starts Machines, and brings them to rest.
+    pub(crate) fn waker(&self) -> &Arc<dyn Waker> {
+        &self.waker
+    }
+
     pub(crate) fn new(waker: Arc<dyn Waker>) -> Self {
         Self {
             waker,
@@ -108,6 +113,17 @@ impl Wakes {
     /// Forgets a start that the Catalog shows by now.
     pub(crate) fn seen(&self, machine: &MachineId) {
         lock(&self.asked).remove(machine);
+    }
+
+    /// Forgets that a start was not possible a moment ago: something has changed since.
+    pub(crate) fn ask_again(&self, machine: &MachineId) {
+        let mut asked = lock(&self.asked);
+        if asked
+            .get(machine)
+            .is_some_and(|asked| asked.state == Asking::Busy)
+        {
+            asked.remove(machine);
+        }
     }
 
     /// Returns whether any start is remembered.

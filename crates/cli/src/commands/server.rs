@@ -62,6 +62,7 @@ pub(super) async fn start(args: &NodeArgs) -> Result<Node> {
         dns_upstreams: args.dns_upstreams.clone(),
         egress: args.egress.clone(),
         insecure_registries: args.insecure_registries.clone(),
+        autostop_every: args.autostop_interval.to_std(),
     };
     let node = Node::start(config, Env::real())
         .await

@@ -40,7 +40,8 @@ fn idle(machine: &MachineId, starts: u64, suspend: bool) -> IdleMachine {
         machine: machine.clone(),
         starts,
         suspend,
-        why: "App app1 has excess capacity".to_owned(),
+        left: 1,
+        all: 2,
     }
 }
 
@@ -245,7 +246,11 @@ async fn an_idle_machine_is_brought_to_rest_as_its_services_say_and_woken_by_a_r
     assert!(events(&seen).contains(&"suspend/suspending/proxy".to_owned()));
     assert!(rig.host().rest(idle(&id, 1, true)).await.is_err());
     let log = rig.log().await;
-    assert!(log.iter().any(|line| line.contains("excess capacity")));
+    let line = format!(
+        "App app1 has excess capacity, autosuspending machine {id}. 1 out of 2 machines left \
+         running (region=iad, process group=web)"
+    );
+    assert!(log.contains(&line), "{log:?}");
     for _ in 0..5 {
         rig.host().wake(id.clone()).await.unwrap();
     }

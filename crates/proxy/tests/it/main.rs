@@ -2,6 +2,7 @@
 //! addresses as Machines, and a waker that does as it is told.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod autostop;
 mod balance;
 mod drain;
 mod headers;

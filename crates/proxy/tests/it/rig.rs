@@ -17,7 +17,7 @@ use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::id::{AppName, GroupName, HostId, MachineId, Region};
 use hangar_api::machine::Service;
 use hangar_api::net::NetworkId;
-use hangar_api::seam::{BoxFuture, Waker};
+use hangar_api::seam::{BoxFuture, IdleMachine, Waker};
 use hangar_proxy::{Proxy, ProxyConfig, ProxyHandle};
 use tokio::sync::watch;
 
@@ -43,6 +43,8 @@ pub(crate) struct TestWaker {
     pub(crate) asked: Mutex<Vec<MachineId>>,
     pub(crate) refuse: Mutex<Vec<MachineId>>,
     pub(crate) busy: Mutex<Vec<MachineId>>,
+    /// What it was asked to bring to rest.
+    pub(crate) idle: Mutex<Vec<IdleMachine>>,
 }
 
 impl Waker for TestWaker {
@@ -64,11 +66,29 @@ impl Waker for TestWaker {
             Ok(())
         })
     }
+
+    fn rest(&self, idle: IdleMachine) -> BoxFuture<'_, Result<(), Failure>> {
+        let refused = self.refuse.lock().unwrap().contains(&idle.machine);
+        self.idle.lock().unwrap().push(idle);
+        Box::pin(async move {
+            if refused {
+                let text = "it is leased by somebody";
+                return Err(Failure::new(ErrorKind::Unavailable, text));
+            }
+            Ok(())
+        })
+    }
 }
 
 impl TestWaker {
     pub(crate) fn count(&self) -> usize {
         self.asked.lock().unwrap().len()
+    }
+
+    /// Returns which Machines it was asked to bring to rest, in order.
+    pub(crate) fn rested(&self) -> Vec<MachineId> {
+        let idle = self.idle.lock().unwrap();
+        idle.iter().map(|idle| idle.machine.clone()).collect()
     }
 }
 
@@ -174,11 +194,21 @@ impl Rig {
 
     /// Publishes an app, named `NAME.localhost`, and waits until the proxy has it.
     pub(crate) async fn app(&self, name: &str, machines: Vec<CatalogMachine>) {
+        self.deploying(name, machines, None).await;
+    }
+
+    /// The same for an app that is being deployed until then.
+    pub(crate) async fn deploying(
+        &self,
+        name: &str,
+        machines: Vec<CatalogMachine>,
+        deploying_until: Option<hangar_api::Timestamp>,
+    ) {
         let app = CatalogApp {
             name: AppName::new(name).unwrap(),
             network: NetworkId(1),
             primary_region: Some(Region::new("iad").unwrap()),
-            deploying_until: None,
+            deploying_until,
             hostnames: vec![format!("{name}.localhost")],
             machines: machines.into_iter().map(Arc::new).collect(),
         };

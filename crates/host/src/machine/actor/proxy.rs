@@ -28,18 +28,28 @@ impl Actor {
         if self.record.active.spec.config.autostop() == Autostop::Off {
             return denied("a service of the machine has autostop off");
         }
-        let how = if idle.suspend {
-            lifecycle::Idle::Suspend
+        let (how, verb) = if idle.suspend && self.rules(&self.record).can_suspend {
+            (lifecycle::Idle::Suspend, "autosuspending")
         } else {
-            lifecycle::Idle::Stop
+            (lifecycle::Idle::Stop, "autostopping")
         };
         let start = idle.starts;
         let input = Input::Idle { start, how };
         self.try_turn(self.record.clone(), input).await?;
-        let id = &self.record.active.spec.id;
+        let spec = &self.record.active.spec;
+        let text = format!(
+            "App {} has excess capacity, {verb} machine {}. {} out of {} machines left running \
+             (region={}, process group={})",
+            spec.app,
+            spec.id,
+            idle.left,
+            idle.all,
+            spec.region,
+            spec.config.group_or_app()
+        );
         self.shared
             .logs
-            .write(id, Provider::Proxy, false, start, &idle.why);
+            .write(&spec.id, Provider::Proxy, false, start, &text);
         Ok(())
     }
 
