@@ -11,6 +11,7 @@
 mod busybox;
 mod world;
 
+mod autostop;
 mod bad_input;
 mod commands;
 mod deploy;
