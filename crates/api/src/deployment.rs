@@ -213,6 +213,9 @@ pub struct DeployEvent {
 pub struct DeployPreview {
     /// One sentence a step, in order.
     pub steps: Vec<String>,
+    /// The same by group and Machine, with what becomes different.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<crate::preview::GroupPreview>,
 }
 
 // === impl DeployOptions ===

@@ -23,6 +23,7 @@ pub mod link;
 pub mod logs;
 pub mod machine;
 pub mod net;
+pub mod preview;
 pub mod region;
 pub mod release;
 pub mod seam;

@@ -55,6 +55,10 @@ pub(crate) enum Command {
     /// Make a fly.toml of another platform's files
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
+    /// Show what a deploy would do, field by field; exit code 2 when there is something to do
+    Plan(migrate::PlanArgs),
+    /// Say why a Machine is where and what it is
+    Explain(migrate::ExplainArgs),
     /// Show an app and its Machines, by process group
     Status(StatusArgs),
     /// List, create, destroy and restart apps

@@ -7,12 +7,14 @@ mod console;
 mod deploy;
 mod dev;
 mod doctor;
+mod explain;
 mod follow;
 mod image;
 mod launch;
 mod logs;
 mod machine;
 mod migrate;
+mod plan;
 mod proxy;
 mod releases;
 mod scale;
@@ -54,6 +56,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Deploy(args) => block_on(deploy::run(*args)),
         Command::Launch(args) => block_on(launch::run(args)),
         Command::Migrate(command) => block_on(migrate::run(command)),
+        Command::Plan(args) => block_on(plan::run(args)),
         command => block_on(client(command)),
     }
 }
@@ -62,6 +65,7 @@ async fn client(command: Command) -> Result<Exit> {
     let context = Context::find()?;
     match command {
         Command::Status(args) => status::run(&context, &args).await,
+        Command::Explain(args) => explain::run(&context, &args).await,
         Command::Apps(command) => apps::run(&context, command).await,
         Command::Scale(command) => scale::run(&context, command).await,
         Command::Machine(command) => machine::run(&context, command).await,
@@ -87,6 +91,7 @@ async fn client(command: Command) -> Result<Exit> {
         | Command::Config(_)
         | Command::Launch(_)
         | Command::Migrate(_)
+        | Command::Plan(_)
         | Command::Deploy(_) => Ok(Exit::Done),
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Failed,
     /// The command line or fly.toml is wrong.
     Usage,
+    /// `plan` found something to do.
+    Changes,
     /// What it names does not exist.
     NotFound,
     /// The token is missing, wrong or not allowed to.
@@ -44,7 +46,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
-            Self::Usage => 2,
+            Self::Usage | Self::Changes => 2,
             Self::NotFound => 3,
             Self::NotAllowed => 4,
             Self::RolledBack => 5,

@@ -9,6 +9,7 @@ mod build;
 mod commands;
 mod context;
 mod error;
+mod explain;
 mod migrate;
 mod names;
 mod output;

@@ -16,6 +16,7 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod changes;
 pub mod desired;
 pub mod fleet;
 mod judge;

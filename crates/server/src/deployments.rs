@@ -18,6 +18,7 @@ use hangar_api::image::ImageRef;
 use hangar_api::machine::MachineConfig;
 use hangar_api::machine::config::RELEASE_ID;
 use hangar_api::release::{GroupSpec, Release, ReleaseCommand, ReleaseStatus};
+use hangar_deploy::changes::group_previews;
 use hangar_deploy::{Desired, Kind, preview, refuse};
 use hangar_store::backend::MAX_TXN_BYTES;
 use hangar_store::tables::{
@@ -574,6 +575,7 @@ async fn dry_run(
     }
     Ok(DeployPreview {
         steps: preview(&desired, &fleet.view(), &request.options),
+        groups: group_previews(&desired, &fleet.view(), &request.options),
     })
 }
 

@@ -94,8 +94,9 @@ async fn copied(context: &Context, args: &LaunchArgs, file: PathBuf) -> Result<L
             file.display()
         )));
     }
-    let config = config::read(&file)?;
-    let named = config.app.as_deref().map(AppName::new).transpose();
+    let definition = config::read(&file)?.definition();
+    let said = |key: &str| definition[key].as_str().map(str::to_owned);
+    let named = said("app").map(AppName::new).transpose();
     let named = named.map_err(|error| Exit::Usage.with(format!("{}: {error}", file.display())))?;
     let (name, source) = name(context, args, named.clone()).await?;
     let regions = context.client.regions().await?;
@@ -103,7 +104,7 @@ async fn copied(context: &Context, args: &LaunchArgs, file: PathBuf) -> Result<L
         .region
         .as_ref()
         .map(ToString::to_string)
-        .or(config.primary_region.clone());
+        .or_else(|| said("primary_region"));
     let region = region(&regions, wanted.as_deref())?;
     let mut launch = Launch {
         rows: vec![
@@ -115,7 +116,12 @@ async fn copied(context: &Context, args: &LaunchArgs, file: PathBuf) -> Result<L
         overwrite: false,
         file: Some(file.clone()),
     };
-    let groups: Vec<&str> = config.processes.keys().map(String::as_str).collect();
+    let groups = definition["processes"].as_object();
+    let groups: Vec<&str> = groups
+        .into_iter()
+        .flat_map(|g| g.keys())
+        .map(String::as_str)
+        .collect();
     if !groups.is_empty() {
         let from = file.file_name().unwrap_or_default().to_string_lossy();
         launch

@@ -26,6 +26,7 @@ mod machine_commands;
 mod machines;
 mod migrate;
 mod network;
+mod plan;
 mod proxy;
 mod regions;
 mod release;

@@ -1,6 +1,7 @@
 //! The planner from outside: examples, and random fleets driven to the end by a simulated host.
 #![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
 
+mod changes;
 mod examples;
 mod fleets;
 mod merging;
