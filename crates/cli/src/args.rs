@@ -27,7 +27,9 @@ pub(crate) use self::machine::{
 };
 pub(crate) use self::scale::{CountArgs, ScaleCommand};
 pub(crate) use self::session::{CommandArgs, ConsoleArgs, ProxyArgs, SshArgs, SshCommand};
-pub(crate) use self::volume::{SnapshotsCommand, VolumeCreateArgs, VolumesCommand};
+pub(crate) use self::volume::{
+    ScaleVolumeArgs, SnapshotsCommand, VolumeCreateArgs, VolumesCommand,
+};
 
 /// Run apps from fly.toml on your own machine.
 #[derive(Debug, Parser)]

@@ -4,6 +4,8 @@
 //! Pure. Called by whoever carries the plan out; the copies run what the first Machine of the
 //! group runs, fly.toml is asked only where a group has no Machine.
 
+pub mod volumes;
+
 use std::collections::BTreeMap;
 
 use hangar_api::id::{GroupName, InstanceId, MachineId, Region};

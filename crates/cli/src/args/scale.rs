@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use hangar_api::id::{GroupName, Region};
 
-use super::{AppArgs, ShowArgs, VmArgs};
+use super::{AppArgs, ScaleVolumeArgs, ShowArgs, VmArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScaleCommand {
@@ -57,6 +57,8 @@ pub(crate) struct CountArgs {
     pub(crate) env: Vec<String>,
     #[command(flatten)]
     pub(crate) vm: VmArgs,
+    #[command(flatten)]
+    pub(crate) volumes: ScaleVolumeArgs,
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,

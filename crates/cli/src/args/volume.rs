@@ -121,6 +121,17 @@ pub(crate) struct VolumeCreateArgs {
     pub(crate) yes: bool,
 }
 
+/// Where the volumes of new Machines come from.
+#[derive(Debug, Args)]
+pub(crate) struct ScaleVolumeArgs {
+    /// New volumes for new Machines, also where there are unattached ones
+    #[arg(long)]
+    pub(crate) with_new_volumes: bool,
+    /// New volumes for new Machines, filled from this snapshot; `last` is the newest of the group's
+    #[arg(long, value_name = "ID")]
+    pub(crate) from_snapshot: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotsCommand {
     /// List a volume's snapshots, also when it is destroyed

@@ -2,6 +2,7 @@
 
 mod count;
 mod vm;
+mod volumes;
 
 use std::collections::BTreeMap;
 

@@ -342,6 +342,94 @@ fn volume_commands_speak_flyctls_words() {
     );
 }
 
+/// Makes a group of one managed Machine that has a volume of 2 GB, and returns the volume.
+fn group_on_volume(world: &World) -> String {
+    let plain = world.shell_app(APP, "");
+    world.ok(&["machine", "destroy", "--force", &plain, "-a", APP]);
+    let first = world.volume(&["-s", "2"]);
+    let mut managed = config(&first, "1");
+    managed["metadata"] = json!({"fly_platform_version": "v2", "fly_process_group": "app"});
+    let path = format!("/v1/apps/{APP}/machines");
+    let made = world.post(&path, &json!({ "config": managed }));
+    assert_eq!(made.status, 200, "{made:?}");
+    let machine = text(&serde_json::from_str(&made.body).unwrap(), "id");
+    world.is_started(&machine);
+    world.said(APP, &machine, "echo first >/data/text; sync");
+    first
+}
+
+/// Returns the volumes that Machines have, with their sizes.
+fn attached(world: &World) -> Vec<(String, u64)> {
+    let all = world.json(&["volumes", "list", "-a", APP]);
+    let taken = all.as_array().unwrap().iter();
+    taken
+        .filter(|volume| volume["attached_machine_id"].is_string())
+        .map(|volume| (text(volume, "id"), volume["size_gb"].as_u64().unwrap()))
+        .collect()
+}
+
+fn scale(world: &World, words: &[&str]) -> String {
+    let words = [&["scale", "count"], words, &["-a", APP, "--yes"]].concat();
+    world.ok(&words).stderr
+}
+
+#[test]
+fn scaling_takes_unattached_volumes_makes_new_ones_and_keeps_those_of_machines_that_go() {
+    let Some(world) = volume_world() else { return };
+    group_on_volume(&world);
+    let free = world.volume(&["-s", "1"]);
+    let said = scale(&world, &["3"]);
+    let plan = "+1 volumes and 1 unattached volumes assigned to group 'app' in region 'iad'";
+    assert!(
+        said.contains(plan) && said.contains(" volume:vol_"),
+        "{said}"
+    );
+    let now = attached(&world);
+    assert_eq!(now.len(), 3, "{now:?}");
+    assert!(now.contains(&(free, 1)), "{now:?}");
+    assert_eq!(
+        now.iter().filter(|(_, size)| *size == 2).count(),
+        2,
+        "{now:?}"
+    );
+    // Down keeps all, and up again takes them.
+    scale(&world, &["1"]);
+    world.eventually("two volumes are free", |world| {
+        (attached(world).len() == 1).then_some(())
+    });
+    let again = scale(&world, &["3"]);
+    assert!(
+        again.contains("2 unattached volumes to be assigned"),
+        "{again}"
+    );
+    let all = world.json(&["volumes", "list", "-a", APP]);
+    assert_eq!(all.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn scaling_fills_new_volumes_from_the_newest_snapshot_of_the_group() {
+    let Some(world) = volume_world() else { return };
+    let first = group_on_volume(&world);
+    let from = ["2", "--from-snapshot", "last"];
+    let words = [&["scale", "count"], &from[..], &["-a", APP, "--yes"]].concat();
+    let none = world.fails(3, &words);
+    assert!(none.contains("has a snapshot yet"), "{none}");
+    world.ok(&["volumes", "snapshots", "create", &first, "-a", APP]);
+    world.eventually("the snapshot is made", |world| {
+        let list = world.json(&["volumes", "snapshots", "list", &first, "-a", APP]);
+        (list[0]["status"] == "created").then_some(())
+    });
+    let before = world.machines(APP);
+    scale(&world, &from);
+    let machines = world.machines(APP);
+    let new = machines
+        .iter()
+        .find(|machine| !before.iter().any(|old| old["id"] == machine["id"]));
+    let new = text(new.unwrap(), "id");
+    world.is_started(&new);
+    assert_eq!(world.reads(&new, "/data/text"), "first");
+}
+
 /// Begins one of the things that users do with volumes; the command goes on by itself.
 fn begin(world: &World, random: &mut Random, volume: &str) -> Child {
     let size = (2 + random.below(2)).to_string();

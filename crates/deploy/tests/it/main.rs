@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod changes;
+mod disks;
 mod examples;
 mod fleets;
 mod merging;

@@ -10,6 +10,7 @@ use hangar_api::release::{Release, ReleaseStatus};
 use hangar_deploy::scale::{self, ScaleAction, ScaleMachine, ScaleOptions};
 
 use super::super::machine::{Leases, guest, holding_all, pairs, wait};
+use super::volumes::{self, Disks, Planned};
 use super::{RELEASES, managed};
 use crate::args::CountArgs;
 use crate::context::Context;
@@ -56,7 +57,9 @@ pub(super) async fn run(context: &Context, args: CountArgs) -> Result<Exit> {
     output::say(&format!(
         "App '{app}' is going to be scaled according to this plan:"
     ));
-    for line in scale::describe(&actions, &views) {
+    let disks = volumes::choose(context, &app, &actions, &views, &args.volumes).await?;
+    let lines = scale::describe(&actions, &views).into_iter();
+    for line in lines.chain(disks.describe(&actions)) {
         output::say(&line);
     }
     if !args.yes && !output::confirm(&format!("Scale app {app}?"))? {
@@ -71,7 +74,7 @@ pub(super) async fn run(context: &Context, args: CountArgs) -> Result<Exit> {
     // Not before somebody has said yes: whoever thinks about it holds nobody up.
     let ids: Vec<_> = machines.iter().map(|m| m.id.clone()).collect();
     holding_all(context, &app, &ids, async |leases| {
-        work.all(&actions, leases).await
+        work.all(&actions, &disks, leases).await
     })
     .await?;
     Ok(Exit::Done)
@@ -81,11 +84,10 @@ pub(super) async fn run(context: &Context, args: CountArgs) -> Result<Exit> {
 
 impl Work<'_> {
     /// Does every step, several at once. The first that failed is the error.
-    async fn all(&self, actions: &[ScaleAction], leases: &Leases) -> Result<()> {
+    async fn all(&self, actions: &[ScaleAction], disks: &Disks, leases: &Leases) -> Result<()> {
         output::say("Executing scale plan");
-        let steps = actions
-            .iter()
-            .map(async |action| self.one(action, leases).await);
+        let steps = actions.iter().zip(disks.each());
+        let steps = steps.map(async |(action, disk)| self.one(action, disk, leases).await);
         let results: Vec<Result<()>> = stream::iter(steps)
             .buffer_unordered(AT_ONCE)
             .collect()
@@ -93,7 +95,12 @@ impl Work<'_> {
         results.into_iter().collect()
     }
 
-    async fn one(&self, action: &ScaleAction, leases: &Leases) -> Result<()> {
+    async fn one(
+        &self,
+        action: &ScaleAction,
+        disk: Option<Planned<'_>>,
+        leases: &Leases,
+    ) -> Result<()> {
         let client = &self.context.client;
         match action {
             ScaleAction::Create {
@@ -111,9 +118,10 @@ impl Work<'_> {
                     region: Some(region.to_string()),
                     ..LaunchInput::default()
                 };
-                let made = client.create_machine(self.app, &input).await?;
+                let (made, volume) = volumes::create(self.context, self.app, input, disk).await?;
+                let volume = volume.map_or(String::new(), |id| format!(" volume:{id}"));
                 output::say(&format!(
-                    "  Created {} group:{group} region:{region} size:{size}",
+                    "  Created {} group:{group} region:{region} size:{size}{volume}",
                     made.id
                 ));
             }
