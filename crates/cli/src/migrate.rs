@@ -10,7 +10,6 @@ pub(crate) mod compose;
 pub(crate) mod dockerfile;
 pub(crate) mod draft;
 pub(crate) mod folder;
-pub(crate) mod names;
 pub(crate) mod nomad;
 pub(crate) mod procfile;
 mod service;

@@ -168,11 +168,9 @@ impl Node {
         let stop = CancellationToken::new();
         let http = tokio::spawn(http::serve(listener, server.router(), stop.clone()));
         tracing::info!(%address, "serving");
-        let token_file = root.join("token");
-        let tasks = tokio::sync::Mutex::new(tasks);
         Ok(Self {
             address,
-            token_file,
+            token_file: root.join("token"),
             edge,
             server,
             host,
@@ -180,7 +178,7 @@ impl Node {
             dns,
             stop,
             http,
-            tasks,
+            tasks: tokio::sync::Mutex::new(tasks),
             _data_dir: data_dir,
         })
     }

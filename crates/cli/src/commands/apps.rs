@@ -1,6 +1,6 @@
 //! `hangar apps`.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use hangar_api::env::Env;
 use hangar_api::id::AppName;
 use hangar_client::MachineFilter;
@@ -32,7 +32,10 @@ pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit>
             }
             let name = match name.or(named) {
                 Some(name) => name,
-                None if generate_name => names::made_up(&Env::real()),
+                None if generate_name => {
+                    let name = names::generate(None, Env::real().random_u64());
+                    AppName::new(name).context("make a name")?
+                }
                 None => {
                     return Err(Exit::Usage.with(
                         "name argument or flag must be specified: hangar apps create NAME, or --generate-name",

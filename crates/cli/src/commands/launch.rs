@@ -17,9 +17,10 @@ use super::{config, follow};
 use crate::args::migrate::LaunchArgs;
 use crate::context::Context;
 use crate::error::Exit;
+use crate::migrate::Converted;
 use crate::migrate::draft::Vm;
 use crate::migrate::folder::{self, Folder, Wish};
-use crate::migrate::{Converted, names};
+use crate::names;
 use crate::output;
 
 /// Configuration files, in the order they are looked for.

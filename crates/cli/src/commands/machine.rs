@@ -65,11 +65,7 @@ pub(super) async fn run(context: &Context, command: MachineCommand) -> Result<Ex
             skip_health_checks,
         } => {
             let how = Restart {
-                signal: if force {
-                    Some("SIGKILL".to_owned())
-                } else {
-                    signal
-                },
+                signal: force.then(|| "SIGKILL".to_owned()).or(signal),
                 time,
                 skip_health_checks,
             };
