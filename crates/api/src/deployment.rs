@@ -89,6 +89,11 @@ pub struct DeployOptions {
     pub smoke_checks: bool,
     /// Size of new Machines of groups without `[[vm]]`.
     pub guest: Option<Guest>,
+    /// Size in GB of the volumes that a first deploy makes where fly.toml says none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_initial_size_gb: Option<u64>,
+    /// Replace Machines whose group has no mount any more by such without a volume.
+    pub detach_volumes: bool,
 }
 
 /// How Machines are replaced (process-groups-and-deploy.md 4.10).
@@ -236,6 +241,8 @@ impl Default for DeployOptions {
             detach: false,
             smoke_checks: true,
             guest: None,
+            volume_initial_size_gb: None,
+            detach_volumes: false,
         }
     }
 }

@@ -54,6 +54,25 @@ pub struct GroupSpec {
     /// What is to exit with 0 after each update of one of its Machines (4.12).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub test_machines: Vec<TestMachine>,
+    /// How its volumes are made by a first deploy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<FirstVolume>,
+}
+
+/// How a volume is made by a first deploy (4.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstVolume {
+    /// Its name: the mount's.
+    pub name: String,
+    /// Its size in GB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_gb: Option<u64>,
+    /// Days that snapshots are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_retention: Option<u32>,
+    /// Whether a snapshot is made every day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_snapshots: Option<bool>,
 }
 
 /// The release command: a Machine of its own that runs once, before any other is touched (4.8).

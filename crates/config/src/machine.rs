@@ -143,6 +143,7 @@ impl AppConfig {
             config,
             sets_guest,
             test_machines: self.test_machines(group, inputs)?,
+            volumes: self.first_volumes(group),
         })
     }
 

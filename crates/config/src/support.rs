@@ -81,15 +81,12 @@ const fn https_check(path: &'static str) -> Row {
     }
 }
 
-const VOLUMES: &str = "volumes are not there yet, and an app that expects one would lose its data";
-const IDLE: &str = "idle Machines stay up";
 const OPTIONS: &str = "the proxy passes it through unchanged";
 const NO_GPUS: &str = "there are no GPUs here";
 const DEFAULT: &str = "the default is used";
 
 /// All keys that are not acted on.
 pub const TABLE: &[Row] = &[
-    refused("mounts", VOLUMES),
     refused(
         "build.compose",
         "several containers in one Machine are not there yet; `migrate compose` makes process groups of them",
@@ -128,10 +125,6 @@ pub const TABLE: &[Row] = &[
         When::Always,
         "only `launch` would run it",
     ),
-    named("http_service.auto_stop_machines", When::On, IDLE),
-    named("services[].auto_stop_machines", When::On, IDLE),
-    named("http_service.min_machines_running", When::On, IDLE),
-    named("services[].min_machines_running", When::On, IDLE),
     named("http_service.http_options.compress", When::On, OPTIONS),
     named("http_service.http_options.response", When::Always, OPTIONS),
     named(
@@ -211,11 +204,6 @@ pub const TABLE: &[Row] = &[
         "swap_size_mb",
         When::Always,
         "Machines use the host's swap as the host is set up",
-    ),
-    named(
-        "console_command",
-        When::Always,
-        "there is no `console` yet; use `machine exec`",
     ),
     named(
         "host_dedication_id",

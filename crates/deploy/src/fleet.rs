@@ -11,12 +11,15 @@ use hangar_api::machine::state::is_done;
 use hangar_api::machine::{MachineSpec, MachineState, Observed, Op, OpKind};
 
 use crate::desired::{Desired, LaunchKey};
+use crate::mounts::FreeVolume;
 
 /// All Machines of the app, destroyed ones left out or included.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedFleet<'a> {
     /// By id.
     pub machines: BTreeMap<MachineId, FleetMachine<'a>>,
+    /// The app's volumes that no Machine has.
+    pub free_volumes: Vec<FreeVolume>,
 }
 
 /// One Machine: what it should be, what is asked of it, what it does.

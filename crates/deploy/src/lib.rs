@@ -21,6 +21,7 @@ pub mod desired;
 pub mod fleet;
 mod judge;
 pub mod merge;
+pub mod mounts;
 mod plan;
 mod preview;
 pub mod progress;

@@ -58,6 +58,7 @@ pub fn lay_over(existing: &MachineConfig, spec: &GroupSpec, group: &GroupName) -
     for key in REBUILT {
         replace(&mut config.other, &new.other, key);
     }
+    overlay(&mut config, new);
     // A Machine that serves waits for nobody's loss.
     if !config.services.is_empty() {
         config.standbys.clear();
@@ -67,6 +68,32 @@ pub fn lay_over(existing: &MachineConfig, spec: &GroupSpec, group: &GroupName) -
     config.metadata.extend(added);
     adopt(&mut config, group);
     config
+}
+
+/// What a Machine keeps, but for what `machine_config` of fly.toml says: nothing else sets any of
+/// it.
+fn overlay(config: &mut MachineConfig, new: &MachineConfig) {
+    config.auto_destroy |= new.auto_destroy;
+    if !new.standbys.is_empty() {
+        config.standbys.clone_from(&new.standbys);
+    }
+    if let Some(dns) = &new.dns {
+        let kept = config.dns.get_or_insert_default();
+        kept.skip_registration = dns.skip_registration.or(kept.skip_registration);
+        kept.other.extend(dns.other.clone());
+    }
+    if new.init.tty.is_some() {
+        config.init.tty = new.init.tty;
+    }
+    let said = |rebuilt: &'static [&'static str]| {
+        move |(key, _): &(&String, &serde_json::Value)| !rebuilt.contains(&key.as_str())
+    };
+    let init = new.init.other.iter().filter(said(&REBUILT_INIT));
+    let init: Vec<_> = init.map(|(k, v)| (k.clone(), v.clone())).collect();
+    config.init.other.extend(init);
+    let other = new.other.iter().filter(said(&REBUILT));
+    let other: Vec<_> = other.map(|(k, v)| (k.clone(), v.clone())).collect();
+    config.other.extend(other);
 }
 
 fn replace(

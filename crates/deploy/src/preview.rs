@@ -12,6 +12,7 @@ use hangar_api::machine::config::PLATFORM_VERSION;
 
 use crate::desired::{Desired, Kind};
 use crate::fleet::{FleetMachine, ObservedFleet};
+use crate::mounts;
 use crate::plan::{command_line, pool, release_command};
 
 /// What is to be done to which group.
@@ -19,7 +20,7 @@ use crate::plan::{command_line, pool, release_command};
 pub(crate) struct Diff {
     /// Machines to update, by their group in the release.
     pub(crate) update: BTreeMap<GroupName, Vec<MachineId>>,
-    /// Machines on lost slots, to be made anew elsewhere.
+    /// Machines on lost slots, to be made anew elsewhere, and those that get or lose a volume.
     pub(crate) replace: BTreeMap<GroupName, Vec<MachineId>>,
     /// New Machines of groups that have none; true for a standby.
     pub(crate) create: BTreeMap<GroupName, Vec<bool>>,
@@ -52,7 +53,9 @@ impl Diff {
             }
             let stays = desired.kind == Kind::RestartOnly || desired.groups.contains_key(&group);
             // Green Machines are made anew as it is, and a restart changes no place.
-            let replaced = machine.is_lost
+            let spec = desired.groups.get(&group);
+            let another = spec.is_some_and(|s| mounts::needs_another(&machine.spec.config, s));
+            let replaced = (machine.is_lost || another)
                 && desired.kind == Kind::Full
                 && options.strategy != Strategy::Bluegreen;
             let list = match (stays, replaced) {
@@ -153,7 +156,7 @@ pub fn refuse(
     let stuck = lost.find_map(|id| {
         fleet
             .active(id)
-            .filter(|m| !m.spec.config.mounts.is_empty())
+            .filter(|m| m.is_lost && !m.spec.config.mounts.is_empty())
     });
     if let Some(machine) = stuck {
         return Some(format!(
@@ -161,6 +164,9 @@ pub fn refuse(
              lost; bring the slot back, or leave the machine out with --exclude-machines",
             machine.spec.id, machine.spec.slot
         ));
+    }
+    if let Some(reason) = mounts::refuse(desired, fleet, options, &diff) {
+        return Some(reason);
     }
     match options.strategy {
         Strategy::Rolling | Strategy::Immediate => None,
@@ -282,6 +288,12 @@ pub fn preview(
             "Process groups have changed. This will:".to_owned()
         });
     }
+    for volume in mounts::new_volumes(desired, fleet, options) {
+        lines.push(format!(
+            " * create a {} GB volume named '{}' for process group '{}'",
+            volume.size_gb, volume.name, volume.group
+        ));
+    }
     for (group, standbys) in &diff.create {
         let count = standbys.iter().filter(|s| !**s).count();
         let mut line = format!(" * create {count} \"{group}\" machine{}", plural(count));
@@ -291,11 +303,19 @@ pub fn preview(
         lines.push(line);
     }
     for (group, machines) in &diff.replace {
-        let total = machines.len();
-        let s = plural(total);
-        lines.push(format!(
-            " * replace {total} \"{group}\" machine{s} on lost slots"
-        ));
+        let is_lost = |id: &&MachineId| fleet.active(id).is_some_and(|m| m.is_lost);
+        let lost = machines.iter().filter(is_lost).count();
+        let counts = [
+            (lost, " on lost slots"),
+            (
+                machines.len() - lost,
+                ", whose volume is added or taken away",
+            ),
+        ];
+        for (total, why) in counts.into_iter().filter(|(n, _)| *n > 0) {
+            let s = plural(total);
+            lines.push(format!(" * replace {total} \"{group}\" machine{s}{why}"));
+        }
     }
     for (group, machines) in &diff.update {
         let total = machines.len();

@@ -317,6 +317,7 @@ fn new_config(
         config: MachineConfig::default(),
         sets_guest: false,
         test_machines: Vec::new(),
+        volumes: Vec::new(),
     });
     let default = default_group(&release.groups);
     let has_size = |m: &&ScaleMachine| m.config.guest.is_some();

@@ -1,6 +1,7 @@
 //! Deployments: making one (D1 to D3), and its record. [`drive`] carries it out.
 
 pub(crate) mod drive;
+mod first;
 pub(crate) mod fleet;
 mod leases;
 mod listen;
@@ -86,12 +87,18 @@ pub(crate) async fn create(
     let record = core.app(app)?;
     refuse_second(core, app)?;
     let content = content(core, &record, request.source, Unbuilt::Refused).await?;
+    let (release, mut deployment) = records(core, &record, user, &content, &request.options);
+    refuse_large(&release)?;
+    refuse_impossible(core, &record, &release, &mut deployment)?;
+    let told = first::make_volumes(core, &record, &release, &deployment).await?;
     for _ in 0..MAX_TRIES {
         let record = core.app(app)?;
         refuse_second(core, app)?;
         let (release, mut deployment) = records(core, &record, user, &content, &request.options);
-        refuse_large(&release)?;
         refuse_impossible(core, &record, &release, &mut deployment)?;
+        for event in &told {
+            push_event(&mut deployment, event.clone());
+        }
         let mut app_record = record.value.clone();
         app_record.last_release = release.version;
         let claim = DeployClaim {

@@ -56,8 +56,12 @@ pub(crate) struct DeployArgs {
     pub(crate) vm: VmArgs,
     #[command(flatten)]
     pub(crate) build: BuildArgs,
-    /// Ask nothing; deploy never does, so this changes nothing and is taken for scripts' sake
-    #[arg(short, long, hide = true)]
+    /// Size in GB of the volumes that a first deploy makes where fly.toml says none
+    #[arg(long, value_name = "GB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) volume_initial_size: Option<u64>,
+    /// Do not ask: also replace Machines by such without their volume where fly.toml has no
+    /// [[mounts]] for them any more
+    #[arg(short, long)]
     pub(crate) yes: bool,
 }
 

@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result};
 use hangar_api::deployment::{CreateDeployment, DeploymentSource};
 use hangar_api::id::{AppName, Region};
 use hangar_api::release::{ReleaseCommand, ReleaseStatus};
+use hangar_client::MachineFilter;
 use hangar_config::{AppConfig, Inputs};
+use hangar_deploy::mounts;
 
 use self::options::options;
 pub(super) use self::options::options_of;
@@ -48,6 +50,8 @@ pub(super) struct DeployInput {
     pub(super) env: Vec<String>,
     pub(super) vm: VmArgs,
     pub(super) build: BuildArgs,
+    pub(super) volume_initial_size: Option<u64>,
+    pub(super) yes: bool,
     pub(super) dry_run: bool,
 }
 
@@ -89,13 +93,15 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         env: args.env,
         vm: args.vm,
         build: args.build,
+        volume_initial_size: args.volume_initial_size,
+        yes: args.yes,
         dry_run: args.dry_run,
     };
     if input.build.build_only {
         return build_only(&context, &input).await;
     }
     let detach = input.detach;
-    let prepared = prepare(&context, &input).await?;
+    let mut prepared = prepare(&context, &input).await?;
     if args.dry_run {
         let preview = context
             .client
@@ -104,6 +110,7 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         output::data(&preview.steps.join("\n"))?;
         return Ok(Exit::Done);
     }
+    ask_of_volumes(&context, &mut prepared).await?;
     let deployment = context
         .client
         .create_deployment(&prepared.app, &prepared.body)
@@ -113,6 +120,36 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         output::say(&format!("\nVisit your newly deployed app at {url}"));
     }
     Ok(exit)
+}
+
+/// Asks before Machines are parted from their volumes; without a terminal the server says no.
+async fn ask_of_volumes(context: &Context, prepared: &mut Prepared) -> Result<()> {
+    let options = &mut prepared.body.options;
+    let DeploymentSource::Config { groups, .. } = &prepared.body.source else {
+        return Ok(());
+    };
+    if options.detach_volumes || !output::is_interactive() {
+        return Ok(());
+    }
+    let filter = MachineFilter::default();
+    let machines = context.client.machines(&prepared.app, &filter).await?;
+    let managed = machines.iter().filter(|m| m.config.is_managed());
+    let parted = mounts::parted(groups, managed.map(|m| (&m.id, &m.config)));
+    for (machine, volume) in &parted {
+        output::say(&format!(
+            "Warning! Machine {machine} has volume {volume} mounted, and fly.toml has no [[mounts]] for its group"
+        ));
+    }
+    if parted.is_empty() {
+        return Ok(());
+    }
+    let question =
+        "Do you still want to continue and detach the volume? This will replace the machine.";
+    if !output::confirm(question)? {
+        return Err(Exit::Failed.with("deployment cancelled: nothing was changed"));
+    }
+    options.detach_volumes = true;
+    Ok(())
 }
 
 /// Builds the image and sends it, and leaves it at that.

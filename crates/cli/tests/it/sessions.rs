@@ -293,6 +293,10 @@ fn a_console_has_a_machine_of_its_own_that_goes_with_it() {
     }
     assert!(ran.stderr.contains("to run the console."), "{ran:?}");
     assert_eq!(world.machines(APP).len(), 2);
+    let file = format!("app = \"{APP}\"\nconsole_command = \"sh -c 'echo by the file'\"\n");
+    let folder = world.app("by-file", &file);
+    let ran = world.ok(&["console", "-c", &folder]);
+    assert_eq!(ran.stdout, "by the file\n", "{ran:?}");
     let ran = console(&["-g", "big", "-C", "env"]);
     assert!(ran.stdout.contains("FLY_VM_MEMORY_MB=512"), "{ran:?}");
     let wrong = world.fails(2, &["console", "-a", APP, "-g", "none"]);

@@ -1,6 +1,7 @@
 //! The parts of a Machine configuration, one by one.
 
 use hangar_api::machine::config::File;
+use hangar_api::release::FirstVolume;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
@@ -142,6 +143,23 @@ impl AppConfig {
             Json::Object(mount)
         });
         Json::Array(mounts.collect())
+    }
+
+    /// Returns how the volumes of a group are made by a first deploy.
+    pub(super) fn first_volumes(&self, group: &str) -> Vec<FirstVolume> {
+        let mounts = self.mounts.iter();
+        let mounts = mounts.filter(|m| self.is_for(&m.processes, group));
+        let volumes = mounts.map(|m| {
+            let size = m.initial_size.as_ref();
+            let gb = size.and_then(|t| size::parse(t, Unit::VolumeGb).ok());
+            FirstVolume {
+                name: m.source.clone().unwrap_or_default(),
+                size_gb: gb.and_then(|gb| u64::try_from(gb).ok()),
+                snapshot_retention: m.snapshot_retention.and_then(|d| u32::try_from(d).ok()),
+                scheduled_snapshots: m.scheduled_snapshots,
+            }
+        });
+        volumes.collect()
     }
 
     /// Of several entries the first one counts.

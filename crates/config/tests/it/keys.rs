@@ -42,6 +42,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "a_dockerfile_is_built_with_its_arguments_target_and_ignore_file",
     ),
     (
+        "console_command",
+        "cli/tests/it/sessions.rs",
+        "a_console_has_a_machine_of_its_own_that_goes_with_it",
+    ),
+    (
         "deploy.strategy",
         "cli/tests/it/strategies.rs",
         "bluegreen_makes_new_machines_and_removes_the_old_ones",
@@ -94,7 +99,9 @@ fn value(kind: Kind, path: &str) -> Json {
         (_, "cpu_kind") => json!("performance"),
         (_, "policy") => json!("never"),
         (_, "type") => json!("tcp"),
-        (_, "auto_extend_size_increment" | "auto_extend_size_limit") => json!("3gb"),
+        (_, "auto_extend_size_increment" | "auto_extend_size_limit" | "initial_size") => {
+            json!("3gb")
+        }
         (_, "machine_config") => json!("{\"schedule\": \"daily\"}"),
         _ => json!("other"),
     }
@@ -162,7 +169,7 @@ fn effects(file: &Json) -> Option<Json> {
         all.insert(group.to_owned(), json!(made.map_err(|e| e.to_string())));
         let tests = config
             .group_spec(group, &inputs)
-            .map(|spec| spec.test_machines);
+            .map(|spec| (spec.test_machines, spec.volumes));
         let tests = json!(tests.map_err(|e| e.to_string()));
         all.insert(format!("tests of {group}"), tests);
     }
@@ -181,6 +188,11 @@ fn every_key_has_an_effect_or_a_row_in_the_table() {
     keys(AppConfig::SECTION, "", &mut all);
     assert!(all.len() > 150, "{}", all.len());
     let without = effects(&base()).unwrap();
+    let text = without.to_string();
+    assert!(
+        !text.contains("Err"),
+        "the file without them is right: {text}"
+    );
     let mut idle = Vec::new();
     for path in &all {
         let in_table = TABLE.iter().any(|row| {

@@ -186,16 +186,17 @@ path = "/m"
     assert!(loaded.is_valid());
     assert_eq!(
         loaded.not_acted_on().unwrap(),
-        "not acted on yet: console_command (line 2: there is no `console` yet; use `machine exec`), http_service.auto_stop_machines (line 5: idle Machines stay up), metrics (line 9: the endpoint is not scraped)"
+        "not acted on yet: metrics (line 9: the endpoint is not scraped)"
     );
     let quiet = "[http_service]\ninternal_port = 1\nauto_stop_machines = false\n[deploy]\nstrategy = 'rolling'";
     assert_eq!(load(quiet, Format::Toml).not_acted_on(), None);
-    let refused = load("[[mounts]]\nsource = 'a'\ndestination = '/b'", Format::Toml);
+    let refused = load("[[services]]\nprotocol = 'udp'", Format::Toml);
     let text = said(&refused).join("\n");
     assert!(
-        text.contains("refused: line 1 column 1: mounts: is not supported: volumes"),
+        text.contains("refused: line 2 column 12: services[0].protocol: is not supported"),
         "{text}"
     );
+    assert!(refused.is_valid() && !refused.is_deployable());
 }
 
 /// Returns a value of the shape that the schema gives to a key, on as far as a key can be.

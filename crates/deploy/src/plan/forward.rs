@@ -75,10 +75,20 @@ impl Planner<'_> {
                     rests: !machine.runs(),
                     ..Launch::planned(false)
                 };
-                let text = format!(
-                    "Machine {id} [{group}] is on slot {}, which is lost: it is replaced",
-                    machine.spec.slot
-                );
+                let slot = &machine.spec.slot;
+                let text = if machine.is_lost {
+                    format!(
+                        "Machine {id} [{group}] is on slot {slot}, which is lost: it is replaced"
+                    )
+                } else if machine.spec.config.mounts.is_empty() {
+                    format!("Machine {id} [{group}] is replaced by one with a volume")
+                } else {
+                    let volume = machine.spec.config.mounts.first();
+                    let volume = volume.map_or("", |mount| mount.volume.as_str());
+                    format!(
+                        "Machine {id} [{group}] is replaced by one without volume {volume}, which is kept"
+                    )
+                };
                 self.say(Level::Warning, text, Some(id), Some(group));
                 let list = self.progress.launches.entry(group.clone());
                 list.or_default().push(launch);

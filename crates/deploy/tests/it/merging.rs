@@ -28,6 +28,7 @@ fn what_fly_toml_says_is_made_anew_and_the_rest_is_kept() {
         config: config("v2", false),
         sets_guest: false,
         test_machines: Vec::new(),
+        volumes: Vec::new(),
     };
     let merged = lay_over(&existing(), &spec, &group("web"));
     assert_eq!(merged.image, "app:v2");
@@ -53,6 +54,7 @@ fn a_size_in_fly_toml_wins_and_a_service_ends_a_standby() {
         config: config("v2", true),
         sets_guest: true,
         test_machines: Vec::new(),
+        volumes: Vec::new(),
     };
     spec.config.guest = Some(Guest::preset("shared-cpu-2x").unwrap());
     let merged = lay_over(&existing(), &spec, &group("web"));

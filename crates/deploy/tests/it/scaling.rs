@@ -17,6 +17,7 @@ fn release() -> Release {
         config: config("v2", serves),
         sets_guest: false,
         test_machines: Vec::new(),
+        volumes: Vec::new(),
     };
     Release {
         id: release_id(2),

@@ -128,6 +128,7 @@ pub(crate) fn desired(groups: &[(&str, bool)]) -> Desired {
         config: config("v2", serves),
         sets_guest: false,
         test_machines: Vec::new(),
+        volumes: Vec::new(),
     };
     Desired {
         deployment: DeploymentId::new("D".repeat(26)).unwrap(),
@@ -273,6 +274,7 @@ impl Sim {
         });
         ObservedFleet {
             machines: machines.collect(),
+            free_volumes: Vec::new(),
         }
     }
 

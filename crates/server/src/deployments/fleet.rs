@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use hangar_api::id::{AppName, DeploymentId, MachineId};
+use hangar_deploy::mounts::FreeVolume;
 use hangar_deploy::{FleetMachine, LaunchKey, ObservedFleet};
-use hangar_store::Revision;
 use hangar_store::tables::{Claim, Claims};
+use hangar_store::{Revision, Snapshot};
 
 use crate::core::Core;
 use crate::unit::Unit;
+use crate::volumes;
 
 /// First part of the keys of launch claims.
 const LAUNCH: &str = "launch";
@@ -20,6 +22,7 @@ pub(crate) struct Fleet {
     keys: BTreeMap<MachineId, LaunchKey>,
     /// What the proxy has taken into account.
     applied: Revision,
+    free_volumes: Vec<FreeVolume>,
 }
 
 // === impl Fleet ===
@@ -44,6 +47,7 @@ impl Fleet {
         Self {
             keys: keys.collect(),
             applied: *core.applied.borrow(),
+            free_volumes: free_volumes(&snapshot, app),
             units: Unit::all(&snapshot, app),
         }
     }
@@ -56,8 +60,20 @@ impl Fleet {
         });
         ObservedFleet {
             machines: machines.collect(),
+            free_volumes: self.free_volumes.clone(),
         }
     }
+}
+
+/// Returns the app's volumes that a Machine could have.
+fn free_volumes(snapshot: &Snapshot, app: &AppName) -> Vec<FreeVolume> {
+    let all = volumes::list(snapshot, app).into_iter();
+    let free = all.filter(|v| v.value.attached.is_none() && v.value.state.is_usable());
+    let free = free.map(|v| FreeVolume {
+        name: v.value.name.clone(),
+        region: v.value.region.clone(),
+    });
+    free.collect()
 }
 
 /// Returns one Machine as the planner sees it.

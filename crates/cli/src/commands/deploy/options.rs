@@ -47,6 +47,8 @@ pub(super) fn options(
         guest: sized
             .then(|| guest(hangar_api::machine::Guest::default(), vm))
             .transpose()?,
+        volume_initial_size_gb: input.volume_initial_size,
+        detach_volumes: input.yes,
     })
 }
 
