@@ -37,6 +37,7 @@ const HEADER: usize = 5;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRequest {
     /// The command and its arguments.
+    #[serde(default)]
     pub command: Vec<String>,
     /// Variables over those of the Machine's program.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

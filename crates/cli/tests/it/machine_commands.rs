@@ -1,6 +1,6 @@
 //! `hangar machine` beyond the life of one Machine: making, changing, holding and finding them.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
@@ -299,20 +299,48 @@ fn a_machine_that_somebody_holds_is_waited_for_or_taken_from_them() {
     );
     world.ok(&["machine", "start", &id]);
 
-    // Whoever interrupts a command leaves no lease behind.
+    // One who waits goes on when the other is made to let go.
     hold(600);
-    let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
-    command
-        .args(["machine", "stop", &id])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let waiting = command.spawn().unwrap();
+    let waiting = spawned(&world, &["machine", "stop", &id]);
     world.ok(&["machine", "leases", "clear", &id]);
     let ended = waiting.wait_with_output().unwrap();
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(state(&world, "held", &id), "stopped");
     let left = world.ok(&["machine", "leases", "view", &id]).stdout;
     assert_eq!(left, "No leases found\n");
+}
+
+#[test]
+fn whoever_interrupts_a_command_leaves_no_lease_behind() {
+    let Some(world) = World::start() else { return };
+    world.ok(&["apps", "create", "cut"]);
+    let id = run(&world, "cut", &[IMAGE, "serve"]);
+    // Nobody listens there: its health is waited for in vain.
+    let ill =
+        r#"{"checks": {"ill": {"type": "tcp", "port": 9, "interval": "2s", "timeout": "1s"}}}"#;
+    let words = ["machine", "update", &id, "--yes", "--machine-config", ill];
+    let waiting = spawned(&world, &words);
+    world.eventually("the update is under way", |world| {
+        let lease = world.ok(&["machine", "leases", "view", &id]).stdout;
+        let checked = world.machine("cut", &id)["checks"][0]["status"] == "critical";
+        (checked && lease.contains(&id)).then_some(())
+    });
+    let pid = rustix::process::Pid::from_child(&waiting);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let ended = waiting.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+    let left = world.ok(&["machine", "leases", "view", &id]).stdout;
+    assert_eq!(left, "No leases found\n");
+}
+
+/// Starts `hangar` and does not wait for it.
+fn spawned(world: &World, words: &[&str]) -> Child {
+    let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
+    command
+        .args(words)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command.spawn().unwrap()
 }
 
 #[test]

@@ -131,6 +131,12 @@ impl Cluster {
         &self.running.as_ref().unwrap().handle
     }
 
+    /// Returns a bare connection to the API.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        let address = self.running.as_ref().unwrap().address;
+        TcpStream::connect(address).await.unwrap()
+    }
+
     /// Sends a request as it is and returns the answer's head and body.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let stream = TcpStream::connect(self.running.as_ref().unwrap().address)

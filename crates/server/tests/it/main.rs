@@ -10,6 +10,7 @@ mod leases;
 mod lifecycle;
 mod platform;
 mod secrets;
+mod sessions;
 mod storms;
 mod suspend;
 mod volumes;

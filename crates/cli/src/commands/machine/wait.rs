@@ -1,5 +1,6 @@
 //! Waiting for a Machine to get where it was asked to go, bounded.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -93,8 +94,18 @@ pub(crate) async fn settle_within(
     how: Settle,
     limit: Duration,
 ) -> Result<()> {
+    let seen = Cell::new(false);
     look(context, app, id, limit, |machine| match machine.state {
-        MachineState::Started if how == Settle::Started || is_healthy(machine) => Look::Done,
+        // A program that is not there ends right after its start: one look is not enough where
+        // no check has passed.
+        MachineState::Started if how == Settle::Started || !machine.config.has_checks() => {
+            if seen.replace(true) {
+                Look::Done
+            } else {
+                Look::Again
+            }
+        }
+        MachineState::Started if is_healthy(machine) => Look::Done,
         MachineState::Failed => Look::Failed,
         // One that destroys itself may have done its work already.
         MachineState::Destroying | MachineState::Destroyed if ended_well(&machine.events) => {
@@ -178,9 +189,7 @@ async fn look(
 }
 
 fn is_healthy(machine: &Machine) -> bool {
-    !machine.config.has_checks()
-        || (!machine.checks.is_empty()
-            && machine.checks.iter().all(|c| c.status == Health::Passing))
+    !machine.checks.is_empty() && machine.checks.iter().all(|c| c.status == Health::Passing)
 }
 
 /// Returns what is known about a Machine that is not well, in a sentence.

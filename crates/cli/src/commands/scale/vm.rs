@@ -98,8 +98,9 @@ fn size_of(machine: &Machine) -> Guest {
     machine.config.guest.clone().unwrap_or_default()
 }
 
+/// Fly's client cuts what is between two gigabytes; here it stays what it is.
 fn memory(megabytes: u64) -> String {
-    if megabytes < 1024 {
+    if megabytes < 1024 || !megabytes.is_multiple_of(1024) {
         format!("{megabytes} MB")
     } else {
         format!("{} GB", megabytes / 1024)
