@@ -23,7 +23,7 @@ pub(crate) use self::config::{ConfigCommand, ConfigFormat};
 pub(crate) use self::deploy::{DeployArgs, FileArgs, RolloutArgs};
 pub(crate) use self::machine::{
     CloneArgs, LeasesCommand, MachineCommand, MachineConfigArgs, MachineIds, MachineRunArgs,
-    MachineUpdateArgs, OneMachine,
+    MachineUpdateArgs, OneMachine, RestartArgs, RunArgs, StopArgs,
 };
 pub(crate) use self::scale::{CountArgs, ScaleCommand};
 pub(crate) use self::session::{CommandArgs, ConsoleArgs, ProxyArgs, SshArgs, SshCommand};

@@ -29,7 +29,7 @@ pub(crate) enum MachineCommand {
         display_config: bool,
     },
     /// Create a Machine and start it
-    Run(Box<MachineRunArgs>),
+    Run(Box<RunArgs>),
     /// Create a Machine, but do not start it
     Create(Box<MachineRunArgs>),
     /// Make another Machine like this one
@@ -39,19 +39,7 @@ pub(crate) enum MachineCommand {
     /// Start Machines
     Start(MachineIds),
     /// Stop Machines
-    Stop {
-        #[command(flatten)]
-        ids: MachineIds,
-        /// Instead of the configured signal
-        #[arg(short, long)]
-        signal: Option<String>,
-        /// Seconds before it is stopped by force
-        #[arg(long)]
-        timeout: Option<u32>,
-        /// Time that each may take to be stopped, such as 30s; 5m when not given
-        #[arg(short, long)]
-        wait_timeout: Option<String>,
-    },
+    Stop(StopArgs),
     /// Suspend Machines: freeze them with their memory, until a start or a request
     Suspend {
         #[command(flatten)]
@@ -61,22 +49,7 @@ pub(crate) enum MachineCommand {
         wait_timeout: Option<GoDuration>,
     },
     /// Restart Machines
-    Restart {
-        #[command(flatten)]
-        ids: MachineIds,
-        /// Instead of the configured signal
-        #[arg(short, long)]
-        signal: Option<String>,
-        /// Seconds before it is stopped by force
-        #[arg(long)]
-        time: Option<u32>,
-        /// Kill instead of asking to stop
-        #[arg(long)]
-        force: bool,
-        /// Do not wait for health checks
-        #[arg(long)]
-        skip_health_checks: bool,
-    },
+    Restart(RestartArgs),
     /// Send SIGKILL to a Machine's program; its restart policy says what comes then
     Kill(OneMachine),
     /// Destroy Machines
@@ -162,6 +135,39 @@ pub(crate) struct MachineIds {
     /// Choose from a list
     #[arg(long)]
     pub(crate) select: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    pub(crate) ids: MachineIds,
+    /// Instead of the configured signal
+    #[arg(short, long)]
+    pub(crate) signal: Option<String>,
+    /// Seconds before it is stopped by force
+    #[arg(long)]
+    pub(crate) timeout: Option<u32>,
+    /// Time that each may take to be stopped, such as 30s; 5m when not given
+    #[arg(short, long)]
+    pub(crate) wait_timeout: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    pub(crate) ids: MachineIds,
+    /// Instead of the configured signal
+    #[arg(short, long)]
+    pub(crate) signal: Option<String>,
+    /// Seconds before it is stopped by force
+    #[arg(long)]
+    pub(crate) time: Option<u32>,
+    /// Kill instead of asking to stop
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not wait for health checks
+    #[arg(long)]
+    pub(crate) skip_health_checks: bool,
 }
 
 #[derive(Debug, Args)]
@@ -262,6 +268,21 @@ pub(crate) struct MachineRunArgs {
     pub(crate) detach: bool,
     #[command(flatten)]
     pub(crate) config: MachineConfigArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) run: MachineRunArgs,
+    /// Open a shell in it, and destroy it when that ends
+    #[arg(long, conflicts_with_all = ["detach", "standby_for"])]
+    pub(crate) shell: bool,
+    /// With --shell: who it runs as
+    #[arg(long, default_value = "root", requires = "shell")]
+    pub(crate) user: String,
+    /// With --shell: another command than a shell, split like a shell would
+    #[arg(long = "command", value_name = "COMMAND", requires = "shell")]
+    pub(crate) shell_command: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -24,7 +24,7 @@ const RELEASES: usize = 25;
 /// How long the Machine of a console may take to be gone.
 const GONE: Duration = Duration::from_secs(15);
 /// What runs in it until the console ends.
-const SLEEP: [&str; 2] = ["/bin/sleep", "inf"];
+pub(super) const SLEEP: [&str; 2] = ["/bin/sleep", "inf"];
 /// Parts of a group's configuration that a console has no use for.
 const LEFT_OUT: [&str; 9] = [
     "services",
@@ -65,9 +65,22 @@ pub(super) async fn run(context: &Context, args: ConsoleArgs) -> Result<Exit> {
         "Created an ephemeral machine {} to run the console.",
         machine.id
     ));
+    while_it_lasts(context, app, &machine, async {
+        open(context, app, &machine, command, &args).await
+    })
+    .await
+}
+
+/// Waits for a Machine, does the work in it, and destroys it however that ended.
+pub(super) async fn while_it_lasts(
+    context: &Context,
+    app: &AppName,
+    machine: &Machine,
+    work: impl Future<Output = Result<Exit>>,
+) -> Result<Exit> {
     let work = async {
         wait::settle(context, app, &machine.id, Settle::Started).await?;
-        open(context, app, &machine, command, &args).await
+        work.await
     };
     let done = tokio::select! {
         biased;
@@ -77,7 +90,7 @@ pub(super) async fn run(context: &Context, args: ConsoleArgs) -> Result<Exit> {
             Err(Exit::Command(INTERRUPTED).with("interrupted"))
         }
     };
-    destroy(context, app, &machine).await;
+    destroy(context, app, machine).await;
     done
 }
 

@@ -22,7 +22,7 @@ pub(super) use show::{health, image as image_name};
 
 use anyhow::Result;
 
-use self::act::{Cordon, Stop};
+use self::act::Cordon;
 use self::run::Launch;
 use crate::args::MachineCommand;
 use crate::context::Context;
@@ -36,40 +36,16 @@ pub(super) async fn run(context: &Context, command: MachineCommand) -> Result<Ex
             json,
             display_config,
         } => show::status(context, &which, json, display_config).await,
-        MachineCommand::Run(args) => run::run(context, &args, Launch::Run).await,
+        MachineCommand::Run(args) if args.shell => run::shell(context, *args).await,
+        MachineCommand::Run(args) => run::run(context, &args.run, Launch::Run).await,
         MachineCommand::Create(args) => run::run(context, &args, Launch::Create).await,
         MachineCommand::Clone(args) => change::clone(context, &args).await,
         MachineCommand::Update(args) => change::update(context, &args).await,
         MachineCommand::Start(ids) => act::start(context, &ids).await,
-        MachineCommand::Stop {
-            ids,
-            signal,
-            timeout,
-            wait_timeout,
-        } => {
-            let how = Stop {
-                signal,
-                timeout,
-                wait_timeout,
-            };
-            act::stop(context, &ids, &how).await
-        }
+        MachineCommand::Stop(args) => act::stop(context, &args).await,
+        MachineCommand::Restart(args) => act::restart(context, &args).await,
         MachineCommand::Suspend { ids, wait_timeout } => {
             suspend::suspend(context, &ids, wait_timeout).await
-        }
-        MachineCommand::Restart {
-            ids,
-            signal,
-            time,
-            force,
-            skip_health_checks,
-        } => {
-            let how = Restart {
-                signal: force.then(|| "SIGKILL".to_owned()).or(signal),
-                time,
-                skip_health_checks,
-            };
-            act::restart(context, &ids, &how).await
         }
         MachineCommand::Kill(which) => act::kill(context, &which).await,
         MachineCommand::Destroy {

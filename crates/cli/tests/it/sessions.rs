@@ -329,6 +329,26 @@ fn a_console_has_a_machine_of_its_own_that_goes_with_it() {
     });
 }
 
+#[test]
+fn a_shell_is_opened_in_a_machine_that_is_run_for_it() {
+    let Some(world) = World::with_shell() else {
+        return;
+    };
+    world.ok(&["apps", "create", APP]);
+    let image = crate::busybox::SHELL;
+    let words = ["machine", "run", "-a", APP, image, "--shell", "-e", "A=1"];
+    let mut child = start(&world, &words);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"echo A is $A; exit 6\n").unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(6), "{ended:?}");
+    assert_eq!(ended.stdout, b"A is 1\n");
+    assert_eq!(world.machines(APP), Vec::<Value>::new());
+    let words = [&words[..], &["--command", "id -u", "--user", "1000"]].concat();
+    assert_eq!(world.ok(&words).stdout, "1000\n");
+    world.fails(2, &["machine", "run", "-a", APP, image, "--user", "1000"]);
+}
+
 /// Starts `hangar proxy` and returns the address that it listens at.
 fn proxy(world: &World, words: &[&str]) -> (Child, SocketAddr) {
     let mut child = start(world, &[&["proxy"], words].concat());

@@ -12,7 +12,7 @@ use super::lease::holding;
 use super::select::{self, app_of};
 use super::show;
 use super::wait::{self, Settle};
-use crate::args::{AppArgs, MachineIds, OneMachine};
+use crate::args::{AppArgs, MachineIds, OneMachine, RestartArgs, StopArgs};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
@@ -35,15 +35,8 @@ pub(super) async fn start(context: &Context, which: &MachineIds) -> Result<Exit>
     Ok(Exit::Done)
 }
 
-/// How Machines are stopped.
-#[derive(Debug)]
-pub(super) struct Stop {
-    pub(super) signal: Option<String>,
-    pub(super) timeout: Option<u32>,
-    pub(super) wait_timeout: Option<String>,
-}
-
-pub(super) async fn stop(context: &Context, which: &MachineIds, how: &Stop) -> Result<Exit> {
+pub(super) async fn stop(context: &Context, how: &StopArgs) -> Result<Exit> {
+    let which = &how.ids;
     let timeout = how.timeout.map(|t| Duration::from_secs(u64::from(t)));
     let signal = how.signal.as_deref();
     let limit = match &how.wait_timeout {
@@ -74,10 +67,19 @@ pub(in crate::commands) struct Restart {
     pub(in crate::commands) skip_health_checks: bool,
 }
 
-pub(super) async fn restart(context: &Context, which: &MachineIds, how: &Restart) -> Result<Exit> {
-    for id in &select::many(context, which).await? {
-        let app = app_of(context, &which.app, id).await?;
-        restart_one(context, &app, id, how).await?;
+pub(super) async fn restart(context: &Context, args: &RestartArgs) -> Result<Exit> {
+    let how = Restart {
+        signal: if args.force {
+            Some("SIGKILL".to_owned())
+        } else {
+            args.signal.clone()
+        },
+        time: args.time,
+        skip_health_checks: args.skip_health_checks,
+    };
+    for id in &select::many(context, &args.ids).await? {
+        let app = app_of(context, &args.ids.app, id).await?;
+        restart_one(context, &app, id, &how).await?;
         output::data(&format!("Machine {id} restarted successfully!"))?;
     }
     Ok(Exit::Done)

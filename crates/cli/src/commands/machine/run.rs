@@ -4,10 +4,12 @@ use anyhow::Result;
 use hangar_api::id::AppName;
 use hangar_api::machine::{LaunchInput, MachineConfig};
 
+use super::super::console::{SLEEP, while_it_lasts};
+use super::super::session::{self, Terminal};
 use super::edit;
 use super::inputs;
 use super::wait::{self, Settle};
-use crate::args::MachineRunArgs;
+use crate::args::{CommandArgs, MachineRunArgs, RunArgs};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
@@ -20,23 +22,7 @@ pub(super) enum Launch {
 }
 
 pub(super) async fn run(context: &Context, args: &MachineRunArgs, how: Launch) -> Result<Exit> {
-    if args.image.trim().is_empty() {
-        return Err(Exit::Usage.with("image argument can't be an empty string"));
-    }
-    let from = MachineConfig {
-        auto_destroy: args.rm,
-        ..MachineConfig::default()
-    };
-    let edit = inputs::read(&args.config)?;
-    let edited = edit::apply(from, &edit).map_err(|error| Exit::Usage.with(error))?;
-    for note in &edited.notes {
-        output::say(note);
-    }
-    let mut config = edited.config;
-    config.image.clone_from(&args.image);
-    if !args.command.is_empty() {
-        config.init.cmd = Some(args.command.clone());
-    }
+    let config = config(args)?;
     let Some(app) = app(context, args).await? else {
         return Ok(Exit::Done);
     };
@@ -72,6 +58,59 @@ pub(super) async fn run(context: &Context, args: &MachineRunArgs, how: Launch) -
         made.private_ip
     ))?;
     Ok(Exit::Done)
+}
+
+/// Opens a shell in a Machine that is made for it.
+pub(super) async fn shell(context: &Context, mut args: RunArgs) -> Result<Exit> {
+    args.run.rm = true;
+    let mut config = config(&args.run)?;
+    if config.init.cmd.is_none() {
+        config.init.exec = Some(SLEEP.map(str::to_owned).to_vec());
+    }
+    let command = session::words(args.shell_command.as_deref())?;
+    let Some(app) = app(context, &args.run).await? else {
+        return Ok(Exit::Done);
+    };
+    let input = LaunchInput {
+        config: Some(config),
+        name: args.run.name.clone(),
+        region: args.run.region.as_ref().map(ToString::to_string),
+        ..LaunchInput::default()
+    };
+    let made = context.client.create_machine(&app, &input).await?;
+    output::say(&format!(
+        "Success! A Machine has been successfully launched in app {app}\n Machine ID: {}",
+        made.id
+    ));
+    let who = CommandArgs {
+        command: args.shell_command,
+        user: args.user,
+    };
+    while_it_lasts(context, &app, &made, async {
+        session::run(context, (&app, &made.id), command, &who, Terminal::IfThere).await
+    })
+    .await
+}
+
+fn config(args: &MachineRunArgs) -> Result<MachineConfig> {
+    if args.image.trim().is_empty() {
+        return Err(Exit::Usage.with("image argument can't be an empty string"));
+    }
+    let from = MachineConfig {
+        auto_destroy: args.rm,
+        ..MachineConfig::default()
+    };
+    let edit = inputs::read(&args.config)?;
+    let edited = edit::apply(from, &edit).map_err(|error| Exit::Usage.with(error))?;
+    for note in &edited.notes {
+        output::say(note);
+    }
+    let mut config = edited.config;
+    config.image.clone_from(&args.image);
+    if !args.command.is_empty() {
+        config.init.cmd = Some(args.command.clone());
+    }
+    Ok(config)
 }
 
 /// Returns the app, made when it is not there and somebody says yes.
