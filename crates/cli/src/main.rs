@@ -10,6 +10,7 @@ mod commands;
 mod context;
 mod error;
 mod explain;
+mod interrupt;
 mod migrate;
 mod names;
 mod output;

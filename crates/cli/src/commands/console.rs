@@ -17,7 +17,7 @@ use super::ssh;
 use crate::args::ConsoleArgs;
 use crate::context::Context;
 use crate::error::Exit;
-use crate::output;
+use crate::{interrupt, output};
 
 /// Releases looked through for the current one.
 const RELEASES: usize = 25;
@@ -85,7 +85,7 @@ pub(super) async fn while_it_lasts(
     let done = tokio::select! {
         biased;
         done = work => done,
-        pressed = tokio::signal::ctrl_c() => {
+        pressed = interrupt::pressed() => {
             pressed?;
             Err(Exit::Command(INTERRUPTED).with("interrupted"))
         }

@@ -13,7 +13,7 @@ use super::{session, ssh};
 use crate::args::ProxyArgs;
 use crate::context::Context;
 use crate::error::Exit;
-use crate::output;
+use crate::{interrupt, output};
 
 /// Most connections at the same time; more wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -66,7 +66,7 @@ pub(super) async fn run(context: &Context, args: ProxyArgs) -> Result<Exit> {
         tokio::select! {
             biased;
             () = closed => return Ok(Exit::Done),
-            pressed = tokio::signal::ctrl_c() => {
+            pressed = interrupt::pressed() => {
                 pressed?;
                 return Ok(Exit::Done);
             }

@@ -13,6 +13,7 @@ use super::machine::image_name;
 use crate::args::{ShowArgs, StatusArgs};
 use crate::context::Context;
 use crate::error::Exit;
+use crate::interrupt;
 use crate::output::{self, rfc3339};
 
 /// What clears a terminal and goes to its first line.
@@ -26,7 +27,7 @@ pub(super) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit> {
     loop {
         tokio::select! {
             biased;
-            pressed = tokio::signal::ctrl_c() => {
+            pressed = interrupt::pressed() => {
                 pressed?;
                 return Ok(Exit::Done);
             }

@@ -11,7 +11,7 @@ use hangar_api::lease::LeaseRequest;
 
 use crate::context::Context;
 use crate::error::Exit;
-use crate::output;
+use crate::{interrupt, output};
 
 /// Seconds that a lease lasts, unless refreshed.
 const TTL: i64 = 120;
@@ -76,7 +76,7 @@ pub(in crate::commands) async fn holding_all<T>(
                 tokio::select! {
                     biased;
                     done = &mut work => break done,
-                    pressed = tokio::signal::ctrl_c() => {
+                    pressed = interrupt::pressed() => {
                         pressed?;
                         break Err(Exit::Command(INTERRUPTED).with("interrupted"));
                     }
