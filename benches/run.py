@@ -31,7 +31,7 @@ def main():
         os.environ["HANGAR_BENCH_NETNS"] = "1"
         os.execvp("unshare", ["unshare", "--net", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    parts = {"create": create, "first-byte": first_byte, "rolling": rolling, "memory": memory, "proxy": proxy}
+    parts = {"create": create, "first-byte": first_byte, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes}
     wanted = sys.argv[1:] or list(parts)
     for name in wanted:
         with World() as world:
@@ -255,6 +255,102 @@ http {
   }
 }
 """
+
+
+def volumes(world):
+    """What it costs that a volume's size is enforced: the same calls on it and on the bare data directory."""
+    path = f"/v1/apps/{APP}/volumes"
+
+    def volume():
+        return world.api("POST", path, {"name": "data", "size_gb": 2, "require_unique_zone": False})["id"]
+
+    figures = {"create a volume of 2 GB": []}
+    for _ in range(10):
+        begin = time.perf_counter()
+        made = volume()
+        figures["create a volume of 2 GB"].append(time.perf_counter() - begin)
+        # Its room is set aside, and not everybody has room for ten.
+        world.api("DELETE", f"{path}/{made}")
+    made = volume()
+    report(figures, "create a volume of 2 GB")
+    figures = {"start without a volume": [], "start with a volume": []}
+    plain = world.create(["serve"])["id"]
+    with_volume = world.create(["serve"], mounts=[{"volume": made, "path": "/data"}])["id"]
+    for _ in range(20):
+        for name, machine in (("start with a volume", with_volume), ("start without a volume", plain)):
+            world.api("POST", f"/v1/apps/{APP}/machines/{machine}/stop", {"signal": "SIGKILL"})
+            world.wait(machine, "stopped")
+
+            def start():
+                world.api("POST", f"/v1/apps/{APP}/machines/{machine}/start")
+                world.wait(machine, "started")
+
+            figures[name].append(timed(start))
+    report(figures, "start with a volume")
+    mounted = [pid for pid in pids_of("__init") if " /data ext4 " in open(f"/proc/{pid}/mounts").read()]
+    places = {"volume": os.path.join(f"/proc/{mounted[0]}", "root", "data"), "bare data directory": os.path.join(world.data, "bench")}
+    os.makedirs(places["bare data directory"])
+    measures = {"fsync of 4 KiB": (fsync_us, "us"), "write and fsync": (write_mb, "MB/s"), "read": (read_mb, "MB/s")}
+    for measure, (take, unit) in measures.items():
+        found = {name: [] for name in places}
+        for _ in range(9):
+            for name, place in places.items():
+                found[name].append(take(place))
+        middle = {name: statistics.median(values) for name, values in found.items()}
+        ratio = middle["volume"] / middle["bare data directory"]
+        print(f"{measure}: volume {middle['volume']:.0f}, bare {middle['bare data directory']:.0f} {unit}; {ratio:.2f} x")
+    held = snapshot_held(world, path, made, places["volume"])
+    print(f"snapshot of a volume with 512 MB: longest wait of a write meanwhile {held * 1e3:.0f} ms")
+
+
+def fsync_us(place, count=200):
+    """Returns the median of a small write and its fsync."""
+    file = os.open(os.path.join(place, "small"), os.O_CREAT | os.O_RDWR | os.O_TRUNC)
+    times = []
+    for index in range(count):
+        times.append(timed(lambda: (os.pwrite(file, b"x" * 4096, index * 4096), os.fsync(file))))
+    os.close(file)
+    return statistics.median(times) * 1e6
+
+
+def write_mb(place, megabytes=512):
+    block = os.urandom(1 << 20)
+
+    def write():
+        file = os.open(os.path.join(place, "large"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        for _ in range(megabytes):
+            os.write(file, block)
+        os.fsync(file)
+        os.close(file)
+
+    return megabytes / timed(write)
+
+
+def read_mb(place, megabytes=512):
+    file = os.open(os.path.join(place, "large"), os.O_RDONLY)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def read():
+        while os.read(file, 1 << 20):
+            pass
+
+    taken = timed(read)
+    os.close(file)
+    return megabytes / taken
+
+
+def snapshot_held(world, path, volume, place):
+    """Writes all the time while a snapshot is made, and returns the longest wait of one write."""
+    asked = world.api("POST", f"{path}/{volume}/snapshots")["id"]
+    file = os.open(os.path.join(place, "small"), os.O_RDWR)
+    longest = 0
+    while True:
+        for _ in range(200):
+            longest = max(longest, timed(lambda: (os.pwrite(file, b"y", 0), os.fsync(file))))
+        found = [s for s in world.api("GET", f"{path}/{volume}/snapshots") if s["id"] == asked]
+        if found[0]["status"] not in ("waiting", "running"):
+            os.close(file)
+            return longest
 
 
 def timed(action):
