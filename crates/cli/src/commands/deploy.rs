@@ -201,6 +201,8 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     if let Some(region) = &input.primary_region {
         config.primary_region = Some(region.to_string());
     }
+    // Part of the release, so that a rollback to it has them too.
+    config.env.extend(pairs(&input.env)?);
     let options = options(&config.definition(), input)?;
     if input.max_unavailable.is_none() {
         options::warn_of_max_unavailable(&config.definition(), options.strategy);

@@ -282,6 +282,22 @@ fn files_of_flags_are_laid_over_those_of_fly_toml() {
 }
 
 #[test]
+fn an_image_label_is_the_tag_of_what_is_sent_and_env_is_part_of_the_release() {
+    let Some(world) = World::start() else { return };
+    let folder = world.app("label", &fly_toml("label", &service(&[])));
+    let sent = ["--image", "./testapp.tar", "--image-label", "v7"];
+    let env = ["-e", "EXTRA=1", "--ha=false"];
+    world.ok(&[&["deploy", &folder], &sent[..], &env[..]].concat());
+    let machine = world.machines("label").remove(0);
+    let image = machine["config"]["image"].as_str().unwrap();
+    assert!(image.starts_with("label:v7@sha256:"), "{image}");
+    assert_eq!(machine["config"]["env"]["EXTRA"], "1");
+    let answer = world.api("GET", "/v1/apps/label/releases/1", Some(&world.token()));
+    let release: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(release["definition"]["env"]["EXTRA"], "1");
+}
+
+#[test]
 fn a_variable_that_looks_like_a_secret_is_warned_of() {
     let Some(world) = World::start() else { return };
     let folder = world.app("warn", &toml("warn", "1", "rolling", "API_KEY = \"x\""));

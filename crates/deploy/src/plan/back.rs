@@ -1,6 +1,8 @@
 //! The way back: former versions of all that was updated, and the new Machines gone.
 
-use hangar_api::id::MachineId;
+use std::collections::BTreeMap;
+
+use hangar_api::id::{GroupName, MachineId};
 
 use super::{Level, Planner, Step};
 use crate::fleet::FleetMachine;
@@ -135,10 +137,17 @@ impl Planner<'_> {
             self.progress.targets.insert(id, target);
         }
         waiting.sort();
+        let mut rooms = self.rooms();
         for (missed, id) in waiting {
-            if !missed || self.has_room(&id) {
-                self.ask_to_restore(&id);
+            let target = &self.progress.targets[&id];
+            let is_new = target.phase == TargetPhase::Passed;
+            let room = rooms.get_mut(&target.group).filter(|_| target.warm);
+            match room {
+                Some(room) if missed && *room == 0 => continue,
+                Some(room) if is_new => *room = room.saturating_sub(1),
+                _ => {}
             }
+            self.ask_to_restore(&id);
         }
         let targets = self.progress.targets.values();
         targets.into_iter().all(|t| {
@@ -149,20 +158,20 @@ impl Planner<'_> {
         })
     }
 
-    /// Returns whether one more healthy Machine of the group may be taken away.
-    fn has_room(&self, id: &MachineId) -> bool {
-        let target = &self.progress.targets[id];
-        if !target.warm {
-            return true;
+    /// Returns how many more healthy Machines of each group may be taken away.
+    fn rooms(&self) -> BTreeMap<GroupName, usize> {
+        let mut counts: BTreeMap<&GroupName, (usize, usize)> = BTreeMap::new();
+        for target in self.progress.targets.values().filter(|t| t.warm) {
+            let (total, away) = counts.entry(&target.group).or_default();
+            *total += 1;
+            let is_away = matches!(target.phase, TargetPhase::Restoring | TargetPhase::Asked);
+            *away += usize::from(is_away);
         }
-        let group = || {
-            let of_group = |t: &&Target| t.warm && t.group == target.group;
-            self.progress.targets.values().filter(of_group)
+        let room = |(group, (total, away)): (&GroupName, (usize, usize))| {
+            let room = pool(self.options.max_unavailable, total).saturating_sub(away);
+            (group.clone(), room)
         };
-        let away = group()
-            .filter(|t| matches!(t.phase, TargetPhase::Restoring | TargetPhase::Asked))
-            .count();
-        away < pool(self.options.max_unavailable, group().count())
+        counts.into_iter().map(room).collect()
     }
 
     fn ask_to_restore(&mut self, id: &MachineId) {

@@ -124,3 +124,35 @@ pub(super) fn seconds(flag: &str, text: &str) -> Result<u64> {
         .map_err(|e| Exit::Usage.with(format!("{flag}: {e}")))?;
     Ok(whole_seconds(duration))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_gos_form_or_seconds_or_none() {
+        for (text, wanted) in [("5m", 300), ("90", 90), ("none", 0), ("1500ms", 2)] {
+            assert_eq!(wait_timeout(text).unwrap(), wanted, "{text}");
+        }
+        for bad in ["0", "soon", "-1s"] {
+            let error = wait_timeout(bad).unwrap_err().to_string();
+            assert!(error.contains("--wait-timeout"), "{bad}: {error}");
+        }
+        assert_eq!(seconds("--release-command-timeout", "0").unwrap(), 0);
+    }
+
+    #[test]
+    fn the_section_of_fly_toml_gives_what_no_flag_says() {
+        let definition = serde_json::json!({"deploy": {
+            "strategy": "bluegreen", "wait_timeout": "2m0s", "max_unavailable": 2.0
+        }});
+        let options = options_of(&definition);
+        assert_eq!(options.strategy, Strategy::Bluegreen);
+        assert_eq!(options.wait_timeout_secs, 120);
+        assert!((options.max_unavailable - 2.0).abs() < f64::EPSILON);
+        assert_eq!(
+            options_of(&serde_json::Value::Null),
+            DeployOptions::default()
+        );
+    }
+}
