@@ -24,6 +24,7 @@ impl Planner<'_> {
             let id = machine.spec.id.clone();
             self.progress.retiring.entry(id).or_insert(Retire::Planned);
         }
+        self.await_ends();
         let restored = self.restore();
         let removed = self.retire_all();
         if restored && removed {

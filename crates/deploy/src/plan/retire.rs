@@ -21,6 +21,7 @@ const DEFAULT_STOP_SECS: u64 = 5;
 impl Planner<'_> {
     /// Removes the Machines of groups that are gone. There is no way back from here.
     pub(super) fn retire(&mut self) {
+        self.await_ends();
         if !self.retire_all() {
             return;
         }
@@ -29,6 +30,19 @@ impl Planner<'_> {
             self.say(Level::Warning, format!("Not removed: {left}"), None, None);
         }
         self.progress.stage = Stage::Complete;
+    }
+
+    /// Also waits for Machines of ours that are on their way out by themselves, as those are that
+    /// run once: when it is over, nothing is left of it.
+    pub(super) fn await_ends(&mut self) {
+        let going = self.made.values().filter(|machine| {
+            machine.spec.config.auto_destroy && machine.state == MachineState::Destroying
+        });
+        let ids: Vec<MachineId> = going.map(|machine| machine.spec.id.clone()).collect();
+        for id in ids {
+            let going = Retire::Destroying { since: self.now };
+            self.progress.retiring.entry(id).or_insert(going);
+        }
     }
 
     /// Takes every Machine that is to go one step further; returns whether all are gone.

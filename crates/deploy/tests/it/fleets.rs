@@ -307,6 +307,11 @@ fn check(case: &Case, crashes: &[Option<usize>]) -> Result<Checked, TestCaseErro
     let after = picture(&sim);
     let machines_seen = sim.machines.values().filter_map(|m| m.key.as_ref());
     prop_assert_eq!(machines_seen.count(), sim.keys.len(), "one Machine a key");
+    let mut jobs = sim.machines.values().filter(|m| m.spec.config.auto_destroy);
+    prop_assert!(
+        jobs.all(|m| m.state() == MachineState::Destroyed),
+        "a Machine that runs once is left"
+    );
     for id in &options.filters.exclude_machines {
         prop_assert_eq!(before.get(id), after.get(id), "left out, and touched");
     }
