@@ -109,6 +109,12 @@ impl Load {
         self.state.load(Ordering::SeqCst) & CLOSED != 0
     }
 
+    /// Returns whether what is left of it was asked to end, which cannot be taken back: where the
+    /// start goes on all the same, it has another load.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.is_cancelled()
+    }
+
     /// Takes a share below the hard limit.
     pub(crate) fn claim(self: &Arc<Self>, hard: Option<u32>) -> Result<Claim, NoClaim> {
         let limit = hard.unwrap_or(CLOSED - 1);

@@ -120,7 +120,7 @@ impl Registry {
         let known = entry
             .loads
             .iter()
-            .find(|load| load.starts == starts && load.address == address);
+            .find(|load| load.starts == starts && load.address == address && !load.is_cut());
         let load = if let Some(load) = known {
             load.clone()
         } else {
@@ -239,7 +239,7 @@ impl Entry {
         }
         let closing = self.is_closing(starts, now);
         for load in &self.loads {
-            if load.starts == starts && !closing {
+            if load.starts == starts && !closing && !load.is_cut() {
                 load.open();
             } else {
                 load.close();
@@ -250,9 +250,8 @@ impl Entry {
     /// Opens what is up of a start.
     fn open(&self, starts: u64) {
         let up = self.up.is_some_and(|(up, _)| up == starts);
-        for load in self.loads.iter().filter(|load| up && load.starts == starts) {
-            load.open();
-        }
+        let of_it = |load: &&Arc<Load>| up && load.starts == starts && !load.is_cut();
+        self.loads.iter().filter(of_it).for_each(|load| load.open());
     }
 
     fn is_not_up(&mut self, starts: u64) {

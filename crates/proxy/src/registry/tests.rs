@@ -96,3 +96,42 @@ async fn a_drain_that_nobody_followed_runs_out() {
     registry.observe(&machine(Phase::Up, 1), later);
     assert!(!first.is_closed());
 }
+
+#[tokio::test]
+async fn a_start_that_goes_on_after_its_connections_were_cut_has_another_load() {
+    let (registry, now) = registry();
+    registry.observe(&machine(Phase::Up, 1), now);
+    let first = load(&registry, now);
+    let frozen = first.claim(None).unwrap();
+    registry.close(&id(), 1, now + Duration::from_secs(9));
+    first.cut.cancel();
+    registry.observe(&machine(Phase::Suspended, 1), now);
+    registry.reopen(&id(), 1);
+    registry.observe(&machine(Phase::Up, 1), now);
+    let second = load(&registry, now);
+    assert!(!second.is_cut() && !second.is_closed());
+    assert!(first.is_closed(), "what is left of it ends");
+    drop(frozen);
+}
+
+#[tokio::test]
+async fn only_what_is_idle_is_closed_and_may_be_opened_again() {
+    let (registry, now) = registry();
+    registry.observe(&machine(Phase::Up, 1), now);
+    let until = now + Duration::from_secs(9);
+    let (one, other) = (load(&registry, now), || {
+        registry.service(&id(), 81, ADDRESS, now).unwrap().load
+    });
+    let claim = other().claim(None).unwrap();
+    assert!(!registry.close_if_idle(&id(), 1, until));
+    assert!(!one.is_closed() && !other().is_closed());
+    drop(claim);
+    assert!(!registry.close_if_idle(&id(), 2, until), "another start");
+    assert!(registry.close_if_idle(&id(), 1, until));
+    assert!(one.is_closed() && one.claim(None).is_err());
+    // A snapshot from before does not open it; who closed it does.
+    registry.observe(&machine(Phase::Up, 1), now);
+    assert!(one.is_closed());
+    registry.reopen(&id(), 1);
+    assert!(one.claim(None).is_ok());
+}
