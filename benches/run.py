@@ -31,7 +31,7 @@ def main():
         os.environ["HANGAR_BENCH_NETNS"] = "1"
         os.execvp("unshare", ["unshare", "--net", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    parts = {"create": create, "first-byte": first_byte, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes}
+    parts = {"create": create, "first-byte": first_byte, "wake": wake, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes}
     wanted = sys.argv[1:] or list(parts)
     for name in wanted:
         with World() as world:
@@ -143,6 +143,38 @@ def first_byte(world):
         figures["hangar start to first byte"].append(timed(start))
         figures["the program by hand"].append(by_hand())
     report(figures, "hangar start to first byte")
+
+
+def wake(world):
+    """One request to a Machine that is down, and nothing else: the proxy starts it."""
+    port = {"port": 80, "handlers": ["http"]}
+    service = {"protocol": "tcp", "internal_port": 8080, "ports": [port]}
+    machine = world.create(["serve"], services=[service])["id"]
+    edge = ("127.0.0.1", 80)
+    until_answer(edge, "bench.localhost")
+
+    def rest(verb, state, body=None):
+        world.wait(machine, "started")
+        world.api("POST", f"/v1/apps/{APP}/machines/{machine}/{verb}", body)
+        world.wait(machine, state)
+
+    def request():
+        until_answer(edge, "bench.localhost")
+
+    stopped, suspended, up, alone = [], [], [], []
+    for _ in range(40):
+        rest("stop", "stopped", {"signal": "SIGKILL"})
+        stopped.append(timed(request))
+        up.append(timed(request))
+        rest("suspend", "suspended")
+        suspended.append(timed(request))
+        alone.append(by_hand())
+    figures = {"from stopped": stopped, "the program by hand": alone, "from suspended": suspended, "while it is up": up}
+    report(figures, "from stopped")
+    middle = {name: statistics.median(values) * 1e3 for name, values in figures.items()}
+    over = middle["from stopped"] - middle["the program by hand"]
+    print(f"from stopped: {over:.1f} ms over the program's own start")
+    print(f"from suspended: {middle['from suspended'] - middle['while it is up']:.1f} ms over a request while it is up")
 
 
 def rolling(world):
