@@ -9,6 +9,7 @@
 pub(crate) mod compose;
 pub(crate) mod dockerfile;
 pub(crate) mod draft;
+pub(crate) mod fly;
 pub(crate) mod folder;
 pub(crate) mod nomad;
 pub(crate) mod procfile;

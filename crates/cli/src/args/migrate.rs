@@ -59,6 +59,8 @@ pub(crate) enum MigrateCommand {
         #[command(flatten)]
         out: MigrateArgs,
     },
+    /// Rebuild an app of Fly's here, from what Fly's commands print
+    Fly(MigrateFlyArgs),
     /// Make fly.tomls of a Nomad job, as `nomad job inspect` or `nomad job run -output` prints it
     Nomad {
         /// The job as JSON
@@ -75,6 +77,43 @@ pub(crate) enum MigrateCommand {
         #[command(flatten)]
         out: MigrateArgs,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateFlyArgs {
+    /// What `fly config show` printed, as a .json file, or the app's fly.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// What `fly machines list --json` printed
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["undo", "confirm"])]
+    pub(crate) machines: Option<PathBuf>,
+    /// What `fly volumes list --json` printed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) volumes: Option<PathBuf>,
+    /// What `fly secrets list --json` printed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets: Option<PathBuf>,
+    /// The image, as the server can reach it: an imported name, a registry reference or an archive file
+    #[arg(short, long)]
+    pub(crate) image: Option<String>,
+    /// Another name for the app
+    #[arg(long)]
+    pub(crate) name: Option<AppName>,
+    /// Put Machines of a region that is not here into another one; may be repeated
+    #[arg(long, value_name = "FROM=TO")]
+    pub(crate) map_region: Vec<String>,
+    /// Do it; run again, it goes on where it was
+    #[arg(long, conflicts_with_all = ["undo", "confirm"])]
+    pub(crate) apply: bool,
+    /// Take back all that was made here, until it was confirmed
+    #[arg(long, conflicts_with = "confirm")]
+    pub(crate) undo: bool,
+    /// It works: keep it
+    #[arg(long)]
+    pub(crate) confirm: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 /// Where the result of a conversion goes.

@@ -1,5 +1,7 @@
 //! `hangar migrate`: reads other platforms' files, and writes what [`crate::migrate`] makes of them.
 
+mod fly;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +26,7 @@ pub(super) const COMPOSE: [&str; 4] = [
 pub(super) async fn run(command: MigrateCommand) -> Result<Exit> {
     match command {
         MigrateCommand::Procfile { dir, out } => from_procfile(&dir, &out),
+        MigrateCommand::Fly(args) => fly::run(args).await,
         MigrateCommand::Nomad { file, out } => from_nomad(&file, &out),
         MigrateCommand::Compose { file, out } => {
             let file = if file.is_dir() {

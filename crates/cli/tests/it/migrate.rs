@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::world::finish;
+use crate::world::{IMAGE, World, finish};
 
 /// Runs `hangar` without a server: conversions need none.
 fn hangar(arguments: &[&str]) -> crate::world::Ran {
@@ -146,4 +146,123 @@ fn a_nomad_job_is_written_with_its_counts_and_regions() {
     let hcl = hangar(&["migrate", "nomad", job.to_str().unwrap()]);
     assert_eq!(hcl.code, 2, "{hcl:?}");
     assert!(hcl.stderr.contains("nomad job inspect"), "{hcl:?}");
+}
+
+/// Returns a Machine as `fly machines list --json` prints it.
+fn fly_machine(id: &str, group: &str, region: &str, memory: u64) -> serde_json::Value {
+    serde_json::json!({
+        "id": id, "state": "started", "region": region,
+        "config": {
+            "image": "registry.fly.io/moved:deployment-1",
+            "guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": memory},
+            "metadata": {"fly_platform_version": "v2", "fly_process_group": group}
+        }
+    })
+}
+
+/// The command line, after [`fly_app`] has written the files.
+const FLY: [&str; 8] = [
+    "migrate",
+    "fly",
+    "--config",
+    "config.json",
+    "--machines",
+    "machines.json",
+    "--secrets",
+    "secrets.json",
+];
+const JOURNAL: [&str; 4] = ["migrate", "fly", "--config", "config.json"];
+
+/// Writes what Fly's commands print of an app with three groups and one secret.
+fn fly_app(world: &World) {
+    let config = format!(
+        r#"{{"app": "moved", "primary_region": "iad", "build": {{"image": "{IMAGE}"}},
+        "processes": {{"web": "serve", "worker": "lines 3 1", "cron": "lines 1 1"}},
+        "http_service": {{"internal_port": 8080, "processes": ["web"]}}}}"#
+    );
+    let machines = serde_json::json!([
+        fly_machine("1", "web", "iad", 512),
+        fly_machine("2", "web", "ams", 512),
+        fly_machine("3", "worker", "mia", 256),
+    ]);
+    let secrets = r#"[{"name": "KEY", "digest": "x"}]"#;
+    std::fs::write(world.path("config.json"), config).unwrap();
+    std::fs::write(world.path("machines.json"), machines.to_string()).unwrap();
+    std::fs::write(world.path("secrets.json"), secrets).unwrap();
+}
+
+/// Returns group, region, memory and state of each Machine.
+fn places(world: &World) -> Vec<String> {
+    let machines = world.machines("moved").into_iter().map(|m| {
+        let memory = m["config"]["guest"]["memory_mb"].to_string();
+        let group = crate::world::group(&m);
+        let part = |key: &str| m[key].as_str().unwrap().to_owned();
+        format!("{group} {} {memory} {}", part("region"), part("state"))
+    });
+    let mut places: Vec<String> = machines.collect();
+    places.sort();
+    places
+}
+
+#[test]
+fn an_app_of_flys_is_rebuilt_by_group_and_goes_on_after_a_stop() {
+    let Some(world) = World::start() else { return };
+    fly_app(&world);
+    let shown = world.ok(&FLY).stderr;
+    for part in [
+        "create 1 \"web\" machine in ams of size shared-cpu-1x with 512 MB",
+        "process group \"cron\": no Machines",
+    ] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+    world.fails(3, &["status", "-a", "moved"]);
+
+    // A region that is not here stops it before anything is made, a missing secret right after.
+    let apply = [&FLY[..], &["--apply", "--yes"]].concat();
+    assert!(world.fails(2, &apply).contains("--map-region mia=REGION"));
+    world.fails(3, &["status", "-a", "moved"]);
+    let apply = [&apply[..], &["--map-region", "mia=gru"]].concat();
+    let missing = world.fails(1, &apply);
+    assert!(
+        missing.contains("hangar secrets set KEY=... --stage -a moved"),
+        "{missing}"
+    );
+    world.ok(&["secrets", "set", "KEY=v", "--stage", "-a", "moved"]);
+    world.ok(&apply);
+    let expected = [
+        "web ams 512 started",
+        "web iad 512 started",
+        "worker gru 256 started",
+    ];
+    assert_eq!(places(&world), expected);
+    assert_eq!(world.ask("moved")["group"], "web");
+
+    // Run again, it does nothing; after a loss it makes what is missing.
+    world.ok(&apply);
+    assert_eq!(places(&world), expected);
+    let lost = world.only("moved", "worker");
+    world.ok(&["machine", "destroy", "--force", &lost, "-a", "moved"]);
+    world.ok(&apply);
+    assert_eq!(places(&world), expected);
+}
+
+#[test]
+fn a_migration_is_taken_back_until_it_is_confirmed() {
+    let Some(world) = World::start() else { return };
+    fly_app(&world);
+    let undo = [&JOURNAL[..], &["--undo", "--yes"]].concat();
+    let apply = [&FLY[..], &["--apply", "--yes", "--map-region", "mia=gru"]].concat();
+    assert!(world.fails(2, &undo).contains("no migration of moved"));
+    // It stops for the secret; what it has made until then goes.
+    world.fails(1, &apply);
+    world.ok(&["status", "-a", "moved"]);
+    world.ok(&undo);
+    world.fails(3, &["status", "-a", "moved"]);
+
+    // Once confirmed it is not taken back, and an app of somebody else's is never touched.
+    world.fails(1, &apply);
+    world.ok(&[&JOURNAL[..], &["--confirm"]].concat());
+    assert!(world.fails(2, &undo).contains("no migration of moved"));
+    assert!(world.fails(2, &apply).contains("is here already"));
+    world.ok(&["status", "-a", "moved"]);
 }
