@@ -35,7 +35,7 @@ pub(crate) use self::volume::{
 #[derive(Debug, Parser)]
 #[command(name = "hangar", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 not allowed, \
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage (or `plan` found something to do), 3 not found, 4 not allowed, \
 5 deploy failed and former versions are back, 6 deploy failed and the fleet was left as it is, 7 no server."
 )]
 pub(crate) struct Cli {

@@ -133,9 +133,14 @@ impl Migration {
         for (group, wanted) in &plan.groups {
             self.ensure_group(&context, &release, group, wanted).await?;
         }
-        let file = self.file.display();
+        let named = args.name.as_ref().map(|name| format!(" --name {name}"));
+        let command = format!(
+            "hangar migrate fly --config {}{}",
+            self.file.display(),
+            named.unwrap_or_default()
+        );
         output::say(&format!(
-            "\n{} is here, as it is there. See that it works, then: hangar migrate fly --config {file} --confirm\nTo take it back: hangar migrate fly --config {file} --undo",
+            "\n{} is here, as it is there. See that it works, then: {command} --confirm\nTo take it back: {command} --undo",
             self.app
         ));
         Ok(Exit::Done)
