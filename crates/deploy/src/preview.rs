@@ -266,6 +266,41 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
+/// Returns the lines for the Machines of groups that have none.
+fn creations(diff: &Diff) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (group, standbys) in &diff.create {
+        let count = standbys.iter().filter(|s| !**s).count();
+        let mut line = format!(" * create {count} \"{group}\" machine{}", plural(count));
+        if count < standbys.len() {
+            line.push_str(" and 1 standby machine for it");
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// Returns the lines for Machines that are made anew, and why.
+fn replacements(diff: &Diff, fleet: &ObservedFleet<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (group, machines) in &diff.replace {
+        let is_lost = |id: &&MachineId| fleet.active(id).is_some_and(|m| m.is_lost);
+        let lost = machines.iter().filter(is_lost).count();
+        let counts = [
+            (lost, " on lost slots"),
+            (
+                machines.len() - lost,
+                ", whose volume is added or taken away",
+            ),
+        ];
+        for (total, why) in counts.into_iter().filter(|(n, _)| *n > 0) {
+            let s = plural(total);
+            lines.push(format!(" * replace {total} \"{group}\" machine{s}{why}"));
+        }
+    }
+    lines
+}
+
 /// Returns what a deployment would do, one line a step.
 #[must_use]
 pub fn preview(
@@ -294,29 +329,8 @@ pub fn preview(
             volume.size_gb, volume.name, volume.group
         ));
     }
-    for (group, standbys) in &diff.create {
-        let count = standbys.iter().filter(|s| !**s).count();
-        let mut line = format!(" * create {count} \"{group}\" machine{}", plural(count));
-        if count < standbys.len() {
-            line.push_str(" and 1 standby machine for it");
-        }
-        lines.push(line);
-    }
-    for (group, machines) in &diff.replace {
-        let is_lost = |id: &&MachineId| fleet.active(id).is_some_and(|m| m.is_lost);
-        let lost = machines.iter().filter(is_lost).count();
-        let counts = [
-            (lost, " on lost slots"),
-            (
-                machines.len() - lost,
-                ", whose volume is added or taken away",
-            ),
-        ];
-        for (total, why) in counts.into_iter().filter(|(n, _)| *n > 0) {
-            let s = plural(total);
-            lines.push(format!(" * replace {total} \"{group}\" machine{s}{why}"));
-        }
-    }
+    lines.extend(creations(&diff));
+    lines.extend(replacements(&diff, fleet));
     for (group, machines) in &diff.update {
         let total = machines.len();
         let runs = |id: &&MachineId| fleet.active(id).is_some_and(crate::FleetMachine::runs);

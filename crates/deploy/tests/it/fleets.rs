@@ -307,11 +307,7 @@ fn check(case: &Case, crashes: &[Option<usize>]) -> Result<Checked, TestCaseErro
     let after = picture(&sim);
     let machines_seen = sim.machines.values().filter_map(|m| m.key.as_ref());
     prop_assert_eq!(machines_seen.count(), sim.keys.len(), "one Machine a key");
-    let mut jobs = sim.machines.values().filter(|m| m.spec.config.auto_destroy);
-    prop_assert!(
-        jobs.all(|m| m.state() == MachineState::Destroyed),
-        "a Machine that runs once is left"
-    );
+    no_job_is_left(&sim)?;
     for id in &options.filters.exclude_machines {
         prop_assert_eq!(before.get(id), after.get(id), "left out, and touched");
     }
@@ -328,6 +324,15 @@ fn check(case: &Case, crashes: &[Option<usize>]) -> Result<Checked, TestCaseErro
         other => prop_assert!(false, "ended as {:?}", other),
     }
     Ok(Some((verdict, after)))
+}
+
+fn no_job_is_left(sim: &Sim) -> Result<(), TestCaseError> {
+    let mut jobs = sim.machines.values().filter(|m| m.spec.config.auto_destroy);
+    prop_assert!(
+        jobs.all(|m| m.state() == MachineState::Destroyed),
+        "a Machine that runs once is left"
+    );
+    Ok(())
 }
 
 /// What a deployment that is complete has reached, group by group.
