@@ -25,6 +25,7 @@ mod load;
 mod machine_commands;
 mod machines;
 mod migrate;
+mod mounts;
 mod network;
 mod plan;
 mod proxy;

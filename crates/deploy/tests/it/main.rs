@@ -5,6 +5,7 @@ mod changes;
 mod disks;
 mod examples;
 mod fleets;
+mod golden;
 mod merging;
 mod scaling;
 mod sim;
