@@ -21,10 +21,13 @@ const MAX_RACES: usize = 16;
 /// A waiter looks again after this time, for what changes by time alone.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Attempts to connect to Machines that have just come up.
-const ATTEMPTS_JUST_UP: u32 = 60;
+const ATTEMPTS_JUST_UP: u32 = 80;
+/// So many of them come at an even, short pace: most programs listen within this time, and their
+/// first answer shall not wait for a long pause to end.
+const QUICK_JUST_UP: u32 = 20;
 /// Attempts to connect to Machines that have been up for a while.
 const ATTEMPTS_UP: u32 = 6;
-/// Pause after the first failed attempt with a Machine that has just come up; it doubles.
+/// Pause after the first failed attempts with a Machine that has just come up; then it doubles.
 const FIRST_PAUSE_JUST_UP: Duration = Duration::from_millis(2);
 /// The same with one that has been up for a while: the Catalog may be about to say why.
 const FIRST_PAUSE_UP: Duration = Duration::from_millis(50);
@@ -90,12 +93,13 @@ impl Attempt {
         if self.failures >= most || now.saturating_duration_since(first) >= limit {
             return Err(why);
         }
-        let first_pause = if just_up {
-            FIRST_PAUSE_JUST_UP
+        let (first_pause, even) = if just_up {
+            (FIRST_PAUSE_JUST_UP, QUICK_JUST_UP)
         } else {
-            FIRST_PAUSE_UP
+            (FIRST_PAUSE_UP, 1)
         };
-        self.pause = (first_pause * (1 << (self.failures - 1).min(8))).min(LAST_PAUSE);
+        let doublings = self.failures.saturating_sub(even).min(8);
+        self.pause = (first_pause * (1 << doublings)).min(LAST_PAUSE);
         load.avoid_for(now, LAST_PAUSE);
         self.tried.push(load.clone());
         self.last_failure = Some(why);

@@ -176,6 +176,7 @@ impl Actor {
         self.work_began.get_or_insert_with(Instant::now);
         let (key, shared, tell) = (self.key(start), self.shared.clone(), self.tell.clone());
         self.shared.drain.reopened(&key.machine, start);
+        self.begin_checks(start);
         self.jobs.freeze = Some(self.shared.job(async move {
             let news = match shared.runtime.resume(key).await {
                 Ok(()) => Input::Thawed { start },

@@ -94,10 +94,11 @@ impl Actor {
     fn live_phase(&self) -> LivePhase {
         match self.record.state.phase {
             Phase::Started { .. } => LivePhase::Up,
-            Phase::Starting { .. } | Phase::Resuming { .. } | Phase::Waiting { .. } => {
-                LivePhase::Coming
-            }
-            Phase::Suspended { .. } => LivePhase::Suspended,
+            Phase::Starting { .. } | Phase::Waiting { .. } => LivePhase::Coming,
+            // The kernel takes its connections already, and it answers them once it is thawed,
+            // which is a moment from now: requests need not wait for that to be written down.
+            Phase::Resuming { .. } if !self.healthy.is_empty() => LivePhase::Up,
+            Phase::Resuming { .. } | Phase::Suspended { .. } => LivePhase::Suspended,
             // Requests wait for the new run, and none is given to the old one any more.
             Phase::Preparing {
                 then: Then::Launch, ..
