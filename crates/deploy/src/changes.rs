@@ -2,7 +2,7 @@
 //!
 //! Pure, as the planner. Called by the server for a dry run; the planner itself does not need it.
 
-use hangar_api::deployment::DeployOptions;
+use hangar_api::deployment::{DeployOptions, Strategy};
 use hangar_api::id::GroupName;
 use hangar_api::machine::MachineConfig;
 use hangar_api::machine::config::{CLIENT_VERSION, RELEASE_ID, RELEASE_VERSION};
@@ -245,8 +245,6 @@ fn verdict(
     found: &[FieldChange],
     options: &DeployOptions,
 ) -> (PreviewAction, String) {
-    // Whatever type the strategy has, on the wire it is its name.
-    let strategy = serde_json::to_value(&options.strategy).unwrap_or_default();
     let names: Vec<&str> = found.iter().map(|change| change.field.as_str()).collect();
     let mounts = |change: &&FieldChange| {
         let whole = change.field == "mounts" || change.field.starts_with("mounts[");
@@ -262,7 +260,7 @@ fn verdict(
     if found.is_empty() {
         return (PreviewAction::Keep, "it is as fly.toml says".to_owned());
     }
-    if desired.kind == Kind::Full && strategy == "bluegreen" {
+    if desired.kind == Kind::Full && options.strategy == Strategy::Bluegreen {
         return (
             PreviewAction::Replace,
             format!("strategy bluegreen makes new Machines: {}", summary(&names)),

@@ -135,10 +135,8 @@ pub(crate) fn refuse(
             return reason;
         }
     }
-    if fleet.managed().next().is_none() {
-        // What a first deploy lacks is made.
-        return None;
-    }
+    // What a first deploy lacks is made.
+    fleet.managed().next()?;
     for group in diff.create.keys() {
         let Some(spec) = desired.groups.get(group) else {
             continue;
