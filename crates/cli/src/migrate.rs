@@ -215,6 +215,10 @@ pub(crate) mod testing {
                 .problems
                 .iter()
                 .filter(|p| !p.message.starts_with("is not supported"))
+                // A value that the other platform fills in is listed, and kept for a person to see.
+                .filter(|p| {
+                    p.stops_deploy() || p.message != "variables are not replaced in this file"
+                })
                 .map(ToString::to_string)
                 .collect();
             assert!(wrong.is_empty(), "{wrong:#?}\n{text}");

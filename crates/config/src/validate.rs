@@ -139,6 +139,13 @@ impl Check<'_> {
 
     /// `&&` is an ordinary word: hardly ever meant.
     fn shell_syntax(&self, path: &str, words: &[String]) {
+        let program = words
+            .first()
+            .and_then(|w| w.rsplit('/').next())
+            .unwrap_or_default();
+        if ["sh", "ash", "bash", "dash", "zsh"].contains(&program) {
+            return;
+        }
         let syntax = words
             .iter()
             .find(|w| ["&&", "||", "|", ";", ">", ">>"].contains(&w.as_str()));

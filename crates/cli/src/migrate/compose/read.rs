@@ -356,6 +356,13 @@ fn volumes(service: &mut Service, value: &Value, at: &str, out: &mut Converted) 
             );
             continue;
         }
+        if !target.starts_with('/') {
+            out.note(
+                at,
+                format!("{target:?} is no absolute path: it is not mounted"),
+            );
+            continue;
+        }
         let name = if source.is_empty() {
             target.as_str()
         } else {

@@ -169,6 +169,13 @@ fn mounts(service: &mut Service, mounts: &Value, group: &Map<String, Value>, out
         let name = text(&mount["Volume"]).unwrap_or_default();
         let destination = text(&mount["Destination"]).unwrap_or_default();
         let at = format!("{} volume {name}", service.at);
+        if !destination.starts_with('/') {
+            out.note(
+                at,
+                format!("{destination:?} is no absolute path: it is not mounted"),
+            );
+            continue;
+        }
         if let Some(first) = service.mounts.first() {
             out.note(
                 at,
