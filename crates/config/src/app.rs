@@ -3,10 +3,12 @@
 //! Made by [`crate::load`]; written by [`crate::write`]. Serialises as the JSON form of fly.toml,
 //! in which it is stored with each release.
 
+mod address;
 mod check;
 mod machine;
 mod service;
 
+pub use address::IpKind;
 pub use check::{CheckSection, HttpCheck, MachineCheck, TcpCheck};
 pub use machine::{FileSection, Metrics, Mount, Restart, Static, Vm};
 pub use service::{
@@ -181,40 +183,5 @@ impl AppConfig {
     #[must_use]
     pub fn image(&self) -> Option<&str> {
         self.build.as_ref()?.image.as_deref()
-    }
-
-    /// Returns where the app is reached, on Fly's own domain: `None` where nothing serves HTTP.
-    /// `domain` is put in place of `fly.dev`.
-    #[must_use]
-    pub fn url(&self, domain: &str) -> Option<String> {
-        let app = self.app.as_deref().unwrap_or_default();
-        let host = format!("{app}.{domain}");
-        if self
-            .http_service
-            .as_ref()
-            .is_some_and(|h| h.internal_port > 0)
-        {
-            return Some(format!("https://{host}/"));
-        }
-        let (mut plain, mut secure) = (Vec::new(), Vec::new());
-        for port in self.services.iter().flat_map(|s| &s.ports) {
-            let has = |handler: &str| port.handlers.iter().any(|h| h == handler);
-            match port.port {
-                Some(number) if has("http") && has("tls") => secure.push(number),
-                Some(number) if has("http") => plain.push(number),
-                _ => {}
-            }
-        }
-        if secure.contains(&443) {
-            return Some(format!("https://{host}/"));
-        }
-        if plain.contains(&80) {
-            return Some(format!("http://{host}/"));
-        }
-        if let Some(port) = secure.iter().min() {
-            return Some(format!("https://{host}:{port}/"));
-        }
-        let port = plain.iter().min()?;
-        Some(format!("http://{host}:{port}/"))
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod app;
 mod decode;
+mod flatten;
 mod go;
 pub mod group;
 mod legacy;
@@ -18,6 +19,7 @@ mod machine;
 pub mod problem;
 mod raw;
 mod read;
+pub mod rebuild;
 pub mod schema;
 pub mod size;
 mod suggest;
@@ -26,7 +28,7 @@ mod validate;
 pub mod words;
 pub mod write;
 
-pub use app::AppConfig;
+pub use app::{AppConfig, IpKind};
 pub use decode::Unknown;
 pub use machine::{Inputs, MachineError};
 pub use problem::{Problem, Severity};

@@ -22,38 +22,58 @@ const MAX_KILL_SECS: i64 = 300;
 
 /// Checks a decoded file as a whole.
 pub(crate) fn whole(reader: &Reader<'_>, config: &AppConfig, root: &Node) {
-    let check = Check {
+    let more_mounts = Severity::Refused;
+    Check {
         reader,
         config,
         root,
-    };
-    check.names();
-    check.commands();
-    check.deploy();
-    check.services();
-    check.checks();
-    check.mounts();
-    check.restart();
-    check.groups_of_other_sections();
-    check.build();
-    check.rest();
-    check.variables("", root);
-    // A size or a check that no Machine can have is told here, not in the deploy. After an error
-    // it would only be told twice.
-    if !reader.has_errors() {
-        for (path, message) in machine::faults(config) {
-            check.refuse(&path, format!("cannot be deployed: {message}"));
-        }
+        more_mounts,
     }
+    .all();
+}
+
+/// Checks a configuration that was flattened for one group.
+pub(crate) fn flat(reader: &Reader<'_>, config: &AppConfig, root: &Node) {
+    let more_mounts = Severity::Error;
+    Check {
+        reader,
+        config,
+        root,
+        more_mounts,
+    }
+    .all();
 }
 
 struct Check<'a> {
     reader: &'a Reader<'a>,
     config: &'a AppConfig,
     root: &'a Node,
+    /// What a second mount of a group is: Fly's client finds it only in a flattened one.
+    more_mounts: Severity,
 }
 
 impl Check<'_> {
+    fn all(&self) {
+        self.names();
+        self.commands();
+        self.deploy();
+        self.services();
+        self.checks();
+        self.mounts();
+        self.restart();
+        self.groups_of_other_sections();
+        self.build();
+        self.rest();
+        self.variables("", self.root);
+        // A size or a check that no Machine can have is told here, not in the deploy. After an error
+        // it would only be told twice.
+        if !self.reader.has_errors() {
+            for (path, message) in machine::faults(self.config) {
+                self.refuse(&path, format!("cannot be deployed: {message}"));
+            }
+        }
+    }
+
     fn place(&self, path: &str) -> Span {
         find(self.root, path).map_or(0..0, |n| n.span.clone())
     }

@@ -16,15 +16,21 @@ const GPUS: [(&str, &str); 4] = [
 ];
 
 impl AppConfig {
-    /// Returns the size that fly.toml sets for a group: the last entry that names it, else the
-    /// first that is for it. Entries are never merged.
-    pub(super) fn guest(&self, group: &str) -> Result<Option<Json>, MachineError> {
+    /// Returns the entry of `[[vm]]` that counts for a group, and its place: the last that names
+    /// it, else the first that is for it. Entries are never merged.
+    pub(crate) fn vm_of(&self, group: &str) -> Option<(usize, &Vm)> {
         let candidates = || {
-            let for_it = |v: &&Vm| v.processes.is_empty() || self.is_for(&v.processes, group);
-            self.vm.iter().filter(for_it)
+            let for_it = |v: &Vm| v.processes.is_empty() || self.is_for(&v.processes, group);
+            let all = self.vm.iter().enumerate();
+            all.filter(move |(_, v)| for_it(v))
         };
-        let named = candidates().rfind(|v| v.processes.iter().any(|p| p == group));
-        let Some(section) = named.or_else(|| candidates().next()) else {
+        let named = candidates().rfind(|(_, v)| v.processes.iter().any(|p| p == group));
+        named.or_else(|| candidates().next())
+    }
+
+    /// Returns the size that fly.toml sets for a group.
+    pub(super) fn guest(&self, group: &str) -> Result<Option<Json>, MachineError> {
+        let Some((_, section)) = self.vm_of(group) else {
             return Ok(None);
         };
         let dedicated = self.host_dedication_id.as_deref();

@@ -16,10 +16,9 @@ impl Check<'_> {
                 .filter(|(_, m)| self.config.is_for(&m.processes, group));
             let (_, second) = (of_it.next(), of_it.next());
             if let Some((i, _)) = second {
-                // Fly finds this only when it is asked for the one group.
                 let message =
                     format!("group '{group}' has more than one [[mounts]] section defined");
-                self.refuse(&format!("mounts[{i}]"), message);
+                self.tell(self.more_mounts, &format!("mounts[{i}]"), message, None);
             }
         }
     }
