@@ -8,6 +8,7 @@ mod keys;
 mod mistakes;
 mod reference;
 mod robust;
+mod spec;
 
 use hangar_api::id::GroupName;
 use hangar_api::machine::MachineConfig;
