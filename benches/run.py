@@ -31,7 +31,7 @@ def main():
         os.environ["HANGAR_BENCH_NETNS"] = "1"
         os.execvp("unshare", ["unshare", "--net", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    parts = {"create": create, "first-byte": first_byte, "wake": wake, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes}
+    parts = {"create": create, "first-byte": first_byte, "wake": wake, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes, "plan": plan}
     wanted = sys.argv[1:] or list(parts)
     for name in wanted:
         with World() as world:
@@ -143,6 +143,21 @@ def first_byte(world):
         figures["hangar start to first byte"].append(timed(start))
         figures["the program by hand"].append(by_hand())
     report(figures, "hangar start to first byte")
+
+
+def plan(_world):
+    """Reading fly.toml and planning, in a program of their own: no server has part in it."""
+    program = os.path.join(TARGET, "examples/plan_bench")
+    if not os.path.exists(program):
+        print("plan: skipped, needs cargo build --release -p hangar-deploy --example plan_bench")
+        return
+    print(f"{'Machines':>9} {'groups':>7} {'read':>10} {'first plan':>11} {'a later one':>12} {'memory':>10}")
+    for line in subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines():
+        row = json.loads(line)
+        print(
+            f"{row['machines']:>9} {row['groups']:>7} {row['parse_ms']:>7.2f} ms {row['first_plan_ms']:>8.2f} ms"
+            f" {row['next_plan_ms']:>9.2f} ms {row['plan_kib'] / 1024:>6.1f} MB"
+        )
 
 
 def wake(world):

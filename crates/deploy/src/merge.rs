@@ -8,7 +8,7 @@ use hangar_api::machine::config::{
     GROUP_RELEASE_COMMAND, GROUP_TEST, PLATFORM_VERSION, PROCESS_GROUP, RELEASE_ID,
     RELEASE_VERSION, Restart,
 };
-use hangar_api::machine::{Guest, MachineConfig, MachineSpec};
+use hangar_api::machine::{Guest, MachineConfig, MachineSpec, Mount};
 use hangar_api::release::{GroupSpec, ReleaseCommand, TestMachine};
 
 use crate::desired::LaunchKey;
@@ -54,7 +54,7 @@ pub fn lay_over(existing: &MachineConfig, spec: &GroupSpec, group: &GroupName) -
     config.restart.clone_from(&new.restart);
     config.stop_config.clone_from(&new.stop_config);
     config.files.clone_from(&new.files);
-    config.mounts.clone_from(&new.mounts);
+    config.mounts = mounts(&existing.mounts, &new.mounts);
     for key in REBUILT {
         replace(&mut config.other, &new.other, key);
     }
@@ -68,6 +68,25 @@ pub fn lay_over(existing: &MachineConfig, spec: &GroupSpec, group: &GroupName) -
     config.metadata.extend(added);
     adopt(&mut config, group);
     config
+}
+
+/// Returns the mounts of fly.toml with the volumes that the Machine has already: fly.toml knows
+/// only their names.
+fn mounts(has: &[Mount], wants: &[Mount]) -> Vec<Mount> {
+    let known = |wanted: &Mount| {
+        let same = |m: &&Mount| m.name == wanted.name && !m.volume.is_empty();
+        has.iter().find(same).filter(|_| wanted.volume.is_empty())
+    };
+    let kept = |wanted: &Mount| match known(wanted) {
+        Some(mount) => Mount {
+            volume: mount.volume.clone(),
+            size_gb: mount.size_gb,
+            encrypted: mount.encrypted,
+            ..wanted.clone()
+        },
+        None => wanted.clone(),
+    };
+    wants.iter().map(kept).collect()
 }
 
 /// What a Machine keeps, but for what `machine_config` of fly.toml says: nothing else sets any of

@@ -165,9 +165,16 @@ pub fn refuse(
             machine.spec.id, machine.spec.slot
         ));
     }
-    if let Some(reason) = mounts::refuse(desired, fleet, options, &diff) {
-        return Some(reason);
-    }
+    let reason = refuse_strategy(desired, fleet, options);
+    reason.or_else(|| mounts::refuse(desired, fleet, options, &diff))
+}
+
+/// Returns why the strategy cannot be used.
+fn refuse_strategy(
+    desired: &Desired,
+    fleet: &ObservedFleet<'_>,
+    options: &DeployOptions,
+) -> Option<String> {
     match options.strategy {
         Strategy::Rolling | Strategy::Immediate => None,
         Strategy::Canary if desired.kind == Kind::RestartOnly => None,

@@ -62,6 +62,10 @@ fn a_group_keeps_its_volume_through_deploys_and_loses_it_only_when_told() {
             .is_none()
     );
 
+    // Nothing is left to do: the volume that it has is the one that is asked for.
+    let plan = world.hangar(&["plan", &folder]);
+    assert_eq!(plan.code, 0, "{plan:?}");
+
     // A new version, and another path: the same Machine, the same data.
     let moved = write(&world, &MOUNT.replace("/data", "/elsewhere"));
     deploy(&world, &moved, &["-e", "VERSION=2"]);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use hangar_api::id::GroupName;
-use hangar_api::machine::MachineConfig;
+use hangar_api::machine::{MachineConfig, Mount};
 use hangar_config::{Format, Inputs, load_bytes};
 use hangar_deploy::merge::lay_over;
 use serde_json::Value;
@@ -71,7 +71,17 @@ fn compare(
         if !theirs.services.is_empty() {
             theirs.standbys.clear();
         }
-        let ours = lay_over(existing, &spec, &group_name);
+        let mut ours = lay_over(existing, &spec, &group_name);
+        // And which volume it keeps: one of the same name.
+        for mount in &mut ours.mounts {
+            assert!(mount.name != "data" || mount.volume == existing.mounts[0].volume);
+            *mount = Mount {
+                volume: String::new(),
+                size_gb: None,
+                encrypted: None,
+                ..mount.clone()
+            };
+        }
         compared += 1;
         if ours != theirs {
             let json = |c: &MachineConfig| serde_json::to_string(c).unwrap();

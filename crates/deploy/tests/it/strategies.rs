@@ -1,8 +1,10 @@
 //! Strategies, release command, test Machines and filters by example.
 
 use hangar_api::deployment::{DeployFilters, DeployOptions, Strategy};
-use hangar_api::machine::Guest;
+use hangar_api::id::Region;
 use hangar_api::machine::MachineState::{Started, Stopped};
+use hangar_api::machine::{Guest, Mount};
+use hangar_deploy::mounts::FreeVolume;
 use hangar_deploy::{Desired, Step, Verdict, plan, preview, refuse};
 
 use crate::sim::{
@@ -92,13 +94,25 @@ fn bluegreen_without_checks_or_with_volumes_is_refused_before_anything_begins() 
     let said = refuse(&wanted, &sim.fleet(), &options).unwrap();
     assert!(said.contains("define at least 1 check"), "{said}");
     let config = &mut wanted.groups.get_mut(&group("worker")).unwrap().config;
-    let mounts = serde_json::json!([{"volume": "vol_1", "path": "/data"}]);
-    config.other.insert("mounts".to_owned(), mounts);
+    config.mounts = vec![Mount {
+        name: "data".to_owned(),
+        path: "/data".to_owned(),
+        ..Mount::default()
+    }];
     for strategy in [Strategy::Bluegreen, Strategy::Canary] {
         let said = refuse(&wanted, &sim.fleet(), &by(strategy)).unwrap();
         assert!(said.contains("mounted volumes"), "{said}");
     }
-    assert_eq!(refuse(&wanted, &sim.fleet(), &by(Strategy::Rolling)), None);
+    // Rolling replaces the Machine by one with a volume, where there is one.
+    let rolling = by(Strategy::Rolling);
+    let said = refuse(&wanted, &sim.fleet(), &rolling).unwrap();
+    assert!(said.contains("needs volumes with name 'data'"), "{said}");
+    let mut fleet = sim.fleet();
+    fleet.free_volumes.push(FreeVolume {
+        name: "data".to_owned(),
+        region: Region::new("iad").unwrap(),
+    });
+    assert_eq!(refuse(&wanted, &fleet, &rolling), None);
 }
 
 #[test]
