@@ -19,6 +19,7 @@
 pub mod changes;
 pub mod desired;
 pub mod fleet;
+pub mod formation;
 mod judge;
 pub mod merge;
 pub mod mounts;

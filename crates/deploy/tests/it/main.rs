@@ -5,6 +5,7 @@ mod changes;
 mod disks;
 mod examples;
 mod fleets;
+mod formations;
 mod golden;
 mod merging;
 mod scaling;

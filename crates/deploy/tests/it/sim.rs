@@ -1,7 +1,7 @@
 //! A simulated host and an executor of plans: what the server and the hosts do with a plan, in
 //! milliseconds of an invented clock.
 
-mod host;
+pub(crate) mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
 

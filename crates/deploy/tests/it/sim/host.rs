@@ -308,7 +308,7 @@ impl Sim {
     }
 }
 
-pub(super) fn blank(spec: &MachineSpec, at: Timestamp) -> Observed {
+pub(crate) fn blank(spec: &MachineSpec, at: Timestamp) -> Observed {
     Observed {
         boot: 1,
         sequence: 0,
