@@ -204,6 +204,7 @@ impl Fleet {
         ObservedFleet {
             machines: machines.collect(),
             free_volumes: Vec::new(),
+            formations: BTreeMap::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Pure, as the planner. Called by the server for a dry run; the planner itself does not need it.
 
 use hangar_api::deployment::{DeployOptions, Strategy};
-use hangar_api::id::GroupName;
+use hangar_api::id::{GroupName, Region};
 use hangar_api::machine::MachineConfig;
 use hangar_api::machine::config::{CLIENT_VERSION, RELEASE_ID, RELEASE_VERSION};
 use hangar_api::preview::{FieldChange, GroupPreview, MachinePreview, PreviewAction};
@@ -141,7 +141,8 @@ pub fn group_previews(
             });
         }
         for standby in diff.create.get(group).into_iter().flatten() {
-            machines.push(created(desired, group, *standby));
+            let region = fleet.home(desired, group);
+            machines.push(created(desired, group, region, *standby));
         }
         groups.push(GroupPreview {
             group: group.clone(),
@@ -151,7 +152,7 @@ pub fn group_previews(
     groups
 }
 
-fn created(desired: &Desired, group: &GroupName, standby: bool) -> MachinePreview {
+fn created(desired: &Desired, group: &GroupName, region: Region, standby: bool) -> MachinePreview {
     let why = if standby {
         "a standby for the first: it starts when that one's host is lost"
     } else {
@@ -161,7 +162,7 @@ fn created(desired: &Desired, group: &GroupName, standby: bool) -> MachinePrevie
     let image = config.map(|config| image_of(desired, &config.image));
     MachinePreview {
         machine: None,
-        region: desired.region.clone(),
+        region,
         action: PreviewAction::Create,
         why: why.to_owned(),
         changes: image

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use hangar_api::id::{GroupName, MachineId, ReleaseId};
+use hangar_api::formation::Formation;
+use hangar_api::id::{GroupName, MachineId, Region, ReleaseId};
 use hangar_api::machine::config::RELEASE_ID;
 use hangar_api::machine::state::is_done;
 use hangar_api::machine::{MachineSpec, MachineState, Observed, Op, OpKind};
@@ -20,6 +21,8 @@ pub struct ObservedFleet<'a> {
     pub machines: BTreeMap<MachineId, FleetMachine<'a>>,
     /// The app's volumes that no Machine has.
     pub free_volumes: Vec<FreeVolume>,
+    /// What groups should have, where somebody has said so.
+    pub formations: BTreeMap<GroupName, Formation>,
 }
 
 /// One Machine: what it should be, what is asked of it, what it does.
@@ -49,6 +52,14 @@ impl<'a> ObservedFleet<'a> {
         self.machines
             .values()
             .filter(|m| m.state.is_active() && m.spec.config.is_managed())
+    }
+
+    /// Returns where a new Machine of a group goes: where its formation has most, else where the
+    /// release puts new Machines.
+    pub(crate) fn home(&self, desired: &Desired, group: &GroupName) -> Region {
+        let pool = self.formations.get(group).map(|f| f.regions.iter());
+        let most = pool.and_then(|pool| pool.rev().max_by_key(|(_, n)| **n));
+        most.map_or_else(|| desired.region.clone(), |(region, _)| region.clone())
     }
 
     /// Returns a Machine that is neither gone nor going.

@@ -16,6 +16,7 @@
 
 mod change;
 mod repair;
+mod seed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,25 +29,32 @@ use crate::fleet::FleetMachine;
 
 pub use change::{FormationError, change};
 pub use repair::{Decision, Look, next};
+pub use seed::{Seed, seed};
 
-/// A Machine that holds a seat of its group.
+/// A Machine of a group that holds a seat, or stands by one that does.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
     /// The Machine; neither gone nor going.
     pub machine: FleetMachine<'a>,
     /// A standby watches it, and can stand in for it.
     pub is_covered: bool,
+    /// It is a standby itself: it is of the group, and holds no seat.
+    pub is_standby: bool,
 }
 
 /// Returns the group in which a Machine of this configuration counts. A standby does not, nor one
 /// that goes by itself, nor one that deployments do not look at.
 #[must_use]
 pub fn seat_of(config: &MachineConfig) -> Option<GroupName> {
-    let counts = config.is_managed()
-        && config.standbys.is_empty()
-        && !config.auto_destroy
-        && config.process_group() != GROUP_TEST;
-    counts.then(|| config.group_or_app())
+    let group = group_of(config)?;
+    config.standbys.is_empty().then_some(group)
+}
+
+/// Returns the group that a Machine of this configuration is of, a standby included.
+fn group_of(config: &MachineConfig) -> Option<GroupName> {
+    let is_of_a_group =
+        config.is_managed() && !config.auto_destroy && config.process_group() != GROUP_TEST;
+    is_of_a_group.then(|| config.group_or_app())
 }
 
 /// Returns what has become of a Machine's seat, as wishes: `before` and `after` are its
@@ -74,7 +82,7 @@ pub fn wishes(
     wishes.into_iter().flatten().collect()
 }
 
-/// Returns the Machines of an app that hold seats, by group.
+/// Returns the Machines of an app that hold seats or stand by, by group.
 #[must_use]
 pub fn members<'a>(
     machines: impl Iterator<Item = FleetMachine<'a>>,
@@ -83,11 +91,11 @@ pub fn members<'a>(
     let covered = covered(&active);
     let mut groups: BTreeMap<GroupName, Vec<Member<'a>>> = BTreeMap::new();
     for machine in active {
-        if let Some(group) = seat_of(&machine.spec.config) {
-            let is_covered = covered.contains(machine.spec.id.as_str());
+        if let Some(group) = group_of(&machine.spec.config) {
             groups.entry(group).or_default().push(Member {
+                is_covered: covered.contains(machine.spec.id.as_str()),
+                is_standby: !machine.spec.config.standbys.is_empty(),
                 machine,
-                is_covered,
             });
         }
     }
@@ -107,12 +115,11 @@ fn covered<'a>(machines: &[FleetMachine<'a>]) -> BTreeSet<&'a str> {
 #[must_use]
 pub fn adopt(members: &[Member<'_>]) -> Formation {
     let mut formation = Formation::default();
-    for member in members {
+    for member in members.iter().filter(|m| !m.is_standby) {
         *formation.regions.entry(member.region()).or_default() += 1;
     }
-    formation.guest = members
-        .first()
-        .and_then(|m| m.machine.spec.config.guest.clone());
+    let first = members.iter().find(|m| !m.is_standby);
+    formation.guest = first.and_then(|m| m.machine.spec.config.guest.clone());
     formation
 }
 

@@ -59,6 +59,9 @@ pub fn new_volumes(
     let mut free: Vec<&str> = fleet.free_volumes.iter().map(|v| v.name.as_str()).collect();
     let mut volumes = Vec::new();
     for (group, spec) in desired.chosen(options) {
+        if fleet.formations.get(group).is_some_and(|f| f.count() == 0) {
+            continue;
+        }
         for mount in &spec.config.mounts {
             if let Some(at) = free.iter().position(|name| *name == mount.name) {
                 free.remove(at);
@@ -71,7 +74,7 @@ pub fn new_volumes(
             volumes.push(NewVolume {
                 group: group.clone(),
                 name: mount.name.clone(),
-                region: desired.region.clone(),
+                region: fleet.home(desired, group),
                 size_gb: size.unwrap_or(FIRST_SIZE_GB),
                 snapshot_retention: asked.and_then(|v| v.snapshot_retention),
                 scheduled_snapshots: asked.and_then(|v| v.scheduled_snapshots),
@@ -141,9 +144,10 @@ pub(crate) fn refuse(
         let Some(spec) = desired.groups.get(group) else {
             continue;
         };
+        let region = fleet.home(desired, group);
         for mount in &spec.config.mounts {
-            if !free.take(&mount.name, &desired.region) {
-                let (name, region) = (&mount.name, &desired.region);
+            if !free.take(&mount.name, &region) {
+                let name = &mount.name;
                 return Some(format!(
                     "creating a new machine in group '{group}' requires an unattached '{name}' \
                      volume in region '{region}'. Create it with `hangar volumes create {name} -r {region}`"

@@ -24,6 +24,8 @@ pub(crate) struct Diff {
     pub(crate) replace: BTreeMap<GroupName, Vec<MachineId>>,
     /// New Machines of groups that have none; true for a standby.
     pub(crate) create: BTreeMap<GroupName, Vec<bool>>,
+    /// Groups that somebody scaled to 0, which they stay at.
+    pub(crate) empty: Vec<GroupName>,
     /// Machines of groups that are gone.
     pub(crate) remove: BTreeMap<GroupName, Vec<MachineId>>,
     /// The filters that have left a Machine out.
@@ -71,7 +73,16 @@ impl Diff {
         for (group, spec) in desired.chosen(options) {
             let has_some = diff.update.contains_key(group) || diff.replace.contains_key(group);
             if !options.update_only && !has_some {
-                let machines = first_machines(&spec.config, options.ha);
+                let mut machines = first_machines(&spec.config, options.ha);
+                if let Some(formation) = fleet.formations.get(group) {
+                    // What is still missing then comes when the deployment has ended.
+                    let wanted = usize::try_from(formation.count()).unwrap_or(usize::MAX);
+                    machines.truncate(wanted.saturating_add(usize::from(machines.contains(&true))));
+                    if wanted == 0 {
+                        diff.empty.push(group.clone());
+                        continue;
+                    }
+                }
                 diff.create.insert(group.clone(), machines);
             }
         }
@@ -287,6 +298,11 @@ fn creations(diff: &Diff) -> Vec<String> {
     lines
 }
 
+/// Returns the line for a group that stays without Machines.
+pub(crate) fn left_empty(group: &GroupName) -> String {
+    format!(" * leave \"{group}\" without machines: it is scaled to 0")
+}
+
 /// Returns the lines for Machines that are made anew, and why.
 fn replacements(diff: &Diff, fleet: &ObservedFleet<'_>) -> Vec<String> {
     let mut lines = Vec::new();
@@ -337,6 +353,7 @@ pub fn preview(
         ));
     }
     lines.extend(creations(&diff));
+    lines.extend(diff.empty.iter().map(left_empty));
     lines.extend(replacements(&diff, fleet));
     for (group, machines) in &diff.update {
         let total = machines.len();

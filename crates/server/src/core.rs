@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Problem;
+use crate::formations::Memory;
 use crate::keyring::Keyring;
 
 /// How often a write is tried again when somebody else was first.
@@ -40,6 +41,8 @@ pub(crate) struct Core {
     pub(crate) applied: watch::Receiver<Revision>,
     pub(crate) env: Env,
     pub(crate) keyring: Keyring,
+    /// Why formations could not be kept.
+    pub(crate) formations: Memory,
     /// Room for sessions and tunnels.
     pub(crate) open: Arc<Semaphore>,
     /// Ends every task and every answer that follows something.

@@ -240,13 +240,21 @@ pub(crate) fn refuse_other_release(
 }
 
 /// Refuses a deployment while another one holds the claim, and says who does.
-fn refuse_second(core: &Core, app: &AppName) -> Result<(), Problem> {
-    let Some(claim) = core.cache.get::<DeployClaims>(app) else {
-        return Ok(());
-    };
+pub(crate) fn refuse_second(core: &Core, app: &AppName) -> Result<(), Problem> {
+    match under_way(core, app) {
+        None => Ok(()),
+        Some(what) => Err(Problem::Conflict(format!(
+            "app {app} is being deployed: {what}; wait until it has ended"
+        ))),
+    }
+}
+
+/// Returns the deployment that holds the claim, in words.
+pub(crate) fn under_way(core: &Core, app: &AppName) -> Option<String> {
+    let claim = core.cache.get::<DeployClaims>(app)?;
     let claim = &claim.value;
     if lapsed(core, claim) {
-        return Ok(());
+        return None;
     }
     let version = claim
         .version
@@ -255,12 +263,12 @@ fn refuse_second(core: &Core, app: &AppName) -> Result<(), Problem> {
         ClaimOwner::Deployment { id } => format!("deployment {id}"),
         ClaimOwner::Client { release } => format!("a client's deploy {release}"),
     };
-    Err(Problem::Conflict(format!(
-        "app {app} is being deployed: {what}{} by {} since {}; wait until it has ended",
+    Some(format!(
+        "{what}{} by {} since {}",
         version.unwrap_or_default(),
         claim.user,
         seconds(claim.taken_at),
-    )))
+    ))
 }
 
 fn seconds(time: hangar_api::Timestamp) -> hangar_api::Timestamp {
@@ -558,7 +566,7 @@ fn desired(core: &Core, app: &Record<Apps>, release: &Release, deployment: &Depl
 }
 
 /// Returns the region that a release puts new Machines in.
-fn primary_region(release: &Release) -> Option<Region> {
+pub(crate) fn primary_region(release: &Release) -> Option<Region> {
     let text = release.definition.get(PRIMARY_REGION)?.as_str()?;
     Region::new(text).ok()
 }

@@ -7,6 +7,7 @@ mod apps;
 mod deployments;
 mod events;
 mod extract;
+mod formation;
 mod images;
 mod lease;
 mod logs;
@@ -184,6 +185,8 @@ fn app_rows() -> Vec<Row> {
             "/{app}/deployments/{id}/cancel",
             post(deployments::cancel),
         ),
+        (Method::GET, "/{app}/formation", get(formation::show)),
+        (Method::PUT, "/{app}/formation", put(formation::update)),
         (Method::GET, "/{app}/logs", get(logs::read)),
     ]
 }

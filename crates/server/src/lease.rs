@@ -28,18 +28,51 @@ pub(crate) struct Holder {
     pub(crate) user: String,
     /// The nonce they sent.
     pub(crate) nonce: Option<String>,
-    /// The deployment on whose behalf the server writes: its leases are its own.
-    pub(crate) deployment: Option<DeploymentId>,
+    /// On whose behalf.
+    pub(crate) acting: Acting,
+}
+
+/// On whose behalf something is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Acting {
+    /// A client's: what it does to a Machine moves the formation of its group.
+    Client,
+    /// A deployment's: its leases are its own.
+    Deployment(DeploymentId),
+    /// The platform's own.
+    Platform,
 }
 
 // === impl Holder ===
 
 impl Holder {
+    /// Returns the platform, which shows no lease.
+    pub(crate) fn platform() -> Self {
+        Self {
+            user: "flyd".to_owned(),
+            nonce: None,
+            acting: Acting::Platform,
+        }
+    }
+
     /// Returns who acts, as ops and events name them.
     pub(crate) fn by(&self) -> &'static str {
-        match self.deployment {
-            Some(_) => "deploy",
-            None => "user",
+        match self.acting {
+            Acting::Client => "user",
+            Acting::Deployment(_) => "deploy",
+            Acting::Platform => "flyd",
+        }
+    }
+
+    /// Returns whether it acts for a client.
+    pub(crate) fn is_client(&self) -> bool {
+        self.acting == Acting::Client
+    }
+
+    fn deployment(&self) -> Option<&DeploymentId> {
+        match &self.acting {
+            Acting::Deployment(id) => Some(id),
+            Acting::Client | Acting::Platform => None,
         }
     }
 
@@ -48,10 +81,8 @@ impl Holder {
             .nonce
             .as_ref()
             .is_some_and(|nonce| *nonce == lease.nonce);
-        let by_id = self
-            .deployment
-            .as_ref()
-            .is_some_and(|id| lease.owner == id.as_str());
+        let by_id = self.deployment();
+        let by_id = by_id.is_some_and(|id| lease.owner == id.as_str());
         by_nonce || by_id
     }
 
@@ -97,7 +128,7 @@ pub(crate) fn new_lease(
     }
     let mut nonce = [0; NONCE_LEN];
     core.env.secret_bytes(&mut nonce);
-    let owner = match &holder.deployment {
+    let owner = match holder.deployment() {
         Some(id) => id.to_string(),
         None => holder.user.clone(),
     };

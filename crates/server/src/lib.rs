@@ -18,6 +18,7 @@ mod auth;
 mod core;
 mod deployments;
 mod error;
+mod formations;
 mod hex;
 mod http;
 mod images;

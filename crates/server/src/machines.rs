@@ -15,6 +15,7 @@ use hangar_store::tables::{Apps, Leases, Specs};
 
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
+use crate::formations::wish;
 use crate::lease::{self, Holder};
 use crate::secrets;
 use crate::unit::Unit;
@@ -113,6 +114,9 @@ pub(crate) async fn update(
             txn = txn.put::<Leases>(&unit.spec.key, &lease);
             nonce = Some(lease.nonce);
         }
+        if holder.is_client() {
+            txn = txn.and(wish::changed(core, &unit, &spec.config));
+        }
         txn = txn
             .update(&unit.spec, &spec)
             .and(ops::appended(core, &unit, kind, holder.by())?);
@@ -160,6 +164,9 @@ pub(crate) async fn amend(
             return Ok(());
         }
         spec.updated_at = core.env.now();
+        if unit.state().is_active() && gate.is_none_or(Holder::is_client) {
+            txn = txn.and(wish::changed(core, &unit, &spec.config));
+        }
         txn = txn.update::<Specs>(&unit.spec, &spec);
         if core.try_commit(txn).await?.is_some() {
             return Ok(());

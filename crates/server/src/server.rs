@@ -18,7 +18,7 @@ use crate::auth::{self, AuthError};
 use crate::core::{Core, MAX_OPEN};
 use crate::keyring::{Keyring, KeyringError};
 use crate::routes::{self, Routes};
-use crate::{http, link, standby, supervise, tidy, volumes};
+use crate::{formations, http, link, standby, supervise, tidy, volumes};
 
 /// How long a task may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -131,6 +131,7 @@ impl Server {
             applied: parts.applied,
             env,
             keyring,
+            formations: formations::Memory::default(),
             open: Arc::new(Semaphore::new(MAX_OPEN)),
             stop: CancellationToken::new(),
         });
@@ -149,6 +150,7 @@ impl Server {
             env.spawn(supervise::run(core.clone())),
             env.spawn(volumes::work::run(core.clone())),
             env.spawn(standby::run(core.clone())),
+            env.spawn(formations::run(core.clone())),
         ];
         Ok(Arc::new(ServerHandle {
             routes,

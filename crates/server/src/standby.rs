@@ -184,12 +184,7 @@ fn carry_out(
     turn: Turn,
     taken: Option<&Arc<Record<Takeovers>>>,
 ) -> Option<Txn> {
-    let holder = Holder {
-        user: "flyd".to_owned(),
-        nonce: None,
-        deployment: None,
-    };
-    let free = holder.may_write(unit, core.env.now());
+    let free = Holder::platform().may_write(unit, core.env.now());
     match turn {
         Turn::Rest => None,
         Turn::Forget => Some(Txn::new().remove::<Takeovers>(taken?)),

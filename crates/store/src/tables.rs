@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use hangar_api::Timestamp;
 use hangar_api::app::AppRecord;
 use hangar_api::deployment::Deployment;
+use hangar_api::formation::{Formation, Wish};
 use hangar_api::id::{
     AppName, DeploymentId, GroupName, HostId, MachineId, ReleaseId, SlotId, SnapshotId, VolumeId,
 };
@@ -88,6 +89,10 @@ tables! {
     Slots: "slots/", SlotId => Slot;
     /// Standbys that were started because a slot is lost.
     Takeovers: "takeovers/", (AppName, MachineId) => Takeover;
+    /// What process groups should have.
+    Formations: "formations/", (AppName, GroupName) => Formation;
+    /// What clients did to Machines and what formations do not show yet.
+    Wishes: "wishes/", (AppName, MachineId) => Vec<Wish>;
     /// Numbers that only grow, by name.
     Counters: "counters/", String => u64;
 }

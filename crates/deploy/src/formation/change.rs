@@ -224,10 +224,15 @@ fn level(regions: &mut BTreeMap<Region, u32>) {
 /// then the youngest. Those that were to go already stay in their place in the line.
 fn retiring(new: &Formation, members: &[Member<'_>]) -> BTreeSet<MachineId> {
     let mut regions: BTreeMap<Region, Vec<&Member<'_>>> = BTreeMap::new();
-    for member in members {
+    for member in members.iter().filter(|m| !m.is_standby) {
         regions.entry(member.region()).or_default().push(member);
     }
     let mut out = BTreeSet::new();
+    if new.count() == 0 {
+        // Nobody is left to stand by.
+        let standbys = members.iter().filter(|m| m.is_standby);
+        out.extend(standbys.map(|m| m.id().clone()));
+    }
     for (region, mut here) in regions {
         here.sort_by_key(|m| std::cmp::Reverse(worth(m, new)));
         let kept = new.regions.get(&region).copied().unwrap_or(0);

@@ -127,7 +127,8 @@ impl<'a> Work<'a> {
         let retires = |m: &&Member<'a>| look.formation.retiring.contains(m.id());
         let all = look.members.iter().copied();
         let (retiring, rest): (Vec<_>, Vec<_>) = all.partition(|m| retires(&m));
-        let (broken, present) = rest.into_iter().partition(|m: &Member<'a>| m.is_broken());
+        let seats = rest.into_iter().filter(|m| !m.is_standby);
+        let (broken, present) = seats.partition(|m| m.is_broken());
         Self {
             look,
             present,
@@ -285,16 +286,20 @@ impl<'a> Work<'a> {
             version.and_then(|v| v.parse::<u64>().ok()).unwrap_or(0)
         };
         let all = self.present.iter().chain(&self.retiring);
-        all.max_by_key(|m| (version(m), m.is_up(), std::cmp::Reverse(m.id().clone())))
+        let seats = all.filter(|m| !m.is_standby);
+        seats.max_by_key(|m| (version(m), m.is_up(), std::cmp::Reverse(m.id().clone())))
     }
 
     /// Returns a Machine that can go now: one that does nothing, or one without which as many are
     /// up as there should be.
     fn to_go(&self) -> Option<MachineId> {
-        let up = |members: &[Member<'_>]| members.iter().filter(|m| m.is_up()).count();
+        let up = |members: &[Member<'_>]| {
+            let seats = members.iter().filter(|m| !m.is_standby);
+            seats.filter(|m| m.is_up()).count()
+        };
         let all_up = up(&self.present) + up(&self.retiring);
         let can_go = |m: &&Member<'a>| {
-            if m.machine.is_lost || m.is_up() {
+            if !m.is_standby && (m.machine.is_lost || m.is_up()) {
                 let without = all_up - usize::from(m.is_up());
                 without >= self.wanted()
             } else {

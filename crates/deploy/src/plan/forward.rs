@@ -38,6 +38,12 @@ impl Planner<'_> {
             let text = format!("No machines in group {group}, launching a new machine");
             self.say(Level::Info, text, None, Some(group));
         }
+        for group in &diff.empty {
+            let text = format!(
+                "Group {group} is scaled to 0 and stays without Machines; `hangar scale count {group}=1` brings it back"
+            );
+            self.say(Level::Info, text, None, Some(group));
+        }
         self.plan_replacements(&diff);
         let removed = diff.remove.values().flatten();
         self.progress

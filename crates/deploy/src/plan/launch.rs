@@ -183,7 +183,7 @@ impl Planner<'_> {
         };
         let mut config =
             merge::for_new(spec, group, self.options.guest.clone(), self.desired.mark());
-        let mut region = self.desired.region.clone();
+        let mut region = self.fleet.home(self.desired, group);
         let replaced = launch
             .replaces
             .as_ref()

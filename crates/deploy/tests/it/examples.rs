@@ -1,8 +1,10 @@
 //! Deployments by example: the order of steps, and what is said when one fails.
 
 use hangar_api::deployment::DeployOptions;
+use hangar_api::formation::Formation;
+use hangar_api::id::Region;
 use hangar_api::machine::MachineState::{Started, Stopped};
-use hangar_deploy::{Kind, Verdict, preview};
+use hangar_deploy::{Kind, Step, Verdict, preview};
 
 use crate::sim::{Fault, Sim, desired, drive, group, image, name};
 
@@ -54,6 +56,46 @@ fn a_first_deploy_makes_two_machines_with_a_service_and_one_and_a_standby_withou
         workers[1].spec.config.env["FLY_STANDBY_FOR"],
         workers[0].spec.id.as_str()
     );
+}
+
+#[test]
+fn a_group_that_is_scaled_to_0_stays_there_and_one_without_machines_goes_where_it_should_be() {
+    let mut sim = Sim::new(vec![]);
+    let region = |name: &str| Region::new(name).unwrap();
+    let formation = |counts: &[(&str, u32)]| Formation {
+        regions: counts.iter().map(|(r, n)| (region(r), *n)).collect(),
+        ..Formation::default()
+    };
+    sim.formations = [
+        (group("web"), formation(&[("gru", 1), ("iad", 0)])),
+        (group("worker"), formation(&[("iad", 0)])),
+    ]
+    .into();
+    let wanted = desired(&[("web", true), ("worker", false)]);
+    assert_eq!(
+        preview(&wanted, &sim.fleet(), &DeployOptions::default()),
+        [
+            "This deployment will:",
+            " * create 1 \"web\" machine",
+            " * leave \"worker\" without machines: it is scaled to 0",
+        ]
+    );
+    let options = DeployOptions::default();
+    let first = hangar_deploy::plan(
+        &wanted,
+        &sim.fleet(),
+        &Default::default(),
+        sim.time(),
+        &options,
+    );
+    let told = |text| first.notes.iter().any(|note| note.message.contains(text));
+    assert!(told("scale count worker=1"), "{:?}", first.notes);
+    let Some(Step::Create { region: place, .. }) = first.ready.first() else {
+        panic!("{:?}", first.ready);
+    };
+    assert_eq!(*place, region("gru"));
+    assert_eq!(run(&mut sim, &wanted, &options), Verdict::Complete);
+    assert_eq!(steps(&sim), ["create web/0"]);
 }
 
 #[test]

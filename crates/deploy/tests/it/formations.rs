@@ -394,6 +394,21 @@ fn one_with_a_standby_is_left_to_it() {
 }
 
 #[test]
+fn a_standby_holds_no_seat_and_goes_with_the_last() {
+    let mut world = World::with(&[("iad", 1)]);
+    let first = world.machines.keys().next().unwrap().clone();
+    let mut standby = managed("worker");
+    standby.standbys = vec![first.to_string()];
+    let standby = world.add(standby, region("iad"));
+    world.put(&to_count(1)).unwrap();
+    world.run();
+    assert_eq!(world.machines.len(), 2, "one and its standby");
+    world.put(&to_count(0)).unwrap();
+    world.run();
+    assert!(world.machines.is_empty() && world.removed.contains(&standby));
+}
+
+#[test]
 fn one_that_failed_is_started_again_ever_more_slowly() {
     let mut world = World::with(&[("iad", 1)]);
     let id = world.machines.keys().next().unwrap().clone();

@@ -10,6 +10,7 @@ use hangar_api::Timestamp;
 use hangar_api::check::{CheckConfig, CheckStatus, Health};
 use hangar_api::deployment::DeployOptions;
 use hangar_api::event::{EventRequest, ExitEvent, MachineEvent};
+use hangar_api::formation::Formation;
 use hangar_api::id::{
     AppName, DeploymentId, EventId, GroupName, HostId, InstanceId, MachineId, OpId, Region,
     ReleaseId, SlotId,
@@ -78,6 +79,8 @@ pub(crate) struct Sim {
     /// Fault of version 2 by the order in which Machines take it; the last one is for the rest.
     pub(crate) faults: Vec<Fault>,
     taken: usize,
+    /// What groups should have, where somebody has said so.
+    pub(crate) formations: BTreeMap<GroupName, Formation>,
     /// What release commands and test Machines exit with.
     pub(crate) release_exit: i32,
     pub(crate) test_exit: i32,
@@ -166,6 +169,7 @@ impl Sim {
             keys: BTreeSet::new(),
             faults,
             taken: 0,
+            formations: BTreeMap::new(),
             release_exit: 0,
             test_exit: 0,
             releases_run: 0,
@@ -275,6 +279,7 @@ impl Sim {
         ObservedFleet {
             machines: machines.collect(),
             free_volumes: Vec::new(),
+            formations: self.formations.clone(),
         }
     }
 

@@ -24,7 +24,7 @@ use super::steps::{self, Refusal, Wave};
 use super::{desired, leases, primary_region, push_event};
 use crate::core::Core;
 use crate::error::Problem;
-use crate::lease::Holder;
+use crate::lease::{Acting, Holder};
 use crate::unit::Unit;
 
 /// Between two plans there is at least this, when nothing has changed in between: a gate may have
@@ -62,7 +62,7 @@ pub(crate) async fn drive(core: Arc<Core>, app: AppName, id: DeploymentId) {
         holder: Holder {
             user: "deploy".to_owned(),
             nonce: None,
-            deployment: Some(id.clone()),
+            acting: Acting::Deployment(id.clone()),
         },
         core,
         app,

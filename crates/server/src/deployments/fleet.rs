@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use hangar_api::id::{AppName, DeploymentId, MachineId};
+use hangar_api::formation::Formation;
+use hangar_api::id::{AppName, DeploymentId, GroupName, MachineId};
 use hangar_deploy::mounts::FreeVolume;
 use hangar_deploy::{FleetMachine, LaunchKey, ObservedFleet};
 use hangar_store::tables::{Claim, Claims};
 use hangar_store::{Revision, Snapshot};
 
 use crate::core::Core;
+use crate::formations;
 use crate::unit::Unit;
 use crate::volumes;
 
@@ -23,6 +25,7 @@ pub(crate) struct Fleet {
     /// What the proxy has taken into account.
     applied: Revision,
     free_volumes: Vec<FreeVolume>,
+    formations: BTreeMap<GroupName, Formation>,
 }
 
 // === impl Fleet ===
@@ -48,6 +51,7 @@ impl Fleet {
             keys: keys.collect(),
             applied: *core.applied.borrow(),
             free_volumes: free_volumes(&snapshot, app),
+            formations: formations::recorded(&snapshot, app),
             units: Unit::all(&snapshot, app),
         }
     }
@@ -61,6 +65,7 @@ impl Fleet {
         ObservedFleet {
             machines: machines.collect(),
             free_volumes: self.free_volumes.clone(),
+            formations: self.formations.clone(),
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::{Caller, MAX_BODY};
 use crate::core::Core;
 use crate::error::Problem;
-use crate::lease::Holder;
+use crate::lease::{Acting, Holder};
 use crate::volumes;
 
 /// Header with the nonce of a lease.
@@ -238,7 +238,7 @@ impl FromRequestParts<Arc<Core>> for Writer {
         Ok(Self(Holder {
             user,
             nonce,
-            deployment: None,
+            acting: Acting::Client,
         }))
     }
 }

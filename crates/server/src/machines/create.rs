@@ -17,6 +17,7 @@ use super::{app_stays, ops, validate};
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::deployments;
 use crate::error::Problem;
+use crate::formations::wish;
 use crate::lease::{self, Holder};
 use crate::names;
 use crate::placement::{self, Load};
@@ -102,62 +103,93 @@ pub(crate) async fn create(
     holder: &Holder,
     new: &NewMachine,
 ) -> Result<(Unit, Option<String>), Problem> {
-    secrets::ensure_open(core, app, new.secrets_version)?;
     for _ in 0..MAX_TRIES {
-        let record = core.app(app)?;
-        let snapshot = core.cache.snapshot();
-        if let Some(unit) = already_made(&snapshot, new) {
+        if let Some(unit) = already_made(&core.cache.snapshot(), new) {
             return Ok((unit, None));
         }
-        let active = Unit::all(&snapshot, app)
-            .iter()
-            .filter(|unit| unit.state().is_active())
-            .count();
-        if active >= MAX_MACHINES {
-            return Err(Problem::Exhausted(format!(
-                "app {app} has {active} machines, the most there may be"
-            )));
-        }
-        let mut config = new.config.clone();
-        let volume = attach::claim(&snapshot, app, &mut config, new.region.as_deref())?;
-        // A Machine is where its volume is.
-        let slot = match &volume {
-            Some(volume) => volume.slot(core)?,
-            None => place(core, &snapshot, app, new)?,
-        };
-        let spec = spec_of(core, &record, new, config, &slot);
-        if let Some(name) = &new.name {
-            let claim = Claim::MachineName(app.clone(), name.clone());
-            if snapshot.get::<Claims>(&claim).is_some() {
-                return Err(Problem::MachineNameTaken(name.clone()));
-            }
-        }
-        drop(snapshot);
-        let lease = match new.lease_ttl.filter(|ttl| *ttl > 0) {
-            Some(ttl) => {
-                let request = LeaseRequest {
-                    ttl: Some(ttl),
-                    description: None,
-                };
-                Some(lease::new_lease(core, holder, &request)?)
-            }
-            None => None,
-        };
-        let mut txn = app_stays(&record).and(written(core, holder, new, &spec, lease.as_ref()));
-        if let Some(volume) = volume {
-            txn = txn.and(volume.taken_by(&spec.id));
-        }
-        if core.try_commit(txn).await?.is_some() {
-            // As it was made: what its host has done meanwhile is for the next look.
-            let unit = Unit {
-                seen: None,
-                ..Unit::find(core, app, &spec.id)?
-            };
-            tracing::info!(app = %app, machine = %spec.id, region = %spec.region, "machine created");
-            return Ok((unit, lease.map(|lease| lease.nonce)));
+        let prepared = prepare(core, app, holder, new)?;
+        let (id, nonce) = (prepared.id, prepared.nonce);
+        if core.try_commit(prepared.txn).await?.is_some() {
+            return Ok((made(core, app, &id)?, nonce));
         }
     }
     Err(too_contended())
+}
+
+/// Returns a Machine as it was made: what its host has done meanwhile is for the next look.
+fn made(core: &Core, app: &AppName, id: &MachineId) -> Result<Unit, Problem> {
+    let unit = Unit {
+        seen: None,
+        ..Unit::find(core, app, id)?
+    };
+    tracing::info!(app = %app, machine = %id, region = %unit.spec().region, "machine created");
+    Ok(unit)
+}
+
+/// A Machine that is yet to be written.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Its id.
+    pub(crate) id: MachineId,
+    /// All that it leaves in the store.
+    pub(crate) txn: Txn,
+    /// The nonce of the lease that is taken with it.
+    pub(crate) nonce: Option<String>,
+}
+
+/// Places a Machine, and returns the transaction that makes it.
+pub(crate) fn prepare(
+    core: &Core,
+    app: &AppName,
+    holder: &Holder,
+    new: &NewMachine,
+) -> Result<Prepared, Problem> {
+    secrets::ensure_open(core, app, new.secrets_version)?;
+    let record = core.app(app)?;
+    let snapshot = core.cache.snapshot();
+    let units = Unit::all(&snapshot, app);
+    let active = units.iter().filter(|u| u.state().is_active()).count();
+    if active >= MAX_MACHINES {
+        return Err(Problem::Exhausted(format!(
+            "app {app} has {active} machines, the most there may be"
+        )));
+    }
+    let mut config = new.config.clone();
+    let volume = attach::claim(&snapshot, app, &mut config, new.region.as_deref())?;
+    // A Machine is where its volume is.
+    let slot = match &volume {
+        Some(volume) => volume.slot(core)?,
+        None => place(core, &snapshot, app, new)?,
+    };
+    let spec = spec_of(core, &record, new, config, &slot);
+    if let Some(name) = &new.name {
+        let claim = Claim::MachineName(app.clone(), name.clone());
+        if snapshot.get::<Claims>(&claim).is_some() {
+            return Err(Problem::MachineNameTaken(name.clone()));
+        }
+    }
+    let lease = match new.lease_ttl.filter(|ttl| *ttl > 0) {
+        Some(ttl) => {
+            let request = LeaseRequest {
+                ttl: Some(ttl),
+                description: None,
+            };
+            Some(lease::new_lease(core, holder, &request)?)
+        }
+        None => None,
+    };
+    let mut txn = app_stays(&record).and(written(core, holder, new, &spec, lease.as_ref()));
+    if let Some(volume) = volume {
+        txn = txn.and(volume.taken_by(&spec.id));
+    }
+    if holder.is_client() {
+        txn = txn.and(wish::come(&spec));
+    }
+    Ok(Prepared {
+        id: spec.id,
+        txn,
+        nonce: lease.map(|lease| lease.nonce),
+    })
 }
 
 fn already_made(snapshot: &Snapshot, new: &NewMachine) -> Option<Unit> {

@@ -9,6 +9,7 @@ use hangar_store::tables::Ops;
 
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
+use crate::formations::wish;
 use crate::lease::Holder;
 use crate::unit::Unit;
 
@@ -96,6 +97,9 @@ pub(crate) async fn ask(
         let Some(kind) = rule(&unit)? else {
             return Ok(asked);
         };
+        if kind == OpKind::Destroy && holder.is_client() {
+            txn = txn.and(wish::gone(core, &unit));
+        }
         txn = txn.and(appended(core, &unit, kind, holder.by())?);
         if core.try_commit(txn).await?.is_some() {
             return Ok(asked);
@@ -148,8 +152,14 @@ pub(crate) fn suspend(unit: &Unit) -> Result<Option<OpKind>, Problem> {
 pub(crate) fn stop(unit: &Unit, kind: &OpKind) -> Result<Option<OpKind>, Problem> {
     let state = unit.state();
     let idle = unit.undone().next().is_none();
+    // One that failed is down on purpose from now on, which is to be on record.
+    let failed = unit.observed().is_some_and(|o| o.reason.is_some());
     match state {
-        MachineState::Stopped | MachineState::Failed | MachineState::Stopping if idle => Ok(None),
+        MachineState::Stopped | MachineState::Failed | MachineState::Stopping
+            if idle && !failed =>
+        {
+            Ok(None)
+        }
         MachineState::Destroying | MachineState::Destroyed => Err(Problem::Precondition(format!(
             "unable to stop machine from current state: '{state}'"
         ))),

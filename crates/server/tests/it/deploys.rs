@@ -41,14 +41,14 @@ pub(crate) fn config(image: &str, groups: &[(&str, &[(&str, &str)])]) -> Value {
     })
 }
 
-async fn deploy(cluster: &Cluster, app: &str, body: Value) -> Value {
+pub(crate) async fn deploy(cluster: &Cluster, app: &str, body: Value) -> Value {
     let made = cluster
         .post(&format!("/v1/apps/{app}/deployments"), body)
         .await;
     finished(cluster, app, &made).await
 }
 
-async fn finished(cluster: &Cluster, app: &str, made: &Value) -> Value {
+pub(crate) async fn finished(cluster: &Cluster, app: &str, made: &Value) -> Value {
     let id = made["id"].as_str().unwrap();
     let over = |deployment: &Value| !deployment["finished_at"].is_null();
     cluster
@@ -56,7 +56,7 @@ async fn finished(cluster: &Cluster, app: &str, made: &Value) -> Value {
         .await
 }
 
-async fn machines(cluster: &Cluster, app: &str) -> Vec<Value> {
+pub(crate) async fn machines(cluster: &Cluster, app: &str) -> Vec<Value> {
     let list = cluster.get(&format!("/v1/apps/{app}/machines")).await;
     list.as_array().unwrap().clone()
 }

@@ -5,6 +5,7 @@ mod auth;
 mod cluster;
 mod deploys;
 mod disk;
+mod formations;
 mod host;
 mod leases;
 mod lifecycle;
