@@ -58,6 +58,10 @@ pub struct Wish {
     pub region: Region,
     /// Whether one more is wished for, or one fewer.
     pub more: bool,
+    /// One fewer because the Machine is of another group now, or of none: a group that has lost
+    /// its last one that way was not scaled to 0, and gets a new one with the next deploy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
     /// The Machine's size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<Guest>,

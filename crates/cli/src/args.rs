@@ -6,6 +6,7 @@ mod config;
 mod deploy;
 mod machine;
 pub(crate) mod migrate;
+mod regions;
 mod scale;
 mod session;
 mod volume;
@@ -24,6 +25,9 @@ pub(crate) use self::deploy::{DeployArgs, FileArgs, RolloutArgs};
 pub(crate) use self::machine::{
     CloneArgs, LeasesCommand, MachineCommand, MachineConfigArgs, MachineIds, MachineRunArgs,
     MachineUpdateArgs, OneMachine, RestartArgs, RunArgs, StopArgs,
+};
+pub(crate) use self::regions::{
+    BackupArgs, RegionsArgs, RegionsCommand, RegionsHow, RegionsListArgs,
 };
 pub(crate) use self::scale::{CountArgs, ScaleCommand};
 pub(crate) use self::session::{CommandArgs, ConsoleArgs, ProxyArgs, SshArgs, SshCommand};
@@ -69,6 +73,9 @@ pub(crate) enum Command {
     /// Show or change how many Machines each process group has
     #[command(subcommand)]
     Scale(ScaleCommand),
+    /// Show or change in which regions each process group runs
+    #[command(subcommand)]
+    Regions(RegionsCommand),
     /// Work with single Machines
     #[command(subcommand, visible_aliases = ["machines", "m"])]
     Machine(MachineCommand),

@@ -9,6 +9,7 @@ mod dev;
 mod doctor;
 mod explain;
 mod follow;
+mod formation;
 mod image;
 mod launch;
 mod logs;
@@ -16,6 +17,7 @@ mod machine;
 mod migrate;
 mod plan;
 mod proxy;
+mod regions;
 mod releases;
 mod scale;
 mod secrets;
@@ -68,6 +70,7 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Explain(args) => explain::run(&context, &args).await,
         Command::Apps(command) => apps::run(&context, command).await,
         Command::Scale(command) => scale::run(&context, command).await,
+        Command::Regions(command) => regions::run(&context, command).await,
         Command::Machine(command) => machine::run(&context, command).await,
         Command::Console(args) => console::run(&context, *args).await,
         Command::Ssh(command) => ssh::run(&context, command).await,
@@ -80,7 +83,9 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Volumes(command) => volumes::run(&context, command).await,
         Command::Image(command) => image::run(&context, command).await,
         Command::Slots(command) => slots::run(&context, command).await,
-        Command::Platform(PlatformCommand::Regions(args)) => regions(&context, args.json).await,
+        Command::Platform(PlatformCommand::Regions(args)) => {
+            regions_offered(&context, args.json).await
+        }
         Command::Platform(PlatformCommand::VmSizes(args)) => scale::sizes(args.json),
         // Taken care of above, without a server.
         Command::Completions { .. }
@@ -105,7 +110,7 @@ fn block_on(future: impl Future<Output = Result<Exit>>) -> Result<Exit> {
     runtime.block_on(future)
 }
 
-async fn regions(context: &Context, json: bool) -> Result<Exit> {
+async fn regions_offered(context: &Context, json: bool) -> Result<Exit> {
     let regions = context.client.regions().await?;
     if json {
         output::json(&regions)?;

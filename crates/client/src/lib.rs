@@ -8,6 +8,7 @@ mod apps;
 mod deployments;
 mod dial;
 mod error;
+mod formations;
 mod images;
 mod logs;
 mod machines;

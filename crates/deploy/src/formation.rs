@@ -75,6 +75,7 @@ pub fn wishes(
             group: group?,
             region: region.clone(),
             more,
+            moved: !more && after.is_some(),
             guest: config.and_then(|config| config.guest.clone()),
         })
     };
@@ -123,16 +124,26 @@ pub fn adopt(members: &[Member<'_>]) -> Formation {
     formation
 }
 
+/// What becomes of a formation when a wish is folded in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Folded {
+    /// It goes on.
+    Kept,
+    /// It is over: the group has lost its last Machine to another group.
+    Over,
+}
+
 /// Moves a formation along with what was done to one Machine.
-pub fn fold(formation: &mut Formation, machine: &MachineId, wish: &Wish) {
+pub fn fold(formation: &mut Formation, machine: &MachineId, wish: &Wish) -> Folded {
     if wish.more {
         *formation.regions.entry(wish.region.clone()).or_default() += 1;
-        return;
+        return Folded::Kept;
     }
     formation.retries.remove(machine);
     if formation.retiring.remove(machine) {
         // It was to go anyway.
-        return;
+        return Folded::Kept;
     }
     let counted = |n: &u32| *n > 0;
     let region = if formation.regions.get(&wish.region).is_some_and(counted) {
@@ -142,7 +153,7 @@ pub fn fold(formation: &mut Formation, machine: &MachineId, wish: &Wish) {
         let fullest = formation.regions.iter().max_by_key(|(_, n)| **n);
         match fullest {
             Some((region, n)) if *n > 0 => region.clone(),
-            _ => return,
+            _ => return Folded::Kept,
         }
     };
     if let Some(count) = formation.regions.get_mut(&region) {
@@ -151,8 +162,28 @@ pub fn fold(formation: &mut Formation, machine: &MachineId, wish: &Wish) {
     if formation.count() == 0 {
         // What the group was, for when it is scaled up again.
         formation.guest = wish.guest.clone().or(formation.guest.take());
+        if wish.moved {
+            return Folded::Over;
+        }
     } else if formation.regions.get(&region) == Some(&0) {
         formation.regions.remove(&region);
+    }
+    Folded::Kept
+}
+
+/// Folds wishes about one Machine into the formations of their groups; one that is over goes.
+/// Groups that have none are left out: they have what they have.
+pub fn fold_all(
+    formations: &mut BTreeMap<GroupName, Formation>,
+    machine: &MachineId,
+    wishes: &[Wish],
+) {
+    for wish in wishes {
+        let folded = formations.get_mut(&wish.group);
+        let folded = folded.map(|formation| fold(formation, machine, wish));
+        if folded == Some(Folded::Over) {
+            formations.remove(&wish.group);
+        }
     }
 }
 

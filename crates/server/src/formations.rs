@@ -19,9 +19,9 @@ use hangar_api::id::{AppName, GroupName};
 use hangar_api::region::Slot;
 use hangar_api::release::{Release, ReleaseStatus};
 use hangar_deploy::FleetMachine;
-use hangar_deploy::formation::{self, Member, adopt, fold};
+use hangar_deploy::formation::{self, Member, adopt, fold_all};
 use hangar_store::tables::{Formations, Releases, Wishes};
-use hangar_store::{Record, Snapshot};
+use hangar_store::{Record, Snapshot, Txn};
 
 use crate::core::Core;
 use crate::slots;
@@ -30,6 +30,9 @@ use crate::unit::Unit;
 pub(crate) use change::update;
 pub(crate) use view::view;
 pub(crate) use work::{Memory, run};
+
+/// Formations that end in the transaction that ends a deployment, at most.
+const MAX_ENDED: usize = 20;
 
 /// An app as formations see it, as of one view.
 #[derive(Debug)]
@@ -50,13 +53,23 @@ pub(crate) fn recorded(snapshot: &Snapshot, app: &AppName) -> BTreeMap<GroupName
         .map(|record| (record.key.1.clone(), record.value.clone()))
         .collect();
     for record in snapshot.under::<Wishes, _>(app) {
-        for wish in &record.value {
-            if let Some(formation) = formations.get_mut(&wish.group) {
-                fold(formation, &record.key.1, wish);
-            }
-        }
+        fold_all(&mut formations, &record.key.1, &record.value);
     }
     formations
+}
+
+/// Returns the writes that end the formations of groups that a release, just carried out, does not
+/// have: with the deployment, so that none of them steers the next one. What does not fit is the
+/// reconciler's.
+pub(crate) fn ended(snapshot: &Snapshot, release: &Release) -> Txn {
+    let records = snapshot.under::<Formations, _>(&release.app);
+    let over = records.filter(|record| {
+        let since = record.value.since_release;
+        !release.groups.contains_key(&record.key.1) && since < release.version
+    });
+    over.take(MAX_ENDED).fold(Txn::new(), |txn, record| {
+        txn.delete::<Formations>(&record.key)
+    })
 }
 
 // === impl Scene ===
@@ -108,14 +121,12 @@ impl Scene {
             .map(|(group, record)| (group.clone(), record.value.clone()))
             .collect();
         for record in &self.wishes {
-            for wish in &record.value {
-                if let Some(formation) = all.get_mut(&wish.group) {
-                    fold(formation, &record.key.1, wish);
-                }
-            }
+            fold_all(&mut all, &record.key.1, &record.value);
         }
+        // One whose last Machine went before anybody has looked was scaled to 0.
         let wished = self.wishes.iter().flat_map(|record| &record.value);
-        let mut unknown: Vec<GroupName> = wished.map(|wish| wish.group.clone()).collect();
+        let gone = wished.filter(|wish| !wish.more && !wish.moved);
+        let mut unknown: Vec<GroupName> = gone.map(|wish| wish.group.clone()).collect();
         unknown.extend(members.keys().cloned());
         for group in unknown {
             let here = members.get(&group).map_or(&[][..], Vec::as_slice);

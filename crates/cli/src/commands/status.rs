@@ -1,5 +1,7 @@
 //! `hangar status`.
 
+mod groups;
+
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -81,6 +83,7 @@ async fn show(context: &Context, args: &ShowArgs) -> Result<Exit> {
         fields.push(("URL", url.clone()));
     }
     output::record("App", &fields)?;
+    groups::show(&context.client.formations(&name).await?, &managed)?;
     let mut rows: Vec<Vec<String>> = managed.iter().map(row).collect();
     rows.sort();
     let headers = [

@@ -56,6 +56,14 @@ fn counted(world: &World, app: &str) -> u64 {
     world.ask(app)["count"].as_u64().unwrap()
 }
 
+/// Suspends a Machine that has just answered: it does so before its host has told that it runs.
+fn suspended(world: &World, id: &str) {
+    world.eventually("it is started", |world| {
+        (world.machine("nap", id)["state"] == "started").then_some(())
+    });
+    world.ok(&["machine", "suspend", id, "-a", "nap", "-w"]);
+}
+
 #[test]
 fn a_suspended_machine_keeps_its_memory_whoever_ends_and_whoever_wakes_it() {
     let Some(mut world) = World::start() else {
@@ -81,13 +89,12 @@ fn a_suspended_machine_keeps_its_memory_whoever_ends_and_whoever_wakes_it() {
     keeps(&world, "a start");
     world.ok(&suspend);
     keeps(&world, "a request");
-    assert_eq!(world.machine("nap", &id)["state"], "started");
-    world.ok(&suspend);
+    suspended(&world, &id);
     world.stop_server();
     world.start_server();
     assert_eq!(world.machine("nap", &id)["state"], "suspended");
     keeps(&world, "a server that was stopped");
-    world.ok(&suspend);
+    suspended(&world, &id);
     world.kill_server();
     world.start_server();
     assert_eq!(world.machine("nap", &id)["state"], "suspended");

@@ -378,9 +378,13 @@ fn scaling_adds_and_removes_machines_of_single_groups() {
     assert_eq!(world.started_groups("scale"), ["web", "web"]);
     let said = world.fails(2, &["scale", "count", "wbe=1", "-a", "scale"]);
     assert!(said.contains("wbe") && said.contains("web"), "{said}");
-    // A deploy keeps the count of a group, and makes an empty one anew.
+    // A deploy keeps the count of a group, also when that is 0.
     world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
-    assert_eq!(world.started_groups("scale"), ["web", "web", "worker"]);
+    assert_eq!(world.started_groups("scale"), ["web", "web"]);
+    world.ok(&["scale", "count", "worker=1", "-a", "scale", "--yes"]);
+    world.eventually("worker is back", |w| {
+        (w.started_groups("scale") == ["web", "web", "worker"]).then_some(())
+    });
     let machines = world.machines("scale");
     assert!(machines.iter().all(|m| !group(m).is_empty()));
     let shown = world.json(&["scale", "show", "-a", "scale"]);

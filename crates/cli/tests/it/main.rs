@@ -16,6 +16,7 @@ mod bad_input;
 mod commands;
 mod deploy;
 mod dev;
+mod formations;
 mod groups;
 mod images;
 mod init_pid1;

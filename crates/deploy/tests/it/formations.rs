@@ -9,7 +9,7 @@ use hangar_api::machine::{Guest, MachineConfig, MachineSpec, MachineState, Mount
 use hangar_api::net::{HostPart, NetworkId};
 use hangar_deploy::FleetMachine;
 use hangar_deploy::formation::{
-    Decision, FormationError, Look, adopt, change, fold, members, next, wishes,
+    Decision, Folded, FormationError, Look, adopt, change, fold, members, next, wishes,
 };
 use proptest::prelude::*;
 
@@ -258,7 +258,10 @@ impl World {
     ) {
         for wish in wishes(region, old, new) {
             if wish.group == group("worker") {
-                fold(&mut before, id, &wish);
+                // What is over is adopted again.
+                if fold(&mut before, id, &wish) == Folded::Over {
+                    before = Formation::default();
+                }
             }
         }
         self.formation = Some(before);

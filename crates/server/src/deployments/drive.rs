@@ -24,6 +24,7 @@ use super::steps::{self, Refusal, Wave};
 use super::{desired, leases, primary_region, push_event};
 use crate::core::Core;
 use crate::error::Problem;
+use crate::formations;
 use crate::lease::{Acting, Holder};
 use crate::unit::Unit;
 
@@ -405,6 +406,9 @@ impl Driver {
         let mut txn = given_back.update(&records.release, &release);
         if let Some(claim) = self.claim() {
             txn = txn.remove(&claim);
+        }
+        if complete && !ended.restart_only {
+            txn = txn.and(formations::ended(&self.core.cache.snapshot(), &release));
         }
         let region = primary_region(&release);
         if complete && region.is_some() && region != records.app.value.primary_region {

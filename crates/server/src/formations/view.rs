@@ -22,6 +22,9 @@ impl Scene {
     fn shown(&self, core: &Core) -> Formations {
         let members = self.members();
         let mut all = self.formations(&members);
+        all.retain(|group, formation| {
+            members.contains_key(group) || !self.is_over(group, formation.since_release)
+        });
         if let Some(release) = self.release() {
             for group in release.groups.keys() {
                 all.entry(group.clone())

@@ -224,9 +224,7 @@ impl Scene {
         };
         let (known, unknown): (Vec<_>, Vec<_>) = self.wishes.iter().partition(|r| is_known(r));
         if !unknown.is_empty() {
-            // A group without a record has what it has: that they came about is all there is.
-            let done = unknown.into_iter().take(MAX_WRITES);
-            return done.fold(Txn::new(), |txn, record| txn.remove::<Wishes>(record));
+            return self.without_record(&unknown[..unknown.len().min(MAX_WISHES)]);
         }
         if !known.is_empty() {
             return self.with_wishes(&known[..known.len().min(MAX_WISHES)]);
@@ -234,24 +232,51 @@ impl Scene {
         self.adopted_and_ended()
     }
 
-    /// Returns the writes that fold wishes into the records of their groups.
-    pub(super) fn with_wishes(&self, wishes: &[&Arc<Record<Wishes>>]) -> Txn {
-        let mut changed: BTreeMap<&GroupName, Formation> = BTreeMap::new();
+    /// Returns the writes that do away with wishes of groups that have no record. Such a group has
+    /// what it has, and that they came about is all there is; but one that has nothing any more
+    /// was scaled to 0.
+    fn without_record(&self, wishes: &[&Arc<Record<Wishes>>]) -> Txn {
+        let members = self.members();
+        let mut empty: BTreeMap<&GroupName, Formation> = BTreeMap::new();
         let mut txn = Txn::new();
         for record in wishes {
-            for wish in &record.value {
-                if let Some(old) = self.records.get(&wish.group) {
-                    let entry = changed.entry(&old.key.1);
-                    let formation = entry.or_insert_with(|| old.value.clone());
-                    formation::fold(formation, &record.key.1, wish);
-                }
+            let gone = record.value.iter().filter(|w| !w.more && !w.moved);
+            for wish in gone.filter(|wish| !members.contains_key(&wish.group)) {
+                let formation = Formation {
+                    regions: [(wish.region.clone(), 0)].into(),
+                    guest: wish.guest.clone(),
+                    ..Formation::default()
+                };
+                empty.insert(&wish.group, formation);
             }
             txn = txn.remove::<Wishes>(record);
         }
-        for (group, formation) in &changed {
-            if let Some(record) = self.records.get(*group) {
-                txn = txn.update(record, formation);
+        for (group, formation) in empty {
+            if !self.is_over(group, formation.since_release) {
+                txn = txn.create::<Formations>(&(self.app.clone(), group.clone()), &formation);
             }
+        }
+        txn
+    }
+
+    /// Returns the writes that fold wishes into the records of their groups.
+    fn with_wishes(&self, wishes: &[&Arc<Record<Wishes>>]) -> Txn {
+        let mut formations: BTreeMap<GroupName, Formation> = self
+            .records
+            .iter()
+            .map(|(group, record)| (group.clone(), record.value.clone()))
+            .collect();
+        let mut txn = Txn::new();
+        for record in wishes {
+            formation::fold_all(&mut formations, &record.key.1, &record.value);
+            txn = txn.remove::<Wishes>(record);
+        }
+        for (group, record) in &self.records {
+            txn = match formations.get(group) {
+                Some(formation) if *formation == record.value => txn,
+                Some(formation) => txn.update(record, formation),
+                None => txn.remove::<Formations>(record),
+            };
         }
         txn
     }
@@ -277,7 +302,7 @@ impl Scene {
     }
 
     /// Returns whether a group has gone with a release that does not have it.
-    fn is_over(&self, group: &GroupName, since: u64) -> bool {
+    pub(super) fn is_over(&self, group: &GroupName, since: u64) -> bool {
         self.release()
             .is_some_and(|release| release.version > since && !release.groups.contains_key(group))
     }

@@ -249,6 +249,19 @@ async fn a_group_scaled_to_0_stays_there_through_deploys_and_comes_back_when_ask
 }
 
 #[tokio::test]
+async fn a_group_that_lost_its_last_machine_to_another_gets_a_new_one_with_the_next_deploy() {
+    let cluster = Cluster::of(&["web", "worker"]).await;
+    cluster.settled("worker").await;
+    let worker = ids(&of_group(&machines(&cluster, "a").await, "worker"));
+    let path = format!("{MACHINES}/{}/metadata/fly_process_group", worker[0]);
+    cluster.post(&path, json!({"value": "web"})).await;
+    cluster.comes_to("web", json!({"gru": 2})).await;
+    cluster.deploy_groups(&["web", "worker"]).await;
+    cluster.comes_to("web", json!({"gru": 2})).await;
+    cluster.comes_to("worker", json!({"gru": 1})).await;
+}
+
+#[tokio::test]
 async fn each_change_of_processes_takes_the_formation_of_its_group_along() {
     let cluster = Cluster::of(&["app"]).await;
     let names = |all: &Value| -> Vec<String> {

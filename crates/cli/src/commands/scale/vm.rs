@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use hangar_api::formation::{FormationUpdate, GroupUpdate};
 use hangar_api::id::{AppName, GroupName};
 use hangar_api::machine::Machine;
 use hangar_api::machine::guest::Guest;
@@ -51,12 +52,21 @@ pub(super) async fn run(context: &Context, args: &AppArgs, wanted: Wanted) -> Re
     };
     let machines = of_group(context, app, &group).await?;
     if machines.is_empty() {
-        return Err(Exit::Failed.with(format!(
-            "No active machines in process group '{group}', check `hangar status` output"
-        )));
+        return without_machines(context, &choice, &group, &flags).await;
     }
     for machine in &machines {
         guest(size_of(machine), &flags)?;
+    }
+    // Before any Machine is touched: it is refused while somebody deploys.
+    if let Some(first) = machines.first()
+        && context
+            .client
+            .formations(app)
+            .await?
+            .groups
+            .contains_key(&group)
+    {
+        remember(context, app, &group, &guest(size_of(first), &flags)?).await?;
     }
     let ids: Vec<_> = machines.iter().map(|m| m.id.clone()).collect();
     holding_all(context, app, &ids, async |leases| {
@@ -78,10 +88,51 @@ pub(super) async fn run(context: &Context, args: &AppArgs, wanted: Wanted) -> Re
     .await?;
     let first = machines.first().map_or_else(Guest::default, size_of);
     let size = guest(first, &flags)?;
-    let of_group = wanted
-        .group
-        .as_ref()
-        .map_or_else(String::new, |group| format!("for '{group}' "));
+    told(wanted.group.as_ref(), &size)?;
+    warn_of_the_next_deploy(&choice, &group, &size);
+    Ok(Exit::Done)
+}
+
+/// Sets the size of a group that is scaled to 0: its next Machines have it.
+async fn without_machines(
+    context: &Context,
+    choice: &AppChoice,
+    group: &GroupName,
+    flags: &VmArgs,
+) -> Result<Exit> {
+    let app = &choice.name;
+    let formations = context.client.formations(app).await?;
+    let Some(formation) = formations.groups.get(group) else {
+        return Err(Exit::Failed.with(format!(
+            "No active machines in process group '{group}', check `hangar status` output"
+        )));
+    };
+    let size = guest(formation.guest.clone().unwrap_or_default(), flags)?;
+    remember(context, app, group, &size).await?;
+    told(Some(group), &size)?;
+    output::say(&format!(
+        "Group '{group}' has no Machines: those of the next `hangar scale count {group}=N` have this size"
+    ));
+    warn_of_the_next_deploy(choice, group, &size);
+    Ok(Exit::Done)
+}
+
+/// Has the server keep the size, for when the group has no Machine to copy.
+async fn remember(context: &Context, app: &AppName, group: &GroupName, size: &Guest) -> Result<()> {
+    let update = GroupUpdate {
+        guest: Some(size.clone()),
+        ..GroupUpdate::default()
+    };
+    let update = FormationUpdate {
+        groups: [(group.clone(), update)].into(),
+        dry_run: false,
+    };
+    context.client.update_formations(app, &update).await?;
+    Ok(())
+}
+
+fn told(group: Option<&GroupName>, size: &Guest) -> Result<()> {
+    let of_group = group.map_or_else(String::new, |group| format!("for '{group}' "));
     output::data(&format!(
         "Scaled VM Type {of_group}to '{}'\n{:>15}: {}\n{:>15}: {}",
         size.size_name(),
@@ -89,9 +140,7 @@ pub(super) async fn run(context: &Context, args: &AppArgs, wanted: Wanted) -> Re
         size.cpus,
         "Memory",
         memory(size.memory_mb)
-    ))?;
-    warn_of_the_next_deploy(&choice, &group, &size);
-    Ok(Exit::Done)
+    ))
 }
 
 fn size_of(machine: &Machine) -> Guest {
