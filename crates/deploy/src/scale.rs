@@ -43,8 +43,11 @@ pub struct ScaleMachine {
 /// Where Machines go.
 #[derive(Clone, Debug)]
 pub struct ScaleOptions {
-    /// The regions to look at; empty means those in use, else the primary one.
+    /// The regions to look at; empty means the group's pool.
     pub regions: Vec<Region>,
+    /// The region pool of each group; one without looks at those in use by any, else the primary
+    /// one.
+    pub pools: BTreeMap<GroupName, Vec<Region>>,
     /// Where Machines go when none are in use.
     pub primary_region: Region,
     /// Most Machines of a group in one region.
@@ -185,9 +188,9 @@ pub fn plan_count(
             valid: valid.join(" "),
         });
     }
-    let regions = regions(machines, options);
     let mut actions = Vec::new();
     for (group, count) in counts {
+        let regions = regions(group, machines, options);
         let of_group: Vec<&ScaleMachine> = machines.iter().filter(|m| is_of(m, group)).collect();
         let total = wanted(*count, of_group.len())?;
         let mut current: Vec<u64> = Vec::new();
@@ -239,11 +242,16 @@ fn wanted(count: Count, now: usize) -> Result<u64, ScaleError> {
     Ok(total)
 }
 
-/// Returns the regions to look at, each once: those asked for, else those in use by any group,
-/// else the primary one.
-fn regions(machines: &[ScaleMachine], options: &ScaleOptions) -> Vec<Region> {
+/// Returns the regions to look at, each once: those asked for, else the group's pool, else those in
+/// use by any group, else the primary one.
+fn regions(
+    group: &GroupName,
+    machines: &[ScaleMachine],
+    options: &ScaleOptions,
+) -> Vec<Region> {
+    let pool = options.pools.get(group).filter(|_| options.regions.is_empty());
     let mut regions: Vec<Region> = Vec::new();
-    for region in &options.regions {
+    for region in pool.unwrap_or(&options.regions) {
         if !regions.contains(region) {
             regions.push(region.clone());
         }

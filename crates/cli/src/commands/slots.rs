@@ -41,8 +41,8 @@ async fn list(context: &Context, json: bool) -> Result<Exit> {
 async fn mark(context: &Context, slot: &SlotId, lost: bool) -> Result<Exit> {
     let marked = context.client.mark_slot(slot, lost).await?;
     let text = if marked.lost {
-        "is marked lost: nothing is placed there, standbys take over, and the next deploy replaces \
-         its Machines"
+        "is marked lost: nothing is placed there, standbys take over, and Machines that have none \
+         are made anew elsewhere"
     } else {
         "is back"
     };

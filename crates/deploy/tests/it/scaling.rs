@@ -69,6 +69,7 @@ fn changes(
     max: Option<u32>,
 ) -> Result<BTreeMap<String, i64>, ScaleError> {
     let options = ScaleOptions {
+        pools: BTreeMap::new(),
         regions: regions.iter().map(|r| Region::new(*r).unwrap()).collect(),
         primary_region: Region::new("iad").unwrap(),
         max_per_region: max,
@@ -151,6 +152,7 @@ fn a_region_holds_no_more_than_asked() {
 fn a_copy_is_the_first_machines_and_no_standby() {
     let counts = parse_counts(&["web=+1".to_owned(), "worker=1".to_owned()], None).unwrap();
     let options = ScaleOptions {
+        pools: BTreeMap::new(),
         regions: vec![],
         primary_region: Region::new("iad").unwrap(),
         max_per_region: None,
@@ -202,6 +204,7 @@ fn bad_counts_are_refused_in_flyctls_words() {
     }
     let counts = parse(&["3"]).unwrap();
     let options = ScaleOptions {
+        pools: BTreeMap::new(),
         regions: vec![],
         primary_region: Region::new("iad").unwrap(),
         max_per_region: None,
@@ -230,4 +233,26 @@ proptest! {
         let sum: i64 = changed.values().sum();
         prop_assert_eq!(i64::try_from(a + b).unwrap() + sum, i64::from(total));
     }
+}
+
+#[test]
+fn without_a_region_a_group_keeps_to_its_pool() {
+    let counts = parse_counts(&["worker=2".to_owned()], None).unwrap();
+    let machines = fleet(&[("ams", 2), ("iad", 1)]);
+    let options = ScaleOptions {
+        regions: Vec::new(),
+        pools: [(group("worker"), vec![Region::new("gru").unwrap()])].into(),
+        primary_region: Region::new("iad").unwrap(),
+        max_per_region: None,
+        guest: None,
+    };
+    let actions = plan_count(&counts, &release(), &machines, &options).unwrap();
+    let regions: Vec<String> = actions
+        .iter()
+        .map(|action| match action {
+            ScaleAction::Create { region, .. } => region.to_string(),
+            ScaleAction::Destroy { .. } => panic!("nothing goes"),
+        })
+        .collect();
+    assert_eq!(regions, ["gru", "gru"]);
 }

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use futures_util::{StreamExt, stream};
-use hangar_api::id::{AppName, Region};
+use hangar_api::id::{AppName, GroupName, Region};
 use hangar_api::machine::guest::Guest;
 use hangar_api::machine::{LaunchInput, Machine};
 use hangar_api::release::{Release, ReleaseStatus};
@@ -39,6 +39,7 @@ pub(super) async fn run(context: &Context, args: CountArgs) -> Result<Exit> {
     let machines = managed(context, &app).await?;
     let options = ScaleOptions {
         regions: args.region,
+        pools: pools(context, &app).await?,
         primary_region: primary_region(context, &release).await?,
         max_per_region: u32::try_from(args.max_per_region).ok(),
         guest: Some(guest),
@@ -146,6 +147,16 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the region pool of each group.
+async fn pools(
+    context: &Context,
+    app: &AppName,
+) -> Result<std::collections::BTreeMap<GroupName, Vec<Region>>> {
+    let formations = context.client.formations(app).await?.groups.into_iter();
+    let pools = formations.map(|(group, f)| (group, f.regions.into_keys().collect()));
+    Ok(pools.collect())
 }
 
 /// Returns the image for a group that has no Machine to copy: the release's, by digest.
