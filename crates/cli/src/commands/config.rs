@@ -77,7 +77,7 @@ async fn remote(context: &Context, app: &AppArgs) -> Result<Release> {
 }
 
 /// Returns the configuration that is stored with a release.
-fn stored(release: &Release) -> Result<AppConfig> {
+pub(super) fn stored(release: &Release) -> Result<AppConfig> {
     AppConfig::from_definition(&release.definition).map_err(|error| {
         Exit::Failed.with(format!(
             "read the configuration of v{}: {error}",
@@ -165,6 +165,25 @@ pub(crate) fn read(file: &Path) -> Result<AppConfig> {
         .config
         .filter(|_| deployable)
         .ok_or_else(|| Exit::Usage.with(format!("{}: {why}", file.display())))
+}
+
+/// Refuses what is wrong with the process groups that a deploy is for; mistakes that only others have
+/// do not matter then. Of no groups, what is wrong with the whole. Says nothing of what is right.
+pub(super) fn check_groups(name: &str, config: &AppConfig, groups: &[GroupName]) -> Result<()> {
+    let groups: Vec<&str> = groups.iter().map(GroupName::as_str).collect();
+    let problems = config.validate_groups(&groups);
+    let stops = problems.iter().filter(|problem| problem.stops_deploy());
+    if stops.clone().next().is_none() {
+        return Ok(());
+    }
+    for problem in stops {
+        output::say(&format!("{name}: {problem}"));
+    }
+    let whose = match groups.as_slice() {
+        [] => String::new(),
+        some => format!(" for process group {}", some.join(", ")),
+    };
+    Err(Exit::Usage.with(format!("{name}: App configuration is not valid{whose}")))
 }
 
 /// Returns the app's name in a file; says what is wrong only when there is no reading it.

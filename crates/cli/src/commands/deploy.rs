@@ -203,6 +203,7 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     }
     // Part of the release, so that a rollback to it has them too.
     config.env.extend(pairs(&input.env)?);
+    check_groups(&file.display().to_string(), &config, &input.rollout)?;
     let options = options(&config.definition(), input)?;
     if input.max_unavailable.is_none() {
         options::warn_of_max_unavailable(&config.definition(), options.strategy);
@@ -270,6 +271,8 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
         return Err(Exit::Usage
             .with("--env and --primary-region change a fly.toml, and there is none here"));
     }
+    let config = config::stored(&newest)?;
+    check_groups(&format!("v{}", newest.version), &config, &input.rollout)?;
     let options = options(&newest.definition, input)?;
     let image = match &input.image {
         Some(given) => send_or_name(context, &app, given, input).await?,
@@ -312,6 +315,16 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
             dry_run: false,
         },
     })
+}
+
+/// Checks the process groups that are deployed, under the strategy that the flag gives: one may be
+/// for all but the groups with a mount (process-groups-and-deploy.md 4.2).
+fn check_groups(name: &str, config: &AppConfig, rollout: &RolloutArgs) -> Result<()> {
+    let mut config = config.clone();
+    if let Some(strategy) = rollout.strategy {
+        config.deploy.get_or_insert_default().strategy = Some(strategy.to_string());
+    }
+    config::check_groups(name, &config, &rollout.process_groups)
 }
 
 /// Puts the time that the flag gives the release command in place of fly.toml's.

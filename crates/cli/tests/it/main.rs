@@ -15,6 +15,7 @@ mod autostop;
 mod bad_input;
 mod commands;
 mod deploy;
+mod deploy_flags;
 mod dev;
 mod formations;
 mod groups;
