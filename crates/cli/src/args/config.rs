@@ -6,7 +6,7 @@ use super::AppArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Print the configuration of the current release
+    /// Print the configuration of the current release; of an app without releases that of its Machines
     Show {
         #[command(flatten)]
         app: AppArgs,
@@ -16,7 +16,7 @@ pub(crate) enum ConfigCommand {
         #[command(flatten)]
         format: ConfigFormat,
     },
-    /// Write the configuration of the current release to fly.toml
+    /// Write the configuration of the current release, or else of its Machines, to fly.toml
     Save {
         #[command(flatten)]
         app: AppArgs,

@@ -5,10 +5,12 @@ mod save;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use hangar_api::id::GroupName;
-use hangar_api::machine::Guest;
+use hangar_api::id::{AppName, GroupName};
+use hangar_api::machine::config::{GROUP_CONSOLE, GROUP_RELEASE_COMMAND, GROUP_TEST};
+use hangar_api::machine::{Guest, Machine};
 use hangar_api::release::Release;
-use hangar_config::{AppConfig, Format, Loaded};
+use hangar_client::MachineFilter;
+use hangar_config::{AppConfig, Format, Loaded, rebuild};
 
 use super::releases::current;
 use crate::args::{AppArgs, ConfigCommand, ConfigFormat};
@@ -25,7 +27,7 @@ pub(super) async fn run(command: ConfigCommand) -> Result<Exit> {
             let config = if local {
                 read(&local_file(&app)?)?
             } else {
-                stored(&remote(&Context::find()?, &app).await?)?
+                remote(&Context::find()?, &app).await?.config
             };
             print(&config, format.format(Format::Json))?;
         }
@@ -36,8 +38,8 @@ pub(super) async fn run(command: ConfigCommand) -> Result<Exit> {
                 app: app.app.clone(),
                 config: app.config.clone().filter(|file| file.exists()),
             };
-            let release = remote(&context, &who).await?;
-            save::run(&app, &release, &format, yes)?;
+            let config = remote(&context, &who).await?.config;
+            save::run(&app, config, &format, yes)?;
         }
         ConfigCommand::Validate { app, strict } => return validate(&app, strict).await,
         ConfigCommand::Env { app } => env(&app).await?,
@@ -63,17 +65,56 @@ fn print(config: &AppConfig, format: Format) -> Result<()> {
     output::data(text.trim_end_matches('\n'))
 }
 
-/// Returns the release whose configuration is the app's.
-async fn remote(context: &Context, app: &AppArgs) -> Result<Release> {
-    let name = context.app(app).await?.name;
-    let mut releases = context.client.releases(&name, SEARCHED).await?;
-    let version = current(&releases).map(|r| r.version).ok_or_else(|| {
-        Exit::NotFound.with(format!("{name} has no release yet, so no configuration"))
+/// An app's configuration, as the server knows it.
+struct Remote {
+    app: AppName,
+    /// Where it comes from, in words.
+    source: String,
+    config: AppConfig,
+}
+
+/// Returns the configuration of the current release; of an app without releases the one that most
+/// of its Machines would come from (process-groups-and-deploy.md 1.5).
+async fn remote(context: &Context, app: &AppArgs) -> Result<Remote> {
+    let app = context.app(app).await?.name;
+    let releases = context.client.releases(&app, SEARCHED).await?;
+    if let Some(release) = current(&releases) {
+        let mut config = stored(release)?;
+        config.app = Some(app.to_string());
+        return Ok(Remote {
+            source: format!("the configuration of v{}", release.version),
+            config,
+            app,
+        });
+    }
+    let mut machines = context
+        .client
+        .machines(&app, &MachineFilter::default())
+        .await?;
+    machines.retain(|machine| machine.state.is_active() && !runs_once(machine));
+    let those: Vec<_> = machines
+        .iter()
+        .map(|m| (m.id.as_str(), &m.config))
+        .collect();
+    let rebuilt = rebuild::from_machines(app.as_str(), &those).ok_or_else(|| {
+        Exit::NotFound.with(format!(
+            "{app} has no release yet and no Machines, so no configuration"
+        ))
     })?;
-    releases.retain(|r| r.version == version);
-    releases
-        .pop()
-        .ok_or_else(|| Exit::NotFound.with(format!("{name} has no release yet")))
+    if !rebuilt.warnings.is_empty() {
+        output::say(&format!("WARNINGS:\n{}", rebuilt.warnings.join("\n")));
+    }
+    Ok(Remote {
+        source: "the configuration of its Machines".to_owned(),
+        config: rebuilt.config,
+        app,
+    })
+}
+
+/// Returns whether a Machine was made for one command, and is no part of what the app is.
+fn runs_once(machine: &Machine) -> bool {
+    let group = machine.process_group();
+    [GROUP_RELEASE_COMMAND, GROUP_TEST, GROUP_CONSOLE].contains(&group)
 }
 
 /// Returns the configuration that is stored with a release.
@@ -100,10 +141,13 @@ async fn validate(app: &AppArgs, strict: bool) -> Result<Exit> {
     if app.app.is_none() && context::variable("FLY_APP").is_none() {
         local_file(app)?;
     }
-    let release = remote(&Context::find()?, app).await?;
-    let name = format!("the configuration of v{}", release.version);
-    let text = release.definition.to_string();
-    judge(&name, &hangar_config::load(&text, Format::Json), strict)
+    let remote = remote(&Context::find()?, app).await?;
+    let text = remote.config.definition().to_string();
+    judge(
+        &remote.source,
+        &hangar_config::load(&text, Format::Json),
+        strict,
+    )
 }
 
 fn judge(name: &str, loaded: &Loaded, strict: bool) -> Result<Exit> {
@@ -133,16 +177,16 @@ fn judge(name: &str, loaded: &Loaded, strict: bool) -> Result<Exit> {
 /// Prints secrets (never their values) and variables, as `fly config env` does.
 async fn env(app: &AppArgs) -> Result<()> {
     let context = Context::find()?;
-    let release = remote(&context, app).await?;
-    let secrets = context.client.secrets(&release.app).await?.secrets;
+    let remote = remote(&context, app).await?;
+    let secrets = context.client.secrets(&remote.app).await?.secrets;
     let secrets = secrets.into_iter().map(|s| vec![s.name, s.digest]);
     output::table(
         Some("Secrets"),
         &["Name", "Digest"],
         &secrets.collect::<Vec<_>>(),
     )?;
-    let config = stored(&release)?;
-    let variables = config
+    let variables = remote
+        .config
         .env
         .into_iter()
         .map(|(name, value)| vec![name, value]);

@@ -6,7 +6,7 @@ use crate::world::{World, fly_toml, service};
 fn chosen_groups_are_checked_and_mistakes_of_others_do_not_matter() {
     let Some(world) = World::start() else { return };
     let mount = "[[mounts]]\nsource = \"data\"\ndestination = \"/data\"\nprocesses = [\"app\"]\n";
-    let groups = "[processes]\napp = \"sleep 100000\"\nfoo = \"sleep 100000\"\n";
+    let groups = "[processes]\napp = \"lines 1 0\"\nfoo = \"lines 1 0\"\n";
     let folder = world.app("chosen", &fly_toml("chosen", &format!("{groups}{mount}")));
     let canary = ["deploy", &folder, "--strategy", "canary", "--ha=false"];
 

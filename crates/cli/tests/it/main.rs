@@ -14,6 +14,7 @@ mod world;
 mod autostop;
 mod bad_input;
 mod commands;
+mod config_remote;
 mod deploy;
 mod deploy_flags;
 mod dev;

@@ -1,13 +1,12 @@
-//! `hangar config save`: the configuration of the current release as a file.
+//! `hangar config save`: the app's configuration as a file.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use hangar_api::release::Release;
 use hangar_config::app::Build;
 use hangar_config::{AppConfig, Format};
 
-use super::{load, stored};
+use super::load;
 use crate::args::{AppArgs, ConfigFormat};
 use crate::error::Exit;
 use crate::output;
@@ -16,11 +15,10 @@ use crate::output;
 /// says how the image comes about, which no release knows.
 pub(super) fn run(
     app: &AppArgs,
-    release: &Release,
+    mut config: AppConfig,
     format: &ConfigFormat,
     yes: bool,
 ) -> Result<()> {
-    let mut config = stored(release)?;
     let (path, format) = target(app.config.as_deref(), format);
     if path.is_file() {
         if !yes && !output::confirm(&format!("Overwrite {}?", path.display()))? {
@@ -33,7 +31,6 @@ pub(super) fn run(
             config.build = Some(build);
         }
     }
-    config.app = Some(release.app.to_string());
     write(&path, &config, format)?;
     output::data(&format!("Wrote config file {}", path.display()))
 }
