@@ -21,7 +21,7 @@ use hangar_host::net::IpNet;
 
 pub(crate) use self::build::BuildArgs;
 pub(crate) use self::config::{ConfigCommand, ConfigFormat};
-pub(crate) use self::deploy::{DeployArgs, FileArgs, RolloutArgs};
+pub(crate) use self::deploy::{DeployArgs, FileArgs, PaceArgs, PlanArgs, RolloutArgs, WhatArgs};
 pub(crate) use self::machine::{
     CloneArgs, LeasesCommand, MachineCommand, MachineConfigArgs, MachineIds, MachineRunArgs,
     MachineUpdateArgs, OneMachine, RestartArgs, RunArgs, StopArgs,
@@ -62,7 +62,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
     /// Show what a deploy would do, field by field; exit code 2 when there is something to do
-    Plan(migrate::PlanArgs),
+    Plan(Box<PlanArgs>),
     /// Say why a Machine is where and what it is
     Explain(migrate::ExplainArgs),
     /// Show an app and its Machines, by process group

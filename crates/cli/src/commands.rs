@@ -58,7 +58,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Deploy(args) => block_on(deploy::run(*args)),
         Command::Launch(args) => block_on(launch::run(args)),
         Command::Migrate(command) => block_on(migrate::run(command)),
-        Command::Plan(args) => block_on(plan::run(args)),
+        Command::Plan(args) => block_on(plan::run(*args)),
         command => block_on(client(command)),
     }
 }

@@ -1,4 +1,4 @@
-//! The arguments of `hangar deploy`.
+//! The arguments of `hangar deploy` and `hangar plan`.
 
 use std::path::PathBuf;
 
@@ -10,6 +10,26 @@ use super::{AppArgs, BuildArgs, VmArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
+    #[command(flatten)]
+    pub(crate) what: WhatArgs,
+    #[command(flatten)]
+    pub(crate) pace: PaceArgs,
+    /// The tag of an image that is built or sent, after the app's name
+    #[arg(long, value_name = "TAG")]
+    pub(crate) image_label: Option<String>,
+    #[command(flatten)]
+    pub(crate) build: BuildArgs,
+    /// Print the plan and change nothing; `hangar plan` shows more of it
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Return as soon as the deployment is accepted
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+/// What is deployed, to which Machines, and how they are replaced: `plan` takes the same.
+#[derive(Debug, Args)]
+pub(crate) struct WhatArgs {
     /// Change to this folder first
     pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]
@@ -17,31 +37,11 @@ pub(crate) struct DeployArgs {
     /// The image: an imported name, a registry reference, or an archive file
     #[arg(short, long)]
     pub(crate) image: Option<String>,
-    /// The tag of an image that is built or sent, after the app's name
-    #[arg(long, value_name = "TAG")]
-    pub(crate) image_label: Option<String>,
     /// Two Machines for a new group with services, a standby for one without
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub(crate) ha: bool,
-    /// Of each group at once: a share below 1, or a number of Machines
-    #[arg(long)]
-    pub(crate) max_unavailable: Option<f64>,
-    /// Time that one Machine may take to start and pass its checks, such as 5m; a bare number is
-    /// seconds, none is as long as it takes
-    #[arg(long)]
-    pub(crate) wait_timeout: Option<String>,
-    /// Leave Machines as they are when the deploy fails
-    #[arg(long)]
-    pub(crate) no_rollback: bool,
-    /// Print the plan and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Return as soon as the deployment is accepted
-    #[arg(long)]
-    pub(crate) detach: bool,
-    /// Watch each Machine for an exit right after its start
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    pub(crate) smoke_checks: bool,
+    #[command(flatten)]
+    pub(crate) rollout: RolloutArgs,
     /// Region of new Machines
     #[arg(long)]
     pub(crate) primary_region: Option<Region>,
@@ -49,13 +49,9 @@ pub(crate) struct DeployArgs {
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,
     #[command(flatten)]
-    pub(crate) rollout: RolloutArgs,
-    #[command(flatten)]
     pub(crate) files: FileArgs,
     #[command(flatten)]
     pub(crate) vm: VmArgs,
-    #[command(flatten)]
-    pub(crate) build: BuildArgs,
     /// Size in GB of the volumes that a first deploy makes where fly.toml says none
     #[arg(long, value_name = "GB", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) volume_initial_size: Option<u64>,
@@ -65,24 +61,42 @@ pub(crate) struct DeployArgs {
     pub(crate) yes: bool,
 }
 
+/// How long is waited for what, and what becomes of a deploy that fails.
+#[derive(Debug, Default, Args)]
+pub(crate) struct PaceArgs {
+    /// Time that one Machine may take to start and pass its checks, such as 5m; a bare number is
+    /// seconds, none is as long as it takes
+    #[arg(long)]
+    pub(crate) wait_timeout: Option<String>,
+    /// Time that the release command may take; none or 0 is as long as it takes
+    #[arg(long)]
+    pub(crate) release_command_timeout: Option<String>,
+    /// Watch each Machine for an exit right after its start: true unless said otherwise
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) smoke_checks: Option<bool>,
+    /// Leave Machines as they are when the deploy fails
+    #[arg(long)]
+    pub(crate) no_rollback: bool,
+    /// What bluegreen stops former Machines with, instead of each one's own signal
+    #[arg(short, long)]
+    pub(crate) signal: Option<String>,
+}
+
 /// How Machines are replaced, and which.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RolloutArgs {
     /// How Machines are replaced: rolling, immediate, canary or bluegreen
     #[arg(long)]
     pub(crate) strategy: Option<Strategy>,
+    /// Of each group at once: a share below 1, or a number of Machines
+    #[arg(long)]
+    pub(crate) max_unavailable: Option<f64>,
     /// Machines that immediate updates, and bluegreen creates, at a time
     #[arg(long, alias = "immediate-max-concurrent", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_concurrent: Option<u32>,
-    /// What bluegreen stops former Machines with, instead of each one's own signal
-    #[arg(short, long)]
-    pub(crate) signal: Option<String>,
     /// Leave the release command out
     #[arg(long)]
     pub(crate) skip_release_command: bool,
-    /// Time that the release command may take; none or 0 is as long as it takes
-    #[arg(long)]
-    pub(crate) release_command_timeout: Option<String>,
     /// Create no Machines for process groups that have none
     #[arg(long)]
     pub(crate) update_only: bool,
@@ -116,4 +130,13 @@ pub(crate) struct FileArgs {
     /// A file of a secret's base64 value, /PATH/IN/MACHINE=SECRET; may be repeated
     #[arg(long, value_name = "PATH=SECRET")]
     pub(crate) file_secret: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) what: WhatArgs,
+    /// Print JSON
+    #[arg(short, long)]
+    pub(crate) json: bool,
 }

@@ -1,4 +1,4 @@
-//! Arguments of `launch`, `migrate`, `plan` and `explain`.
+//! Arguments of `launch`, `migrate` and `explain`.
 
 use std::path::PathBuf;
 
@@ -134,31 +134,6 @@ pub(crate) struct MigrateArgs {
     /// Take the place of a fly.toml that is there
     #[arg(long)]
     pub(crate) overwrite: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PlanArgs {
-    /// Change to this folder first
-    pub(crate) dir: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) app: AppArgs,
-    /// The image that would be deployed; without it one that is to be built counts as changed
-    #[arg(short, long)]
-    pub(crate) image: Option<String>,
-    /// Two Machines for a new group with services, a standby for one without
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    pub(crate) ha: bool,
-    /// Region of new Machines
-    #[arg(long)]
-    pub(crate) primary_region: Option<Region>,
-    /// An environment variable for the deploy, NAME=VALUE; may be repeated
-    #[arg(short, long, value_name = "NAME=VALUE")]
-    pub(crate) env: Vec<String>,
-    #[command(flatten)]
-    pub(crate) vm: VmArgs,
-    /// Print JSON
-    #[arg(short, long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

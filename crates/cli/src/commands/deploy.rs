@@ -17,7 +17,7 @@ use self::options::options;
 pub(super) use self::options::options_of;
 use super::machine::pairs;
 use super::{config, follow, image};
-use crate::args::{BuildArgs, DeployArgs, FileArgs, RolloutArgs, VmArgs};
+use crate::args::{BuildArgs, DeployArgs, FileArgs, PaceArgs, RolloutArgs, VmArgs, WhatArgs};
 use crate::build;
 use crate::context::Context;
 use crate::error::Exit;
@@ -41,11 +41,7 @@ pub(super) struct DeployInput {
     pub(super) image_label: Option<String>,
     pub(super) rollout: RolloutArgs,
     pub(super) files: FileArgs,
-    pub(super) max_unavailable: Option<f64>,
-    pub(super) wait_timeout: Option<String>,
-    pub(super) no_rollback: bool,
-    pub(super) detach: bool,
-    pub(super) smoke_checks: Option<bool>,
+    pub(super) pace: PaceArgs,
     pub(super) primary_region: Option<Region>,
     pub(super) env: Vec<String>,
     pub(super) vm: VmArgs,
@@ -64,43 +60,16 @@ pub(super) struct Prepared {
 
 pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
     let context = Context::find()?;
-    let mut app = args.app;
-    let mut folder = PathBuf::from(".");
-    if let Some(dir) = args.dir {
-        // The folder comes first, and a configuration is looked for from there.
-        app.config = match app.config {
-            Some(config) => Some(dir.join(config)),
-            None => Some(dir.clone()),
-        };
-        folder = if dir.is_file() { parent(&dir) } else { dir };
-    }
-    let choice = context.app(&app).await?;
     let input = DeployInput {
-        file: choice.file,
-        folder,
-        app: Some(choice.name),
-        image: args.image,
-        ha: Some(args.ha),
+        pace: args.pace,
         image_label: args.image_label,
-        rollout: args.rollout,
-        files: args.files,
-        max_unavailable: args.max_unavailable,
-        wait_timeout: args.wait_timeout,
-        no_rollback: args.no_rollback,
-        detach: args.detach,
-        smoke_checks: Some(args.smoke_checks),
-        primary_region: args.primary_region,
-        env: args.env,
-        vm: args.vm,
         build: args.build,
-        volume_initial_size: args.volume_initial_size,
-        yes: args.yes,
         dry_run: args.dry_run,
+        ..DeployInput::of(&context, args.what).await?
     };
     if input.build.build_only {
         return build_only(&context, &input).await;
     }
-    let detach = input.detach;
     let mut prepared = prepare(&context, &input).await?;
     if args.dry_run {
         let preview = context
@@ -115,8 +84,10 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         .client
         .create_deployment(&prepared.app, &prepared.body)
         .await?;
-    let exit = follow::to_the_end(&context, deployment, detach).await?;
-    if !detach && let Some(url) = context.client.app(&prepared.app).await?.app_url {
+    let exit = follow::to_the_end(&context, deployment, args.detach).await?;
+    if !args.detach
+        && let Some(url) = context.client.app(&prepared.app).await?.app_url
+    {
         output::say(&format!("\nVisit your newly deployed app at {url}"));
     }
     Ok(exit)
@@ -166,6 +137,36 @@ async fn build_only(context: &Context, input: &DeployInput) -> Result<Exit> {
 // === impl DeployInput ===
 
 impl DeployInput {
+    /// Returns the input for what a command line says, with the app that it means.
+    pub(super) async fn of(context: &Context, what: WhatArgs) -> Result<Self> {
+        let mut app = what.app;
+        let mut folder = PathBuf::from(".");
+        if let Some(dir) = what.dir {
+            // The folder comes first, and a configuration is looked for from there.
+            app.config = match app.config {
+                Some(config) => Some(dir.join(config)),
+                None => Some(dir.clone()),
+            };
+            folder = if dir.is_file() { parent(&dir) } else { dir };
+        }
+        let choice = context.app(&app).await?;
+        Ok(Self {
+            file: choice.file,
+            folder,
+            app: Some(choice.name),
+            image: what.image,
+            ha: Some(what.ha),
+            rollout: what.rollout,
+            files: what.files,
+            primary_region: what.primary_region,
+            env: what.env,
+            vm: what.vm,
+            volume_initial_size: what.volume_initial_size,
+            yes: what.yes,
+            ..Self::default()
+        })
+    }
+
     /// Returns the input for a file with nothing else said.
     pub(super) fn of_file(file: PathBuf) -> Self {
         Self {
@@ -205,7 +206,7 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     config.env.extend(pairs(&input.env)?);
     check_groups(&file.display().to_string(), &config, &input.rollout)?;
     let options = options(&config.definition(), input)?;
-    if input.max_unavailable.is_none() {
+    if input.rollout.max_unavailable.is_none() {
         options::warn_of_max_unavailable(&config.definition(), options.strategy);
     }
     let inputs = inputs(&config, input)?;
@@ -329,7 +330,7 @@ fn check_groups(name: &str, config: &AppConfig, rollout: &RolloutArgs) -> Result
 
 /// Puts the time that the flag gives the release command in place of fly.toml's.
 fn limit(command: &mut ReleaseCommand, input: &DeployInput) -> Result<()> {
-    if let Some(text) = &input.rollout.release_command_timeout {
+    if let Some(text) = &input.pace.release_command_timeout {
         command.timeout_secs = options::seconds("--release-command-timeout", text)?;
     }
     Ok(())

@@ -1,46 +1,21 @@
 //! `hangar plan`: what a deploy would do, by group and Machine, field by field.
 
-use std::path::Path;
-
 use anyhow::Result;
 use hangar_api::deployment::DeployPreview;
 use hangar_api::preview::{FieldChange, GroupPreview, MachinePreview, PreviewAction};
 use serde_json::json;
 
 use super::deploy::{self, DeployInput};
-use crate::args::migrate::PlanArgs;
+use crate::args::PlanArgs;
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
 
 pub(super) async fn run(args: PlanArgs) -> Result<Exit> {
     let context = Context::find()?;
-    let mut app = args.app;
-    let mut folder = Path::new(".").to_owned();
-    if let Some(dir) = args.dir {
-        // As `deploy` does it: the folder comes first, a configuration is looked for from there.
-        app.config = Some(
-            app.config
-                .map_or_else(|| dir.clone(), |file| dir.join(file)),
-        );
-        if dir.is_dir() {
-            folder = dir;
-        } else if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            folder = parent.to_owned();
-        }
-    }
-    let choice = context.app(&app).await?;
     let input = DeployInput {
-        file: choice.file,
-        folder,
-        app: Some(choice.name),
-        image: args.image,
-        ha: Some(args.ha),
-        primary_region: args.primary_region,
-        env: args.env,
-        vm: args.vm,
         dry_run: true,
-        ..DeployInput::default()
+        ..DeployInput::of(&context, args.what).await?
     };
     let prepared = deploy::prepare(&context, &input).await?;
     let preview = context
@@ -56,13 +31,17 @@ pub(super) async fn run(args: PlanArgs) -> Result<Exit> {
     if args.json {
         output::json(&json!({
             "app": prepared.app, "something_to_do": !counts.nothing(), "groups": preview.groups,
-            "create": counts.create, "change": counts.change, "replace": counts.replace, "destroy": counts.destroy,
+            "steps": preview.steps, "create": counts.create, "change": counts.change, "replace": counts.replace, "destroy": counts.destroy,
         }))?;
         return Ok(exit);
     }
     output::data(&lines(&preview).join("\n"))?;
     Ok(exit)
 }
+
+/// What a step of a preview begins with; other lines are headings, which end with a colon, and
+/// what there is to know.
+const STEP: &str = " * ";
 
 /// How many Machines what happens to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,6 +137,14 @@ fn lines(preview: &DeployPreview) -> Vec<String> {
         out.push(String::new());
     }
     let counts = Counts::of(preview);
+    let steps = preview.steps.iter().filter(|line| !line.ends_with(':'));
+    let (steps, told): (Vec<&String>, _) = steps.partition(|line| line.starts_with(STEP));
+    out.extend(told.into_iter().cloned());
+    if !counts.nothing() {
+        out.push("In this order:".to_owned());
+        out.extend(steps.into_iter().cloned());
+        out.push(String::new());
+    }
     if counts.nothing() {
         out.push("Nothing to do: the Machines are as fly.toml says.".to_owned());
     } else {
@@ -214,8 +201,13 @@ mod tests {
             machine(b, PreviewAction::Change, "in place: env", mode()),
             machine("", PreviewAction::Create, "new", Vec::new()),
         ];
+        let steps = [
+            "--regions filter applied, deploying to 2/3 machines",
+            "Process groups have changed. This will:",
+            " * update 2 \"web\" machines (the first alone, then 1 at a time)",
+        ];
         DeployPreview {
-            steps: Vec::new(),
+            steps: steps.map(str::to_owned).to_vec(),
             groups: vec![GroupPreview {
                 group: "web".parse().unwrap(),
                 machines: web,
@@ -232,6 +224,10 @@ mod tests {
       env.MODE: - \"a\"
   + a Machine in iad: new
 
+--regions filter applied, deploying to 2/3 machines
+In this order:
+ * update 2 \"web\" machines (the first alone, then 1 at a time)
+
 Plan: 1 to create, 2 to change."
         );
     }
@@ -243,6 +239,8 @@ Plan: 1 to create, 2 to change."
             machine.action = PreviewAction::Keep;
         }
         assert!(Counts::of(&preview).nothing());
-        assert!(lines(&preview).join("\n").contains("Nothing to do"));
+        let text = lines(&preview).join("\n");
+        assert!(text.contains("Nothing to do"), "{text}");
+        assert!(!text.contains(" * update"), "{text}");
     }
 }

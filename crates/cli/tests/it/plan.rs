@@ -79,6 +79,94 @@ fn a_plan_names_each_field_that_changes_and_comes_true() {
 }
 
 #[test]
+fn a_plan_takes_what_a_deploy_takes_and_shows_what_that_very_deploy_does() {
+    let Some(world) = World::start() else { return };
+    let folder = world.app("planned", &toml("one", "worker = \"lines 3 1\"\n"));
+    world.ok(&["deploy", &folder, "--smoke-checks=false"]);
+    world.ok(&["scale", "count", "web=4", "-a", "planned", "--yes"]);
+    let versions = |world: &World| -> Vec<Value> {
+        let machines = world.machines("planned");
+        machines.iter().map(|m| m["instance_id"].clone()).collect()
+    };
+    let before = versions(&world);
+    world.app("planned", &toml("two", "cron = \"lines 1 1\"\n"));
+
+    // Strategy, filters and the rest: said by the plan, and done by the deploy.
+    let how = [
+        "--strategy",
+        "canary",
+        "--process-groups",
+        "web",
+        "--max-unavailable",
+        "2",
+        "--file-literal",
+        "/told=by a flag",
+        "--env",
+        "EXTRA=1",
+    ];
+    let said = plan(&world, &folder, 2, &how).stdout;
+    for part in [
+        "--process-groups filter applied, deploying to 4/6 machines",
+        " * try 1 \"web\" canary machine first",
+        " * update 4 \"web\" machines (the first alone, then 2 at a time)",
+        "env.EXTRA: + \"1\"",
+        "files: + [{\"guest_path\":\"/told\"",
+        "Plan: 4 to change.",
+    ] {
+        assert!(said.contains(part), "{part} in\n{said}");
+    }
+    assert!(
+        !said.contains("cron") && !said.contains("destroy"),
+        "{said}"
+    );
+    assert_eq!(versions(&world), before);
+    let done = world.ok(&[&["deploy", &folder], &how[..]].concat()).stderr;
+    assert!(
+        done.contains("Creating canary machine for group web"),
+        "{done}"
+    );
+    assert!(done.contains("deploying to 4/6 machines"), "{done}");
+    plan(&world, &folder, 0, &how);
+
+    let said = plan(&world, &folder, 2, &["--update-only", "--env", "EXTRA=1"]).stdout;
+    assert!(
+        !said.contains("to create") && said.contains("2 to destroy"),
+        "{said}"
+    );
+    let said = plan(&world, &folder, 2, &["--strategy", "immediate"]).stdout;
+    assert!(said.contains("without waiting"), "{said}");
+    let json: Value = serde_json::from_str(&plan(&world, &folder, 2, &["--json"]).stdout).unwrap();
+    let steps = json["steps"].as_array().unwrap();
+    assert!(
+        steps.iter().any(|s| s.as_str().unwrap().contains("cron")),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn what_a_deploy_refuses_a_plan_refuses_in_the_same_words() {
+    let Some(world) = World::start() else { return };
+    let folder = world.app("planned", &toml("one", ""));
+    for bad in [
+        &["--process-groups", "none"][..],
+        &["--file-local", "/a=not-there"],
+        &["--strategy", "slow"],
+        &["--max-unavailable", "0"],
+    ] {
+        let planned = plan(&world, &folder, 2, bad).stderr;
+        let deployed = world.fails(2, &[&["deploy", &folder], bad].concat());
+        assert!(planned.contains("rror"), "{planned}");
+        assert_eq!(planned.lines().next(), deployed.lines().next());
+    }
+    // How patient a deploy is makes no difference to what it does.
+    let said = plan(&world, &folder, 2, &["--wait-timeout", "5s"]).stderr;
+    assert!(
+        said.contains("unexpected argument '--wait-timeout'"),
+        "{said}"
+    );
+}
+
+#[test]
 fn another_image_and_staged_secrets_are_something_to_do() {
     let Some(world) = World::start() else { return };
     let folder = world.app("planned", &toml("one", ""));

@@ -193,8 +193,8 @@ fn filters_leave_machines_alone_and_say_how_many() {
     );
     assert_eq!(version(&world, "web"), "2");
     assert_eq!(version(&world, "worker"), "1");
-    let said = world.fails(1, &["deploy", &folder, "--process-groups", "nobody"]);
-    assert!(said.contains("there are web, worker"), "{said}");
+    let said = world.fails(2, &["deploy", &folder, "--process-groups", "nobody"]);
+    assert!(said.contains("the groups are: web, worker"), "{said}");
 
     // A group whose Machines are all left out counts as empty, unless nothing is to be created.
     let web = world.only("part", "web");

@@ -16,11 +16,12 @@ pub(super) fn options(
     input: &DeployInput,
 ) -> Result<DeployOptions> {
     let defaults = options_of(definition);
-    let max_unavailable = input.max_unavailable.unwrap_or(defaults.max_unavailable);
+    let (rollout, pace) = (&input.rollout, &input.pace);
+    let max_unavailable = rollout.max_unavailable.unwrap_or(defaults.max_unavailable);
     if max_unavailable <= 0.0 || !max_unavailable.is_finite() {
         return Err(Exit::Usage.with("--max-unavailable must be greater than 0"));
     }
-    let wait = match &input.wait_timeout {
+    let wait = match &pace.wait_timeout {
         Some(text) => Some(wait_timeout(text)?),
         None => None,
     };
@@ -29,7 +30,6 @@ pub(super) fn options(
         || vm.vm_cpus.is_some()
         || vm.vm_cpu_kind.is_some()
         || vm.vm_memory.is_some();
-    let rollout = &input.rollout;
     Ok(DeployOptions {
         strategy: rollout.strategy.unwrap_or(defaults.strategy),
         max_unavailable,
@@ -39,11 +39,11 @@ pub(super) fn options(
         update_only: rollout.update_only,
         filters: filters(rollout),
         skip_release_command: rollout.skip_release_command,
-        signal: rollout.signal.clone(),
-        rollback: !input.no_rollback,
+        signal: pace.signal.clone(),
+        rollback: !pace.no_rollback,
         // Not following a deployment is no reason for the server to look away.
         detach: false,
-        smoke_checks: input.smoke_checks.unwrap_or(defaults.smoke_checks),
+        smoke_checks: pace.smoke_checks.unwrap_or(defaults.smoke_checks),
         guest: sized
             .then(|| guest(hangar_api::machine::Guest::default(), vm))
             .transpose()?,
