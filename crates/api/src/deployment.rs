@@ -70,6 +70,10 @@ pub struct DeployOptions {
     pub max_concurrent: u32,
     /// Seconds that one Machine may take to start and pass its checks; 0 for as long as it takes.
     pub wait_timeout_secs: u64,
+    /// Seconds that its leases last, which it renews while it runs; see [`LEASE_TIMEOUTS`].
+    ///
+    /// [`LEASE_TIMEOUTS`]: DeployOptions::LEASE_TIMEOUTS
+    pub lease_timeout_secs: u64,
     /// Two Machines for a group with services, a standby for one without.
     pub ha: bool,
     /// Create no Machines for groups that have none.
@@ -225,6 +229,12 @@ pub struct DeployPreview {
 
 // === impl DeployOptions ===
 
+impl DeployOptions {
+    /// How long the leases of a deployment may last, in seconds: long enough to be renewed in time,
+    /// and no longer than a lease may be.
+    pub const LEASE_TIMEOUTS: std::ops::RangeInclusive<u64> = 5..=24 * 3600;
+}
+
 impl Default for DeployOptions {
     fn default() -> Self {
         Self {
@@ -232,6 +242,7 @@ impl Default for DeployOptions {
             max_unavailable: 0.33,
             max_concurrent: 8,
             wait_timeout_secs: 300,
+            lease_timeout_secs: 60,
             ha: true,
             update_only: false,
             filters: DeployFilters::default(),

@@ -206,6 +206,14 @@ fn check_options(options: &DeployOptions) -> Result<(), Problem> {
             "max_concurrent must be at least 1".to_owned(),
         ));
     }
+    let leases = DeployOptions::LEASE_TIMEOUTS;
+    if !leases.contains(&options.lease_timeout_secs) {
+        return Err(Problem::Unprocessable(format!(
+            "lease_timeout must be {} to {} seconds",
+            leases.start(),
+            leases.end()
+        )));
+    }
     if let Some(signal) = &options.signal
         && hangar_api::signal::number(signal).is_none()
     {

@@ -25,6 +25,9 @@ pub(crate) struct DeployArgs {
     /// Return as soon as the deployment is accepted
     #[arg(long)]
     pub(crate) detach: bool,
+    /// Ask nothing: what needs a yes is refused, as it is where nobody can answer
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) now: bool,
 }
 
 /// What is deployed, to which Machines, and how they are replaced: `plan` takes the same.
@@ -71,6 +74,10 @@ pub(crate) struct PaceArgs {
     /// Time that the release command may take; none or 0 is as long as it takes
     #[arg(long)]
     pub(crate) release_command_timeout: Option<String>,
+    /// Time that the deploy's leases on Machines last when nobody renews them: while the server is
+    /// away, others stay locked out for so long; 60 s unless said otherwise, at least 5 s
+    #[arg(long)]
+    pub(crate) lease_timeout: Option<String>,
     /// Watch each Machine for an exit right after its start: true unless said otherwise
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub(crate) smoke_checks: Option<bool>,

@@ -79,7 +79,9 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         output::data(&preview.steps.join("\n"))?;
         return Ok(Exit::Done);
     }
-    ask_of_volumes(&context, &mut prepared).await?;
+    if !args.now {
+        ask_of_volumes(&context, &mut prepared).await?;
+    }
     let deployment = context
         .client
         .create_deployment(&prepared.app, &prepared.body)

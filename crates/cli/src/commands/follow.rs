@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 use hangar_api::deployment::{DeployEvent, Deployment, DeploymentStatus};
 use hangar_client::{ClientError, Followed};
+use serde_json::json;
 
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::error::Exit;
 use crate::output::{self, Progress};
 
@@ -14,6 +15,9 @@ use crate::output::{self, Progress};
 const PAUSE: Duration = Duration::from_millis(300);
 /// Tries in a row before giving up on a server that is away: about a minute.
 const TRIES: u32 = 200;
+
+/// Newest releases among which a deployment's own is looked for.
+const SEARCHED: usize = 25;
 
 /// How far a deployment has been followed.
 struct Place {
@@ -58,13 +62,18 @@ pub(super) async fn to_the_end(
             "Deployment {} of v{} is under way",
             deployment.id, deployment.version
         ));
+        tell_release(context, &deployment).await?;
         return Ok(Exit::Done);
     }
     let (mut place, mut tries) = (Place::begin(&deployment), 0);
     loop {
         let followed = follow(context, &deployment, &mut place, &mut tries).await;
         match followed {
-            Ok(Some(over)) => return verdict(&over, &place.told),
+            Ok(Some(over)) => {
+                let exit = verdict(&over, &place.told)?;
+                tell_release(context, &over).await?;
+                return Ok(exit);
+            }
             Err(error) if tries >= TRIES || !error.may_pass() => return Err(error.into()),
             Ok(None) if tries >= TRIES => {
                 return Err(Exit::NoServer
@@ -102,6 +111,22 @@ async fn follow(
             }
         }
     }
+}
+
+/// Prints the release of a deployment in one line of JSON where `FLY_EMIT_RELEASE_JSON` asks for it,
+/// so that a script knows which release is its own (process-groups-and-deploy.md 4.11).
+async fn tell_release(context: &Context, deployment: &Deployment) -> Result<()> {
+    if context::variable("FLY_EMIT_RELEASE_JSON").is_none() {
+        return Ok(());
+    }
+    let releases = context.client.releases(&deployment.app, SEARCHED).await?;
+    let release = releases.iter().find(|r| r.id == deployment.release);
+    let group = release.and_then(|release| release.groups.values().next());
+    let image = group.map_or("", |group| group.config.image.as_str());
+    output::data(
+        &json!({"id": deployment.release, "version": deployment.version, "image_ref": image})
+            .to_string(),
+    )
 }
 
 fn verdict(over: &Deployment, told: &[String]) -> Result<Exit> {

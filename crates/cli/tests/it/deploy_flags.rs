@@ -1,5 +1,7 @@
 //! Flags of `deploy` that decide what is looked at, and how it is carried out and told.
 
+use serde_json::Value;
+
 use crate::world::{World, fly_toml, service};
 
 #[test]
@@ -48,4 +50,95 @@ fn what_the_file_itself_asks_for_is_checked_whole_whatever_is_chosen() {
     let folder = world.app("whole", &fly_toml("whole", &text));
     let said = world.fails(2, &["deploy", &folder, "--process-groups", "success"]);
     assert!(said.contains("canary deployment strategy"), "{said}");
+}
+
+/// Returns when the lease of each Machine of the app ends, in seconds since 1970.
+fn leases(world: &World, app: &str) -> Vec<i64> {
+    let held = world.json(&["machine", "leases", "view", "-a", app]);
+    let ends = held.as_object().unwrap().values();
+    ends.map(|lease| lease["data"]["expires_at"].as_i64().unwrap())
+        .collect()
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_secs()).unwrap()
+}
+
+#[test]
+fn the_leases_of_a_deploy_last_as_long_as_it_is_told_and_are_renewed() {
+    let Some(world) = World::start() else { return };
+    let slow = |version: &str| {
+        let env = format!("[env]\nVERSION = \"{version}\"\nDELAY_MS = \"8000\"\n");
+        fly_toml("leased", &format!("{env}{}", service(&[])))
+    };
+    let folder = world.app("leased", &slow("1"));
+    let begun = |timeout: &str| {
+        let options = ["--ha=false", "--detach", "--lease-timeout", timeout];
+        world.ok(&[&["deploy", &folder], &options[..]].concat());
+        world.eventually("the Machine is leased", |w| {
+            leases(w, "leased").first().copied()
+        })
+    };
+    let over = || {
+        world.eventually("the deploy is over", |w| {
+            let releases = w.json(&["releases", "-a", "leased"]);
+            (releases[0]["status"] == "complete").then_some(())
+        });
+    };
+
+    let end = begun("600s");
+    assert!((now() + 500..=now() + 600).contains(&end), "{end}");
+    over();
+    assert_eq!(leases(&world, "leased"), [0; 0]);
+
+    // A short one is renewed while the deploy runs, well before it ends.
+    world.app("leased", &slow("2"));
+    let first = begun("6s");
+    assert!(first <= now() + 6, "{first}");
+    let renewed = world.eventually("the lease is renewed", |w| {
+        let ends = leases(w, "leased");
+        assert!(!ends.is_empty(), "it has lapsed");
+        (ends[0] > first).then_some(ends[0])
+    });
+    assert!(
+        now() <= first,
+        "{renewed} was given after {first} had passed"
+    );
+    over();
+
+    for bad in ["1s", "none", "2d", "48h"] {
+        let said = world.fails(2, &["deploy", &folder, "--lease-timeout", bad]);
+        assert!(said.contains("--lease-timeout"), "{said}");
+    }
+}
+
+#[test]
+fn a_script_is_told_which_release_is_its_own() {
+    let Some(world) = World::start() else { return };
+    let folder = world.app("emitted", &fly_toml("emitted", ""));
+    let run = |more: &[&str]| {
+        let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
+        command.env("FLY_EMIT_RELEASE_JSON", "1").args(more);
+        let ran = crate::world::finish(&mut command);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        assert_eq!(lines.len(), 1, "{ran:?}");
+        serde_json::from_str::<Value>(lines[0]).unwrap()
+    };
+    let options = ["--ha=false", "--smoke-checks=false"];
+    let deploy = [&["deploy", &folder], &options[..]].concat();
+    let first = run(&deploy);
+    let newest = |world: &World| world.json(&["releases", "-a", "emitted"])[0].clone();
+    assert_eq!(first["id"], newest(&world)["id"]);
+    assert_eq!(first["version"], 1);
+    let image = first["image_ref"].as_str().unwrap();
+    assert!(image.starts_with("testapp@sha256:"), "{image}");
+    let detached = run(&[&deploy[..], &["--detach"]].concat());
+    assert_eq!(detached["version"], 2);
+    // Nobody else is told.
+    world.eventually("the second deploy is over", |w| {
+        (newest(w)["status"] == "complete").then_some(())
+    });
+    assert_eq!(world.ok(&deploy).stdout, "");
 }

@@ -84,6 +84,7 @@ fn a_group_keeps_its_volume_through_deploys_and_loses_it_only_when_told() {
         said.contains("would replace the machine by one without the volume"),
         "{said}"
     );
+    on_a_terminal_it_is_asked_unless_nothing_is_to_be_asked(&world, &without);
     assert_eq!(world.only(APP, "db"), first);
     let said = deploy(&world, &without, &["--yes"]).stderr;
     assert!(said.contains("is replaced by one without volume"), "{said}");
@@ -99,6 +100,23 @@ fn a_group_keeps_its_volume_through_deploys_and_loses_it_only_when_told() {
     assert_eq!(world.said(APP, &last, "cat /data/file"), "precious\n");
 
     another_group_and_from_nothing(&world);
+}
+
+fn on_a_terminal_it_is_asked_unless_nothing_is_to_be_asked(world: &World, folder: &str) {
+    let program = env!("CARGO_BIN_EXE_hangar");
+    let on_a_terminal = |flag: &str| {
+        let words = format!("{program} deploy {folder} --ha=false {flag}");
+        let mut command = world.command("script");
+        let ran = crate::world::finish(command.args(["-qec", &words, "/dev/null"]));
+        assert_eq!(ran.code, 1, "{ran:?}");
+        ran.stdout
+    };
+    let said = on_a_terminal("");
+    assert!(said.contains("detach the volume?"), "{said}");
+    assert!(said.contains("deployment cancelled"), "{said}");
+    let said = on_a_terminal("--now");
+    assert!(!said.contains("(y/N)"), "{said}");
+    assert!(said.contains("by one without the volume"), "{said}");
 }
 
 fn another_group_and_from_nothing(world: &World) {

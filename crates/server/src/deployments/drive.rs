@@ -20,7 +20,7 @@ use hangar_store::{Record, StoreError, Txn};
 
 use super::fleet::{Fleet, view_of};
 use super::listen::{Listening, When};
-use super::steps::{self, Refusal, Wave};
+use super::steps::{self, By, Refusal, Wave};
 use super::{desired, leases, primary_region, push_event};
 use crate::core::Core;
 use crate::error::Problem;
@@ -206,13 +206,16 @@ impl Driver {
             return Ok(Next::Over);
         }
         if plan.ready.is_empty() {
-            let until = [plan.wake_at, self.listening.next()]
-                .into_iter()
-                .flatten()
-                .min();
-            return Ok(Next::Wait(plan.gates, until));
+            // Often enough for its leases to be renewed in their second half.
+            let renewal = after(now, leases::ttl(record) / 4);
+            let until = [plan.wake_at, self.listening.next(), Some(renewal)];
+            return Ok(Next::Wait(plan.gates, until.into_iter().flatten().min()));
         }
-        let wave = steps::carry_out(&self.core, &self.app, &self.holder, plan.ready).await;
+        let by = By {
+            holder: &self.holder,
+            lease_ttl: leases::ttl(record),
+        };
+        let wave = steps::carry_out(&self.core, &self.app, &by, plan.ready).await;
         self.after(wave).await
     }
 
@@ -521,6 +524,12 @@ impl Driver {
             gate.has_edge(machine.as_ref(), now)
         })
     }
+}
+
+/// Returns a time so many seconds later.
+fn after(time: Timestamp, seconds: i64) -> Timestamp {
+    let span = jiff::SignedDuration::from_secs(seconds);
+    time.saturating_add(span).unwrap_or(Timestamp::MAX)
 }
 
 fn event(at: Timestamp, level: &str, message: &str) -> DeployEvent {

@@ -14,10 +14,13 @@ use crate::error::Problem;
 use crate::lease::{Holder, new_lease};
 use crate::unit::Unit;
 
-/// A deployment's lease lasts so many seconds, and is renewed in the second half of them.
-pub(super) const TTL: i64 = 60;
 /// Leases that one transaction writes.
 const BATCH: usize = 60;
+
+/// Returns how many seconds a deployment's leases last; each is renewed in the second half of them.
+pub(super) fn ttl(deployment: &Deployment) -> i64 {
+    i64::try_from(deployment.options.lease_timeout_secs).unwrap_or(i64::MAX)
+}
 
 /// Takes and renews the leases of all Machines that deployments look at. Returns a lease of
 /// somebody else that is in the way.
@@ -28,7 +31,7 @@ pub(super) async fn hold(
     units: &[Unit],
 ) -> Result<Option<Problem>, Problem> {
     let Deployment { id, version, .. } = deployment;
-    let now = core.env.now();
+    let (now, ttl) = (core.env.now(), ttl(deployment));
     let mut in_the_way = None;
     let mut due = Vec::new();
     for unit in units.iter().filter(|unit| is_managed(unit)) {
@@ -40,7 +43,7 @@ pub(super) async fn hold(
                 }
                 in_the_way = in_the_way.or(holder.may_write(unit, now).err());
             }
-            Some(lease) if lease.expires_at > now.as_second() + TTL / 2 => {}
+            Some(lease) if lease.expires_at > now.as_second() + ttl / 2 => {}
             _ => due.push(unit),
         }
     }
@@ -48,7 +51,7 @@ pub(super) async fn hold(
         let mut txn = Txn::new();
         for unit in batch {
             let request = LeaseRequest {
-                ttl: Some(TTL),
+                ttl: Some(ttl),
                 description: Some(format!("deployment of release v{version}")),
             };
             let lease = Lease {

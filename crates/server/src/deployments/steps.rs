@@ -38,13 +38,16 @@ pub(super) struct Refusal {
     pub(super) problem: Problem,
 }
 
+/// On whose behalf a wave is carried out.
+#[derive(Debug)]
+pub(super) struct By<'a> {
+    pub(super) holder: &'a Holder,
+    /// Seconds that the lease of a new Machine lasts.
+    pub(super) lease_ttl: i64,
+}
+
 /// Carries out a wave.
-pub(super) async fn carry_out(
-    core: &Core,
-    app: &AppName,
-    holder: &Holder,
-    steps: Vec<Step>,
-) -> Wave {
+pub(super) async fn carry_out(core: &Core, app: &AppName, by: &By<'_>, steps: Vec<Step>) -> Wave {
     let mut lanes: BTreeMap<MachineId, Vec<Step>> = BTreeMap::new();
     let mut creates = Vec::new();
     for step in steps {
@@ -55,7 +58,7 @@ pub(super) async fn carry_out(
     }
     let lanes = creates.into_iter().chain(lanes.into_values());
     let outcomes = futures_util::stream::iter(lanes)
-        .map(|lane| carry_out_lane(core, app, holder, lane))
+        .map(|lane| carry_out_lane(core, app, by, lane))
         .buffer_unordered(AT_ONCE);
     outcomes
         .fold(Wave::default(), |mut wave, lane| async move {
@@ -67,7 +70,7 @@ pub(super) async fn carry_out(
         .await
 }
 
-async fn carry_out_lane(core: &Core, app: &AppName, holder: &Holder, lane: Vec<Step>) -> Wave {
+async fn carry_out_lane(core: &Core, app: &AppName, by: &By<'_>, lane: Vec<Step>) -> Wave {
     let mut wave = Wave::default();
     for step in lane {
         let machine = step.machine().cloned();
@@ -75,7 +78,7 @@ async fn carry_out_lane(core: &Core, app: &AppName, holder: &Holder, lane: Vec<S
             Step::Create { group, .. } => Some(group.clone()),
             _ => None,
         };
-        match carry_out_step(core, app, holder, step).await {
+        match carry_out_step(core, app, by, step).await {
             Ok(()) => wave.done += 1,
             Err(problem) => {
                 sort_out(&mut wave, problem, machine, group);
@@ -116,11 +119,12 @@ fn sort_out(
 async fn carry_out_step(
     core: &Core,
     app: &AppName,
-    holder: &Holder,
+    by: &By<'_>,
     step: Step,
 ) -> Result<(), Problem> {
+    let holder = by.holder;
     match step {
-        Step::Create { .. } => create_machine(core, app, holder, step).await,
+        Step::Create { .. } => create_machine(core, app, by, step).await,
         Step::Update { .. } => update_machine(core, app, holder, step).await,
         Step::Start { machine, expected } => {
             let asked = ops::ask(core, (app, &machine), holder, Some(&expected), ops::start);
@@ -164,9 +168,10 @@ async fn carry_out_step(
 async fn create_machine(
     core: &Core,
     app: &AppName,
-    holder: &Holder,
+    by: &By<'_>,
     step: Step,
 ) -> Result<(), Problem> {
+    let By { holder, lease_ttl } = *by;
     let Step::Create {
         launch_key,
         region,
@@ -189,7 +194,7 @@ async fn create_machine(
         name: None,
         skip_launch,
         cordoned,
-        lease_ttl: Some(super::leases::TTL),
+        lease_ttl: Some(lease_ttl),
         launch_key: Some(launch_key),
     };
     create(core, app, holder, &new).await.map(drop)

@@ -25,6 +25,10 @@ pub(super) fn options(
         Some(text) => Some(wait_timeout(text)?),
         None => None,
     };
+    let leases = match &pace.lease_timeout {
+        Some(text) => lease_timeout(text)?,
+        None => defaults.lease_timeout_secs,
+    };
     let vm = &input.vm;
     let sized = vm.vm_size.is_some()
         || vm.vm_cpus.is_some()
@@ -35,6 +39,7 @@ pub(super) fn options(
         max_unavailable,
         max_concurrent: rollout.max_concurrent.unwrap_or(defaults.max_concurrent),
         wait_timeout_secs: wait.unwrap_or(defaults.wait_timeout_secs),
+        lease_timeout_secs: leases,
         ha: input.ha.unwrap_or(defaults.ha),
         update_only: rollout.update_only,
         filters: filters(rollout),
@@ -109,6 +114,17 @@ fn wait_timeout(text: &str) -> Result<u64> {
     }
 }
 
+/// Reads `--lease-timeout`.
+fn lease_timeout(text: &str) -> Result<u64> {
+    let (flag, allowed) = ("--lease-timeout", DeployOptions::LEASE_TIMEOUTS);
+    let seconds = seconds(flag, text)?;
+    if allowed.contains(&seconds) {
+        return Ok(seconds);
+    }
+    let (least, most) = (allowed.start(), allowed.end());
+    Err(Exit::Usage.with(format!("{flag} is {least} s to {} h", most / 3600)))
+}
+
 const NONE: &str = "none";
 
 /// Reads a time: Go's form, a bare number of seconds, or `none` for 0.
@@ -139,6 +155,13 @@ mod tests {
             assert!(error.contains("--wait-timeout"), "{bad}: {error}");
         }
         assert_eq!(seconds("--release-command-timeout", "0").unwrap(), 0);
+        for (text, wanted) in [("5", 5), ("90s", 90), ("24h", 86_400)] {
+            assert_eq!(lease_timeout(text).unwrap(), wanted, "{text}");
+        }
+        for bad in ["none", "4s", "25h", "long"] {
+            let error = lease_timeout(bad).unwrap_err().to_string();
+            assert!(error.contains("--lease-timeout"), "{bad}: {error}");
+        }
     }
 
     #[test]
