@@ -87,6 +87,9 @@ pub struct DeployOptions {
     pub signal: Option<String>,
     /// Put former versions back when it fails.
     pub rollback: bool,
+    /// How often the update of a Machine is tried again that its host could not do, or after which
+    /// it did not come up, before that fails the deployment; a second apart.
+    pub deploy_retries: u32,
     /// Wait for nothing but the API.
     pub detach: bool,
     /// Watch for an exit right after the start.
@@ -249,6 +252,7 @@ impl Default for DeployOptions {
             skip_release_command: false,
             signal: None,
             rollback: true,
+            deploy_retries: 0,
             detach: false,
             smoke_checks: true,
             guest: None,

@@ -113,6 +113,15 @@ pub(crate) fn op_error(machine: &FleetMachine<'_>) -> Option<String> {
     machine.observed?.last_op.as_ref()?.error.clone()
 }
 
+/// Returns whether what failed may go better another time: its host could not do what was asked, or
+/// it did not come up. A program that exits, or whose checks fail, does so again.
+pub(crate) fn may_go_better(machine: &FleetMachine<'_>) -> bool {
+    let exited = || machine.observed.is_some_and(|o| unasked_exit(o).is_some());
+    op_error(machine).is_some()
+        || machine.state == MachineState::Failed
+        || (machine.state != MachineState::Started && !exited())
+}
+
 /// Returns whether the Machine failed or exited unasked since its last update.
 pub(crate) fn has_crashed(machine: &FleetMachine<'_>) -> bool {
     machine.state == MachineState::Failed

@@ -4,6 +4,7 @@
 //! arguments give the same plan. Each step may be carried out twice: it names the version that it
 //! expects, or a launch key, and is refused when the world has moved.
 
+mod again;
 mod back;
 mod canary;
 mod forward;
@@ -194,11 +195,13 @@ pub fn plan(
         progress: progress.clone(),
         ready: Vec::new(),
         gates: Vec::new(),
+        wake_at: None,
         notes: Vec::new(),
     };
     planner.run();
     let changed = planner.progress != *progress;
-    let wake_at = planner.gates.iter().map(|g| g.deadline).min();
+    let deadlines = planner.gates.iter().map(|g| g.deadline);
+    let wake_at = deadlines.chain(planner.wake_at).min();
     Plan {
         verdict: Verdict::of(&planner.progress),
         progress: planner.progress,
@@ -221,6 +224,8 @@ struct Planner<'a> {
     progress: Progress,
     ready: Vec<Step>,
     gates: Vec<Gate>,
+    /// When to plan again, whatever the gates say.
+    wake_at: Option<Timestamp>,
     notes: Vec<DeployEvent>,
 }
 
@@ -262,6 +267,7 @@ impl<'a> Planner<'a> {
             }
             // What the stage before waited for is over, or is looked at again by the next one.
             self.gates.clear();
+            self.wake_at = None;
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use hangar_api::Timestamp;
-use hangar_api::id::{GroupName, MachineId};
+use hangar_api::id::{GroupName, InstanceId, MachineId};
 use hangar_api::image::ImageRef;
 use hangar_api::machine::MachineConfig;
 use hangar_api::machine::config::{GROUP_RELEASE_COMMAND, GROUP_TEST};
@@ -119,6 +119,20 @@ pub struct Target {
     /// It has passed, and its checks fail again since then: it counts as unavailable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sick_since: Option<Timestamp>,
+    /// Its update failed and is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
+}
+
+/// The newest try of an update that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// How often it was tried again, this one included.
+    pub tries: u32,
+    /// The version that failed: while the Machine has it, this try is yet to be made.
+    pub of: InstanceId,
+    /// Not before.
+    pub at: Timestamp,
 }
 
 /// How far an updated Machine is.

@@ -81,6 +81,10 @@ pub(crate) struct PaceArgs {
     /// Watch each Machine for an exit right after its start: true unless said otherwise
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub(crate) smoke_checks: Option<bool>,
+    /// How often the update of a Machine is tried again that its host could not do, or that did not
+    /// bring it up; a crash or a failing check fails at once. auto is 0
+    #[arg(long, value_name = "TIMES")]
+    pub(crate) deploy_retries: Option<Retries>,
     /// Leave Machines as they are when the deploy fails
     #[arg(long)]
     pub(crate) no_rollback: bool,
@@ -122,6 +126,24 @@ pub(crate) struct RolloutArgs {
     /// None of these Machines
     #[arg(long, value_delimiter = ',', value_name = "MACHINES")]
     pub(crate) exclude_machines: Vec<MachineId>,
+}
+
+/// How often something is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retries(pub(crate) u32);
+
+impl std::str::FromStr for Retries {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" {
+            return Ok(Self(0));
+        }
+        let times = text.parse();
+        times
+            .map(Self)
+            .map_err(|_| "it must be a positive integer, 0, or 'auto'")
+    }
 }
 
 /// Files laid over the `[[files]]` of fly.toml for one deploy.

@@ -1,8 +1,11 @@
 //! Flags of `deploy` that decide what is looked at, and how it is carried out and told.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
-use crate::world::{World, fly_toml, service};
+use crate::strategies::has_told;
+use crate::world::{World, fly_toml, image_spec, service};
 
 #[test]
 fn chosen_groups_are_checked_and_mistakes_of_others_do_not_matter() {
@@ -141,4 +144,61 @@ fn a_script_is_told_which_release_is_its_own() {
         (newest(w)["status"] == "complete").then_some(())
     });
     assert_eq!(world.ok(&deploy).stdout, "");
+}
+
+/// Deploys an image of which the host lacks a layer; returns where it is to be, and where it is.
+fn with_a_layer_away(world: &World) -> (String, PathBuf, PathBuf) {
+    let folder = world.app("again", &fly_toml("again", &service(&[])));
+    world.ok(&["deploy", &folder, "--ha=false"]);
+    let layers = world.data_dir().join("images/layers");
+    let known = |at: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(at).unwrap().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let before = known(&layers);
+    let mut spec = image_spec();
+    spec.files[0].mode = 0o775;
+    world.import("newer", &spec);
+    let mut after = known(&layers);
+    after.retain(|layer| !before.contains(layer));
+    assert_eq!(after.len(), 1, "{after:?}");
+    let (layer, away) = (after.remove(0), world.path("away"));
+    std::fs::rename(&layer, &away).unwrap();
+    (folder, layer, away)
+}
+
+#[test]
+fn what_a_host_could_not_do_is_tried_again_as_often_as_told() {
+    let Some(world) = World::start() else { return };
+    let (folder, layer, away) = with_a_layer_away(&world);
+    let deploy = ["deploy", &folder, "--image", "newer", "--deploy-retries"];
+    let said = world.fails(5, &[&deploy[..], &["1"]].concat());
+    assert!(said.contains("trying again (1 of 1)"), "{said}");
+    assert_eq!(said.matches("trying again").count(), 1, "{said}");
+    assert_eq!(world.get("again", "/health").status, 200);
+
+    world.ok(&[&deploy[..], &["30", "--detach"]].concat());
+    world.eventually("it is tried again", |w| {
+        has_told(w, "again", "trying again (1 of 30)").then_some(())
+    });
+    std::fs::rename(&away, &layer).unwrap();
+    world.eventually("the deploy is complete", |w| {
+        let releases = w.json(&["releases", "-a", "again"]);
+        (releases[0]["status"] == "complete").then_some(())
+    });
+    let machine = world.machine("again", &world.only("again", "app"));
+    assert!(
+        machine["config"]["image"]
+            .as_str()
+            .unwrap()
+            .starts_with("newer@")
+    );
+    assert_eq!(machine["state"], "started");
+
+    for bad in ["-1", "often"] {
+        let flag = format!("--deploy-retries={bad}");
+        let said = world.fails(2, &["deploy", &folder, &flag]);
+        assert!(said.contains("positive integer, 0, or 'auto'"), "{said}");
+    }
+    world.ok(&["deploy", &folder, "--deploy-retries", "auto"]);
 }

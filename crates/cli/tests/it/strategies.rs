@@ -312,7 +312,7 @@ fn a_variable_that_looks_like_a_secret_is_warned_of() {
 }
 
 /// Returns whether the newest deployment has told this.
-fn has_told(world: &World, app: &str, text: &str) -> bool {
+pub(crate) fn has_told(world: &World, app: &str, text: &str) -> bool {
     let path = format!("/v1/apps/{app}/deployments");
     let answer = world.api("GET", &path, Some(&world.token()));
     answer.body.contains(text)

@@ -142,6 +142,7 @@ impl Planner<'_> {
             was_healthy: machine.is_healthy(),
             since: None,
             sick_since: None,
+            again: None,
         }
     }
 
@@ -252,6 +253,7 @@ impl Planner<'_> {
                 continue;
             }
             match self.look_at_updated(&machine, &mut target) {
+                Err(failure) if self.tries_again(&machine, &mut target, &failure) => {}
                 Err(failure) if self.options.strategy == Strategy::Immediate => {
                     self.progress.add_trouble(failure.to_string());
                     target.phase = TargetPhase::Passed;

@@ -25,6 +25,7 @@ struct Case {
     max_unavailable: f64,
     max_concurrent: u32,
     ha: bool,
+    retries: u32,
     /// What the release command exits with, if there is one.
     release: Option<i32>,
     /// What the test Machine of each group exits with, if there is one.
@@ -103,13 +104,14 @@ fn cases() -> impl proptest::strategy::Strategy<Value = Case> {
             share,
             1_u32..9,
             any::<bool>(),
+            prop_oneof![2 => Just(0_u32), 1 => 1_u32..4],
             proptest::collection::vec(proptest::bool::weighted(0.15), 0..20),
         ),
         proptest::collection::vec(crash, 0..30),
     )
         .prop_map(|(how, groups, mut faults, numbers, crashes)| {
             let (strategy, release, test, filters) = how;
-            let (max_unavailable, max_concurrent, ha, lost) = numbers;
+            let (max_unavailable, max_concurrent, ha, retries, lost) = numbers;
             faults.push(Fault::None);
             Case {
                 strategy,
@@ -118,6 +120,7 @@ fn cases() -> impl proptest::strategy::Strategy<Value = Case> {
                 max_unavailable,
                 max_concurrent,
                 ha,
+                retries,
                 release,
                 test,
                 filters,
@@ -152,6 +155,7 @@ fn options(case: &Case, sim: &Sim) -> DeployOptions {
         max_unavailable: case.max_unavailable,
         max_concurrent: case.max_concurrent,
         ha: case.ha,
+        deploy_retries: case.retries,
         update_only: case.filters.update_only,
         filters: DeployFilters {
             process_groups: chosen.map(|(name, _)| group(name)).collect(),

@@ -8,6 +8,7 @@ mod fleets;
 mod formations;
 mod golden;
 mod merging;
+mod retries;
 mod scaling;
 mod sim;
 mod strategies;

@@ -45,6 +45,7 @@ pub(super) fn options(
         filters: filters(rollout),
         skip_release_command: rollout.skip_release_command,
         signal: pace.signal.clone(),
+        deploy_retries: pace.deploy_retries.unwrap_or_default().0,
         rollback: !pace.no_rollback,
         // Not following a deployment is no reason for the server to look away.
         detach: false,
