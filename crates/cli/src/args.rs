@@ -21,7 +21,9 @@ use hangar_host::net::IpNet;
 
 pub(crate) use self::build::BuildArgs;
 pub(crate) use self::config::{ConfigCommand, ConfigFormat};
-pub(crate) use self::deploy::{DeployArgs, FileArgs, PaceArgs, PlanArgs, RolloutArgs, WhatArgs};
+pub(crate) use self::deploy::{
+    DeployArgs, FileArgs, PaceArgs, PlanArgs, Retries, RolloutArgs, WhatArgs,
+};
 pub(crate) use self::machine::{
     CloneArgs, LeasesCommand, MachineCommand, MachineConfigArgs, MachineIds, MachineRunArgs,
     MachineUpdateArgs, OneMachine, RestartArgs, RunArgs, StopArgs,

@@ -25,6 +25,16 @@ pub(crate) struct DeployArgs {
     /// Return as soon as the deployment is accepted
     #[arg(long)]
     pub(crate) detach: bool,
+    /// Build and send the image, write down what the deploy would be, in Fly's form, and deploy
+    /// nothing; .json is added to the name, and - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "now"])]
+    pub(crate) export_manifest: Option<PathBuf>,
+    /// Deploy what --export-manifest wrote; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "RolloutArgs", "FileArgs", "VmArgs", "PaceArgs", "BuildArgs", "config", "image", "ha", "primary_region",
+        "env", "volume_initial_size", "yes", "image_label", "dry_run", "export_manifest"
+    ])]
+    pub(crate) from_manifest: Option<PathBuf>,
     /// Ask nothing: what needs a yes is refused, as it is where nobody can answer
     #[arg(long, conflicts_with = "yes")]
     pub(crate) now: bool,

@@ -197,8 +197,17 @@ async fn env(app: &AppArgs) -> Result<()> {
 
 /// Reads a file, says what is wrong with it, and returns it when it can be deployed.
 pub(crate) fn read(file: &Path) -> Result<AppConfig> {
-    let loaded = load(file)?;
-    tell(&file.display().to_string(), &loaded);
+    usable(&file.display().to_string(), load(file)?)
+}
+
+/// Reads a configuration that stands in something else, such as a manifest.
+pub(super) fn read_definition(name: &str, definition: &serde_json::Value) -> Result<AppConfig> {
+    let text = definition.to_string();
+    usable(name, hangar_config::load(&text, Format::Json))
+}
+
+fn usable(name: &str, loaded: Loaded) -> Result<AppConfig> {
+    tell(name, &loaded);
     let deployable = loaded.is_deployable();
     let why = if loaded.is_valid() {
         "asks for what is refused above"
@@ -208,7 +217,7 @@ pub(crate) fn read(file: &Path) -> Result<AppConfig> {
     loaded
         .config
         .filter(|_| deployable)
-        .ok_or_else(|| Exit::Usage.with(format!("{}: {why}", file.display())))
+        .ok_or_else(|| Exit::Usage.with(format!("{name}: {why}")))
 }
 
 /// Refuses what is wrong with the process groups that a deploy is for; mistakes that only others have

@@ -1,6 +1,7 @@
 //! `hangar deploy`: read fly.toml, get the image to the server, ask for a deployment, follow it.
 
 mod files;
+mod manifest;
 mod options;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ const UNBUILT: &str = "";
 /// What a deployment is made from, as the user said it.
 #[derive(Debug, Default)]
 pub(super) struct DeployInput {
+    /// The configuration of a manifest, instead of the file's.
+    pub(super) manifest: Option<Box<FromManifest>>,
     /// The fly.toml; without one the current release's configuration is deployed again.
     pub(super) file: Option<PathBuf>,
     /// Where things are built, and files to be copied in are found.
@@ -49,6 +52,20 @@ pub(super) struct DeployInput {
     pub(super) volume_initial_size: Option<u64>,
     pub(super) yes: bool,
     pub(super) dry_run: bool,
+    /// Nobody waits for its end: a manifest says so.
+    pub(super) detach: bool,
+    /// It is only written down: the image is built and sent, and nothing else is made.
+    pub(super) export: bool,
+}
+
+/// What a deploy is that was written down before.
+#[derive(Debug)]
+pub(super) struct FromManifest {
+    /// Where it stands, for what is told.
+    name: String,
+    config: AppConfig,
+    /// Files laid over those of the configuration.
+    files: files::Laid,
 }
 
 /// A deployment that is ready to be asked for.
@@ -60,17 +77,28 @@ pub(super) struct Prepared {
 
 pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
     let context = Context::find()?;
-    let input = DeployInput {
-        pace: args.pace,
-        image_label: args.image_label,
-        build: args.build,
-        dry_run: args.dry_run,
-        ..DeployInput::of(&context, args.what).await?
+    let input = match args.from_manifest {
+        Some(from) => {
+            let WhatArgs { dir, app, .. } = args.what;
+            manifest::read(&from, dir, app.app)?
+        }
+        None => DeployInput {
+            pace: args.pace,
+            image_label: args.image_label,
+            build: args.build,
+            dry_run: args.dry_run,
+            export: args.export_manifest.is_some(),
+            ..DeployInput::of(&context, args.what).await?
+        },
     };
     if input.build.build_only {
         return build_only(&context, &input).await;
     }
     let mut prepared = prepare(&context, &input).await?;
+    if let Some(to) = args.export_manifest {
+        manifest::write(&to, &input, &prepared, args.detach)?;
+        return Ok(Exit::Done);
+    }
     if args.dry_run {
         let preview = context
             .client
@@ -79,6 +107,7 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         output::data(&preview.steps.join("\n"))?;
         return Ok(Exit::Done);
     }
+    let detach = args.detach || input.detach;
     if !args.now {
         ask_of_volumes(&context, &mut prepared).await?;
     }
@@ -86,7 +115,7 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
         .client
         .create_deployment(&prepared.app, &prepared.body)
         .await?;
-    let exit = follow::to_the_end(&context, deployment, args.detach).await?;
+    let exit = follow::to_the_end(&context, deployment, detach).await?;
     if !args.detach
         && let Some(url) = context.client.app(&prepared.app).await?.app_url
     {
@@ -131,7 +160,7 @@ async fn build_only(context: &Context, input: &DeployInput) -> Result<Exit> {
         return Err(Exit::Usage.with("there is no fly.toml here, so nothing is to be built"));
     };
     let config = config::read(file)?;
-    let image = ensure_image(context, app, &config, file, input).await?;
+    let image = ensure_image(context, app, &config, input).await?;
     output::data(&image)?;
     Ok(Exit::Done)
 }
@@ -169,6 +198,14 @@ impl DeployInput {
         })
     }
 
+    /// Returns the files that are laid over those of the configuration.
+    fn laid_files(&self) -> Result<files::Laid> {
+        let mut laid = files::read(&self.files, &self.folder)?;
+        let from = self.manifest.iter().flat_map(|from| from.files.clone());
+        laid.extend(from);
+        Ok(laid)
+    }
+
     /// Returns the input for a file with nothing else said.
     pub(super) fn of_file(file: PathBuf) -> Self {
         Self {
@@ -187,17 +224,17 @@ fn parent(file: &Path) -> PathBuf {
 
 /// Does all that comes before the deployment: nothing is created when it fails.
 pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Prepared> {
-    let Some(file) = &input.file else {
-        return redeploy(context, input).await;
+    let (mut config, name) = match (&input.manifest, &input.file) {
+        (Some(from), _) => (from.config.clone(), from.name.clone()),
+        (None, Some(file)) => (config::read(file)?, file.display().to_string()),
+        (None, None) => return redeploy(context, input).await,
     };
-    let mut config = config::read(file)?;
     let app = match (&input.app, &config.app) {
         (Some(app), _) => app.clone(),
         (None, Some(name)) => AppName::new(name).map_err(|e| Exit::Usage.with(e.to_string()))?,
         (None, None) => {
             return Err(Exit::Usage.with(format!(
-                "{}: the config for your app is missing an app name",
-                file.display()
+                "{name}: the config for your app is missing an app name"
             )));
         }
     };
@@ -206,19 +243,18 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     }
     // Part of the release, so that a rollback to it has them too.
     config.env.extend(pairs(&input.env)?);
-    check_groups(&file.display().to_string(), &config, &input.rollout)?;
+    check_groups(&name, &config, &input.rollout)?;
     let options = options(&config.definition(), input)?;
     if input.rollout.max_unavailable.is_none() {
         options::warn_of_max_unavailable(&config.definition(), options.strategy);
     }
     let inputs = inputs(&config, input)?;
-    let laid = files::read(&input.files, &input.folder)?;
+    let laid = input.laid_files()?;
     warn_of_secrets(config.env.keys().chain(inputs.env.keys()));
     // What cannot become a Machine is said before anything is built or sent.
-    let usage =
-        |error: &dyn std::fmt::Display| Exit::Usage.with(format!("{}: {error}", file.display()));
+    let usage = |error: &dyn std::fmt::Display| Exit::Usage.with(format!("{name}: {error}"));
     config.machine_configs(&inputs).map_err(|e| usage(&e))?;
-    let image = ensure_image(context, &app, &config, file, input).await?;
+    let image = ensure_image(context, &app, &config, input).await?;
     let inputs = Inputs {
         image: image.clone(),
         ..inputs
@@ -250,7 +286,7 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
         options,
         dry_run: false,
     };
-    if !input.dry_run {
+    if !input.dry_run && !input.export {
         ensure_app(context, &app, &body).await?;
     }
     Ok(Prepared { app, body })
@@ -286,7 +322,7 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
             .next()
             .unwrap_or_default(),
     };
-    let laid = files::read(&input.files, &input.folder)?;
+    let laid = input.laid_files()?;
     let mut groups = newest.groups;
     for group in groups.values_mut() {
         group.config.image.clone_from(&image);
@@ -398,7 +434,6 @@ async fn ensure_image(
     context: &Context,
     app: &AppName,
     config: &AppConfig,
-    file: &Path,
     input: &DeployInput,
 ) -> Result<String> {
     let section = config.build.clone().unwrap_or_default();
@@ -416,7 +451,7 @@ async fn ensure_image(
     }
     let request = build::Request {
         dir: input.folder.clone(),
-        home: parent(file),
+        home: input.file.as_deref().map_or_else(PathBuf::new, parent),
         section,
         flags: input.build.clone(),
     };
@@ -461,5 +496,10 @@ async fn send(
     let name = format!("{app}:{label}");
     let image = image::import(context, archive, &name).await?;
     output::say(&format!("Image {} is on the server", image.digest));
-    Ok(name)
+    // What is carried out later is to be of this very image, whatever its name means then.
+    Ok(if input.export {
+        format!("{name}@{}", image.digest)
+    } else {
+        name
+    })
 }

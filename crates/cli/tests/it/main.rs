@@ -27,6 +27,7 @@ mod launch;
 mod load;
 mod machine_commands;
 mod machines;
+mod manifest;
 mod migrate;
 mod mounts;
 mod network;

@@ -126,7 +126,7 @@ fn lease_timeout(text: &str) -> Result<u64> {
     Err(Exit::Usage.with(format!("{flag} is {least} s to {} h", most / 3600)))
 }
 
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// Reads a time: Go's form, a bare number of seconds, or `none` for 0.
 pub(super) fn seconds(flag: &str, text: &str) -> Result<u64> {
