@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod guest;
+pub mod schedule;
 pub mod service;
 pub mod state;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{MachineConfig, Mount};
 pub use guest::Guest;
+pub use schedule::Schedule;
 pub use service::Service;
 pub use state::MachineState;
 
@@ -229,6 +231,9 @@ pub struct Machine {
     /// Why it is where it is, when that is not plain (Hangar's own).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When its schedule starts it next; absent before the first start (Hangar's own).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_run: Option<Timestamp>,
 }
 
 impl Machine {

@@ -29,6 +29,7 @@ mod machines;
 mod names;
 mod placement;
 mod routes;
+mod schedules;
 mod secrets;
 mod server;
 mod slots;

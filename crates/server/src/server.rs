@@ -18,7 +18,7 @@ use crate::auth::{self, AuthError};
 use crate::core::{Core, MAX_OPEN};
 use crate::keyring::{Keyring, KeyringError};
 use crate::routes::{self, Routes};
-use crate::{formations, http, link, standby, supervise, tidy, volumes};
+use crate::{formations, http, link, schedules, standby, supervise, tidy, volumes};
 
 /// How long a task may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -151,6 +151,7 @@ impl Server {
             env.spawn(volumes::work::run(core.clone())),
             env.spawn(standby::run(core.clone())),
             env.spawn(formations::run(core.clone())),
+            env.spawn(schedules::run(core.clone())),
         ];
         Ok(Arc::new(ServerHandle {
             routes,

@@ -8,11 +8,12 @@ use hangar_api::id::{AppName, EventId, MachineId};
 use hangar_api::lease::Lease;
 use hangar_api::machine::state::{api_state, is_done};
 use hangar_api::machine::{Machine, MachineSpec, MachineState, Observed, Op};
-use hangar_store::tables::{Leases, Observations, Ops, Slots, Specs};
+use hangar_store::tables::{Cycles, Leases, Observations, Ops, Slots, Specs};
 use hangar_store::{Record, Snapshot};
 
 use crate::core::Core;
 use crate::error::Problem;
+use crate::schedules;
 
 /// A Machine: spec, ops, what its host says, lease.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Unit {
     pub(crate) ops: Option<Arc<Record<Ops>>>,
     pub(crate) seen: Option<Arc<Record<Observations>>>,
     pub(crate) lease: Option<Arc<Record<Leases>>>,
+    /// How far its schedule has come.
+    pub(crate) cycle: Option<Arc<Record<Cycles>>>,
     /// Its slot is marked lost.
     pub(crate) is_lost: bool,
 }
@@ -56,6 +59,7 @@ impl Unit {
             ops: snapshot.get::<Ops>(&spec.key).cloned(),
             seen: snapshot.get::<Observations>(&spec.key).cloned(),
             lease: snapshot.get::<Leases>(&spec.key).cloned(),
+            cycle: snapshot.get::<Cycles>(&spec.key).cloned(),
             is_lost: snapshot.get::<Slots>(&spec.value.slot).is_some(),
         }
     }
@@ -144,6 +148,10 @@ impl Unit {
             nonce: None,
             slot: Some(spec.slot.clone()),
             reason: observed.and_then(|o| o.reason.clone()),
+            next_run: self
+                .cycle
+                .as_ref()
+                .and_then(|cycle| schedules::next_run(self.id(), &cycle.value)),
         }
     }
 }

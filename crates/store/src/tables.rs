@@ -15,7 +15,7 @@ use hangar_api::id::{
     AppName, DeploymentId, GroupName, HostId, MachineId, ReleaseId, SlotId, SnapshotId, VolumeId,
 };
 use hangar_api::lease::Lease;
-use hangar_api::machine::{MachineSpec, Observed, Op};
+use hangar_api::machine::{MachineSpec, Observed, Op, Schedule};
 use hangar_api::net::NetworkId;
 use hangar_api::region::Slot;
 use hangar_api::release::Release;
@@ -93,6 +93,8 @@ tables! {
     Formations: "formations/", (AppName, GroupName) => Formation;
     /// What clients did to Machines and what formations do not show yet.
     Wishes: "wishes/", (AppName, MachineId) => Vec<Wish>;
+    /// How far the schedules of Machines have come, from their first start on.
+    Cycles: "cycles/", (AppName, MachineId) => Cycle;
     /// Numbers that only grow, by name.
     Counters: "counters/", String => u64;
 }
@@ -120,6 +122,19 @@ pub struct Takeover {
     pub loss: u64,
     /// When it was started.
     pub at: Timestamp,
+}
+
+/// How far a Machine's schedule has come. Written in the transaction that asks for a start, so that
+/// no run is asked for twice or forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cycle {
+    /// The schedule that it is of; another one begins another cycle.
+    pub every: Schedule,
+    /// When it began: the Machine's first start with this schedule.
+    pub began: Timestamp,
+    /// The number of the last run that is over and done with: it was asked for, the Machine still
+    /// ran when it was due, or a later one took its place. 0 is the start that began the cycle.
+    pub done: u64,
 }
 
 /// Who may deploy an app. Given back when the deployment ends, or lost when its owner is silent.

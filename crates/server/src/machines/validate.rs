@@ -11,11 +11,10 @@ use crate::volumes::attach;
 
 /// Parts of a configuration that Hangar does not act on yet, and what they are called. `statics`
 /// is not among them: the proxy's answer from it is a copy of what the app itself answers.
-const NOT_OFFERED: [(&str, &str); 6] = [
+const NOT_OFFERED: [(&str, &str); 5] = [
     ("volumes", "volumes of containers"),
     ("containers", "several containers in one Machine"),
     ("processes", "several processes in one Machine"),
-    ("schedule", "scheduled Machines"),
     ("cache_drive", "cache drives"),
     ("spot", "spot Machines"),
 ];
@@ -100,6 +99,9 @@ fn rules(config: &MachineConfig) -> Result<(), String> {
         return Err(format!(
             "config.restart: policy {policy:?} is not offered by this Hangar; use no, on-failure or always"
         ));
+    }
+    if let Err(error) = config.schedule() {
+        return Err(format!("config.schedule: {error}"));
     }
     let ports = || config.services.iter().flat_map(|service| &service.ports);
     let handlers = ports().flat_map(|port| &port.handlers);
@@ -223,7 +225,10 @@ mod tests {
             ),
             (r#"{"image":" "}"#, "config.image is required"),
             (r#"{"image":"x","mounts":[{"path":"data"}]}"#, "absolute"),
-            (r#"{"image":"x","schedule":"daily"}"#, "schedule"),
+            (
+                r#"{"image":"x","schedule":"0 3 * * *"}"#,
+                "hourly, daily, weekly or monthly",
+            ),
             (r#"{"image":"x","guest":{"cpus":3}}"#, "number of CPUs"),
             (r#"{"image":"x","size":"huge"}"#, "unknown size"),
             (

@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) host: Host,
     pub(crate) disk: Disk,
     pub(crate) token: String,
+    /// The clock of server and host.
+    pub(crate) env: Env,
     running: Option<Running>,
 }
 
@@ -66,7 +68,12 @@ impl Cluster {
     }
 
     pub(crate) async fn start_on(store: Store) -> Self {
+        Self::start_in(Env::real(), store).await
+    }
+
+    pub(crate) async fn start_in(env: Env, store: Store) -> Self {
         let mut cluster = Self {
+            env,
             dir: tempfile::tempdir().unwrap(),
             store,
             host: Host::default(),
@@ -80,7 +87,7 @@ impl Cluster {
 
     /// Starts a server on the store that is there.
     pub(crate) async fn up(&mut self) {
-        let env = Env::real();
+        let env = self.env.clone();
         let (to_host, at_host) = mpsc::channel(64);
         let (from_host, at_server) = mpsc::channel(64);
         let (_, edge) = watch::channel(EdgeMap {

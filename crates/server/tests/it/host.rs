@@ -99,6 +99,11 @@ impl Host {
         all - ids.len()
     }
 
+    /// Returns how often a Machine was started.
+    pub(crate) fn starts(&self, id: &MachineId) -> u64 {
+        self.0.lock().unwrap().machines[id].observed.starts
+    }
+
     /// Returns until when the host was told to keep the proxy away from a Machine.
     pub(crate) fn leased_until(&self, id: &MachineId) -> Option<hangar_api::Timestamp> {
         self.0.lock().unwrap().machines[id].should.leased_until
@@ -253,6 +258,7 @@ impl Machine {
         let config = &self.should.spec.config;
         match config.env.get("BEHAVIOUR").map(String::as_str) {
             Some("crash") => self.exit(env, 1, false),
+            Some("job") => self.exit(env, 0, false),
             Some("sick") => self.check(env, Health::Critical),
             _ => self.check(env, Health::Passing),
         }

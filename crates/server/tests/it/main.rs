@@ -10,6 +10,7 @@ mod host;
 mod leases;
 mod lifecycle;
 mod platform;
+mod schedules;
 mod secrets;
 mod sessions;
 mod storms;
