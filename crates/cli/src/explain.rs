@@ -51,6 +51,7 @@ pub(crate) fn explain(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = vec![state(facts), place(facts)];
     found.extend(crash_loop(facts));
     found.extend(checks(facts));
+    found.extend(schedule(facts));
     found.extend(standby(facts));
     found.extend(cordoned(facts));
     found.extend(host(facts));
@@ -281,6 +282,40 @@ fn checks(facts: &Facts<'_>) -> Option<Finding> {
     Some(finding)
 }
 
+/// A scheduled Machine is started once in each interval, from its first start on.
+fn schedule(facts: &Facts<'_>) -> Option<Finding> {
+    let machine = facts.machine;
+    let every = machine.config.schedule().ok()??;
+    let start = format!("hangar machine start {}", machine.id);
+    if !machine.config.standbys.is_empty() {
+        let text = format!("it has a schedule, {every}, and stands by: nothing comes of it");
+        return Some(Finding::new("schedule", text));
+    }
+    let Some(next) = machine.next_run else {
+        let text = format!("its schedule is {every}, and begins with its first start");
+        return Some(Finding::new("schedule", text).hint(start));
+    };
+    let at = Timestamp::from_second(next.as_second()).unwrap_or(next);
+    let when = match (next.as_millisecond() - facts.now.as_millisecond()) / 1000 {
+        left if left > 0 => format!("at {at}, in {}", span(left)),
+        _ => format!("since {at}, as soon as nothing is in the way"),
+    };
+    let text = format!("its schedule is {every}: it is started next {when}");
+    let never_ends = machine.config.restart_policy() == RestartPolicy::Always;
+    Some(if never_ends {
+        Finding::new(
+            "schedule",
+            format!("{text}; its restart policy is always, so it never rests to be started"),
+        )
+        .hint(format!(
+            "hangar machine update {} --restart on-failure",
+            machine.id
+        ))
+    } else {
+        Finding::new("schedule", text)
+    })
+}
+
 fn standby(facts: &Facts<'_>) -> Option<Finding> {
     let watched = &facts.machine.config.standbys;
     if watched.is_empty() {
@@ -396,10 +431,15 @@ fn last_exit(events: &[MachineEvent]) -> Option<(&MachineEvent, &ExitEvent)> {
 /// Returns how long ago a time is, in the largest unit that fits.
 fn ago(facts: &Facts<'_>, millis: i64) -> String {
     let seconds = (facts.now.as_millisecond() - millis).max(0) / 1000;
+    format!("{} ago", span(seconds))
+}
+
+/// Returns a time in seconds in the largest unit that fits.
+fn span(seconds: i64) -> String {
     match seconds {
-        0..=119 => format!("{seconds}s ago"),
-        120..=7_199 => format!("{}m ago", seconds / 60),
-        7_200..=172_799 => format!("{}h ago", seconds / 3_600),
-        _ => format!("{}d ago", seconds / 86_400),
+        ..=119 => format!("{seconds}s"),
+        120..=7_199 => format!("{}m", seconds / 60),
+        7_200..=172_799 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
     }
 }

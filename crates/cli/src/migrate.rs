@@ -7,6 +7,7 @@
 //! the notes. Nothing is dropped in silence.
 
 pub(crate) mod compose;
+mod cron;
 pub(crate) mod dockerfile;
 pub(crate) mod draft;
 pub(crate) mod fly;
@@ -22,6 +23,7 @@ mod yaml;
 use std::collections::BTreeMap;
 
 pub(crate) use draft::Draft;
+use hangar_api::machine::Schedule;
 
 /// The comment above a variable that looks like a secret.
 pub(crate) const SECRET_HERE: &str =
@@ -49,6 +51,8 @@ pub(crate) struct ConvertedApp {
     pub(crate) folder: Option<String>,
     /// Secrets that a person has to set.
     pub(crate) secrets: Vec<String>,
+    /// Groups whose Machines get a schedule after the first deploy.
+    pub(crate) schedules: BTreeMap<String, Schedule>,
 }
 
 /// Something that a person has to know of.

@@ -120,7 +120,7 @@ const IN_VAIN: &[(&str, &str, &str)] = &[
 ];
 
 const COUNTS: &str = "Machines are only added by `scale count`";
-const KEEPS_TIME: &str = "give the job a group in [processes] and let it keep its own time";
+const KEEPS_TIME: &str = "give the job a group in [processes], deploy, and use `machine update -g GROUP --schedule daily`";
 
 /// Longest name that is compared: distance is quadratic.
 const MAX_LEN: usize = 64;

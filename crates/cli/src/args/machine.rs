@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use hangar_api::duration::GoDuration;
-use hangar_api::id::{MachineId, Region};
+use hangar_api::id::{GroupName, MachineId, Region};
 
 use super::{AppArgs, ShowArgs, VmArgs};
 
@@ -230,6 +230,10 @@ pub(crate) struct MachineConfigArgs {
     /// Its restart policy: no, always or on-failure; "" goes back to the default
     #[arg(long)]
     pub(crate) restart: Option<String>,
+    /// Start it once in each interval, from its first start on: hourly, daily, weekly or monthly; ""
+    /// is never
+    #[arg(long)]
+    pub(crate) schedule: Option<String>,
     /// Machines whose loss starts it, separated by commas; "" is none
     #[arg(long, value_name = "ID,...")]
     pub(crate) standby_for: Option<String>,
@@ -289,6 +293,9 @@ pub(crate) struct RunArgs {
 pub(crate) struct MachineUpdateArgs {
     #[command(flatten)]
     pub(crate) which: OneMachine,
+    /// All Machines of a process group, one after the other
+    #[arg(short = 'g', long, alias = "group", value_name = "GROUP", conflicts_with_all = ["id", "select"])]
+    pub(crate) process_group: Option<GroupName>,
     /// The image
     #[arg(short, long)]
     pub(crate) image: Option<String>,

@@ -164,6 +164,9 @@ fn next(app: &ConvertedApp, path: &Path) -> Vec<String> {
     if let Some(counts) = app.scale_arguments() {
         lines.push(format!("hangar scale count {counts} -a {name} --yes"));
     }
+    lines.extend(app.schedules.iter().map(|(group, schedule)| {
+        format!("hangar machine update -g {group} --schedule {schedule} -a {name} --yes")
+    }));
     lines
 }
 

@@ -227,3 +227,33 @@ fn a_machine_that_failed_says_the_reason() {
             .contains("waiting to be prepared: pulling x")
     );
 }
+
+#[test]
+fn a_schedule_says_when_it_starts_next_and_what_keeps_it_from_that() {
+    let daily = |change: Value| {
+        let mut value = json!({
+            "state": "stopped", "config": {"schedule": "daily"}, "next_run": "2023-11-15T20:13:20Z",
+        });
+        merge(&mut value, change);
+        about(&of(&machine(value)), "schedule").clone()
+    };
+    assert_eq!(
+        daily(json!({})).text,
+        "its schedule is daily: it is started next at 2023-11-15T20:13:20Z, in 22h"
+    );
+    let waits = daily(json!({"next_run": "2023-11-14T22:00:00Z"})).text;
+    assert!(
+        waits.contains("as soon as nothing is in the way"),
+        "{waits}"
+    );
+    let new = daily(json!({"next_run": null}));
+    assert!(new.text.contains("begins with its first start"), "{new:?}");
+    assert!(new.hint.unwrap().contains("hangar machine start"));
+    let always = daily(json!({"config": {"restart": {"policy": "always"}}}));
+    assert!(always.text.contains("never rests"), "{always:?}");
+    assert!(always.hint.unwrap().contains("--restart on-failure"));
+    let standby = daily(json!({"config": {"standbys": ["00000000000002"]}}));
+    assert!(standby.text.contains("nothing comes of it"), "{standby:?}");
+    let found = of(&machine(json!({})));
+    assert!(!found.iter().any(|finding| finding.about == "schedule"));
+}

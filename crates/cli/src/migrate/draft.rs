@@ -17,6 +17,9 @@ pub(crate) struct Draft {
     pub(crate) kill_signal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kill_timeout: Option<String>,
+    /// JSON text: what each Machine's configuration begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) machine_config: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) experimental: Option<Experimental>,
     #[serde(skip_serializing_if = "is_default")]

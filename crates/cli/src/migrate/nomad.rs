@@ -6,11 +6,12 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+use hangar_api::machine::Schedule;
 use serde_json::{Map, Value};
 
 use super::service::{Service, apps};
 use super::value::{self, fraction, number, table, text, texts};
-use super::{Converted, Unreadable, app_name};
+use super::{Converted, Unreadable, app_name, cron};
 
 /// Keys of a job that are read, or that say nothing of what runs: bookkeeping of Nomad's own.
 const JOB: [&str; 32] = [
@@ -91,7 +92,7 @@ pub(crate) fn convert(text_of_job: &str, regions: &[&str]) -> Result<Converted, 
     others("Job", job, &JOB, &mut out);
     let kind = text(get("Type")).unwrap_or_else(|| "service".to_owned());
     say_kind(&kind, &mut out);
-    periodic(table(get("Periodic")), &mut out);
+    let schedule = periodic(table(get("Periodic")), &mut out);
     let mut services = Vec::new();
     for group in &groups {
         services.extend(group_of(table(group), &kind, &mut out));
@@ -104,6 +105,8 @@ pub(crate) fn convert(text_of_job: &str, regions: &[&str]) -> Result<Converted, 
     for app in &mut out.apps {
         app.draft.primary_region = places.first().cloned();
         app.regions.clone_from(&places);
+        app.draft.machine_config =
+            schedule.map(|schedule| format!("{{\"schedule\":\"{schedule}\"}}"));
         update(&mut app.draft.deploy, job, &groups);
         if !app.draft.mounts.is_empty() && app.draft.deploy.strategy.is_some() {
             app.draft.deploy.strategy = None;
@@ -169,22 +172,33 @@ fn say_kind(kind: &str, out: &mut Converted) {
     }
 }
 
-fn periodic(periodic: &Map<String, Value>, out: &mut Converted) {
+/// Returns the schedule of a job that runs hourly, daily, weekly or monthly; every other one is told.
+fn periodic(periodic: &Map<String, Value>, out: &mut Converted) -> Option<Schedule> {
     let none = Value::Null;
     let get = |key: &str| periodic.get(key).unwrap_or(&none);
     if get("Enabled") == &Value::Bool(false) || periodic.is_empty() {
-        return;
+        return None;
     }
     let mut specs = texts(get("Specs"));
     specs.extend(text(get("Spec")));
     specs.retain(|spec| !spec.is_empty());
+    let schedule = match specs.as_slice() {
+        [one] => cron::schedule(one),
+        _ => None,
+    };
+    let said = specs.join(", ");
     out.note(
         "Job.Periodic",
-        format!(
-            "{:?} is not carried over: there is no schedule in fly.toml; run a scheduler in a process group of its own",
-            specs.join(", ")
-        ),
+        match schedule {
+            Some(schedule) => format!(
+                "{said:?} becomes {schedule}, counted from the first start, which is the deploy; a run that still goes on is not joined by another"
+            ),
+            None => format!(
+                "{said:?} is not carried over: schedules are hourly, daily, weekly or monthly; run a scheduler in a process group of its own"
+            ),
+        },
     );
+    schedule
 }
 
 /// Returns the services of a task group: one a task, the main one by the group's name.

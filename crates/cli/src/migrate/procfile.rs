@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::draft::{Check, Draft, HttpService, Vm};
+use super::draft::{Check, Draft, HttpService, Restart, Vm};
 use super::value::{self, fraction, number, port, table, text};
-use super::{Converted, ConvertedApp, SECRET_HERE, Unreadable, group_name, looks_secret, shell};
+use super::{Converted, ConvertedApp, SECRET_HERE, Unreadable};
+use super::{cron, group_name, looks_secret, shell};
 
 /// The process type that gets requests.
 const WEB: &str = "web";
@@ -174,7 +175,7 @@ fn app_json(json: &Map<String, Value>, app: &mut ConvertedApp, out: &mut Convert
                 "settings for review apps and CI are not read: make an app of its own with `hangar launch --name`",
             ),
             "stack" => out.note(at, "the stack is the Dockerfile's base image"),
-            "cron" => cron(value, out),
+            "cron" => cron(value, app, out),
             _ => out.note(at, "is not known to Hangar, so nothing is made of it"),
         }
     }
@@ -193,17 +194,49 @@ fn addons(at: &str, value: &Value, out: &mut Converted) {
     }
 }
 
-fn cron(value: &Value, out: &mut Converted) {
-    for job in value.as_array().into_iter().flatten() {
-        let (command, schedule) = (text(&job["command"]), text(&job["schedule"]));
+/// Jobs that run hourly, daily, weekly or monthly become groups of one Machine with a schedule.
+fn cron(value: &Value, app: &mut ConvertedApp, out: &mut Converted) {
+    for (index, job) in value.as_array().into_iter().flatten().enumerate() {
+        let at = format!("app.json cron[{index}]");
+        let line = text(&job["command"]).unwrap_or_default();
+        let when = text(&job["schedule"]).unwrap_or_default();
+        let Some(schedule) = cron::schedule(&when).filter(|_| !line.trim().is_empty()) else {
+            out.note(
+                at,
+                format!(
+                    "{line:?} at {when:?} is not run: schedules are hourly, daily, weekly or monthly; run a scheduler in a process group of its own"
+                ),
+            );
+            continue;
+        };
+        let mut numbers = index + 1..;
+        let group = numbers.find_map(|n| {
+            let name = format!("cron{n}");
+            (!app.draft.processes.contains_key(&name)).then_some(name)
+        });
+        let Some(group) = group else { continue };
+        let (command, shell) = shell::command(&line);
+        if shell {
+            out.note(
+                at.clone(),
+                "uses a shell, so it runs by `sh -c`: the image needs a shell, and its ENTRYPOINT \
+                 has to be none or one that runs its arguments",
+            );
+        }
         out.note(
-            "app.json cron",
+            at,
             format!(
-                "{:?} at {:?} is not run: there are no scheduled jobs yet; run a scheduler in a process group of its own",
-                command.unwrap_or_default(),
-                schedule.unwrap_or_default()
+                "{when:?} becomes {schedule}, counted from its first start, which is the deploy: start it once more at the hour that you want"
             ),
         );
+        app.draft.processes.insert(group.clone(), command);
+        app.draft.restart.push(Restart {
+            policy: "on-failure".to_owned(),
+            processes: vec![group.clone()],
+            ..Restart::default()
+        });
+        app.counts.insert(group.clone(), 1);
+        app.schedules.insert(group, schedule);
     }
 }
 

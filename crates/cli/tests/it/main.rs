@@ -37,6 +37,7 @@ mod regions;
 mod release;
 mod runtime;
 mod scale_commands;
+mod schedules;
 mod server;
 mod sessions;
 mod slots;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use hangar_api::id::AppName;
 use hangar_api::machine::guest::Guest;
 use hangar_api::machine::{LaunchInput, Machine, MachineConfig, MachineState};
+use hangar_client::MachineFilter;
 
 use super::edit::{self, STANDBY_FOR, diff};
 use super::lease::holding;
@@ -85,7 +86,31 @@ fn copy(source: &Machine, args: &CloneArgs) -> Result<MachineConfig> {
 }
 
 pub(super) async fn update(context: &Context, args: &MachineUpdateArgs) -> Result<Exit> {
-    let (app, machine) = select::one(context, &args.which).await?;
+    let Some(group) = &args.process_group else {
+        let (app, machine) = select::one(context, &args.which).await?;
+        return Box::pin(update_one(context, &app, machine, args)).await;
+    };
+    let app = context.app(&args.which.app).await?.name;
+    let mut machines = context
+        .client
+        .machines(&app, &MachineFilter::default())
+        .await?;
+    machines.retain(|machine| machine.state.is_active() && machine.config.group_or_app() == *group);
+    if machines.is_empty() {
+        return Err(Exit::NotFound.with(format!("app {app} has no Machines in group {group}")));
+    }
+    for machine in machines {
+        Box::pin(update_one(context, &app, machine, args)).await?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn update_one(
+    context: &Context,
+    app: &AppName,
+    machine: Machine,
+    args: &MachineUpdateArgs,
+) -> Result<Exit> {
     reachable(&machine)?;
     let id = &machine.id;
     let shown = if args.yes {
@@ -99,12 +124,12 @@ pub(super) async fn update(context: &Context, args: &MachineUpdateArgs) -> Resul
         Some((machine.clone(), config))
     };
     // Not before somebody has said yes: whoever thinks about it holds nobody up.
-    holding(context, &app, id, async |nonce| {
+    holding(context, app, id, async |nonce| {
         let (machine, config) = match shown {
             // Refused if it has changed since it was shown.
             Some(shown) => shown,
             None => {
-                let machine = context.client.machine(&app, id).await?;
+                let machine = context.client.machine(app, id).await?;
                 let config = changed(&machine, args)?;
                 (machine, config)
             }
@@ -116,7 +141,7 @@ pub(super) async fn update(context: &Context, args: &MachineUpdateArgs) -> Resul
             skip_health_checks: args.skip_health_checks,
             limit: Duration::from_secs(args.wait_timeout),
         };
-        apply(context, &app, &machine, config, nonce, &how).await?;
+        apply(context, app, &machine, config, nonce, &how).await?;
         output::data(&format!("Machine {id} updated successfully!"))?;
         Ok(Exit::Done)
     })

@@ -8,7 +8,7 @@ pub(super) mod ports;
 
 use hangar_api::machine::guest::Guest;
 use hangar_api::machine::service::Autostop;
-use hangar_api::machine::{MachineConfig, Service};
+use hangar_api::machine::{MachineConfig, Schedule, Service};
 use serde_json::Value;
 
 use crate::args::{MachineConfigArgs, VmArgs};
@@ -59,6 +59,9 @@ pub(in crate::commands) fn apply(from: MachineConfig, edit: &Edit<'_>) -> Result
     } else if config.auto_destroy && config.restart.is_none() {
         // A Machine that restarts never comes to its end.
         config.restart.get_or_insert_default().policy = Some("no".to_owned());
+    }
+    if let Some(word) = &args.schedule {
+        schedule(&mut config, word)?;
     }
     if let Some(ids) = &args.standby_for {
         let ids = standbys(ids);
@@ -217,6 +220,18 @@ fn restart(
         }
     };
     config.restart.get_or_insert_default().policy = Some(policy.to_owned());
+    Ok(())
+}
+
+/// Sets a schedule; "" takes it away.
+fn schedule(config: &mut MachineConfig, word: &str) -> Result<(), String> {
+    if word.is_empty() {
+        config.other.remove("schedule");
+        return Ok(());
+    }
+    let one: Schedule = word.parse().map_err(|e| format!("--schedule: {e}"))?;
+    let word = Value::from(one.as_str());
+    config.other.insert("schedule".to_owned(), word);
     Ok(())
 }
 

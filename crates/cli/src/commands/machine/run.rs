@@ -107,6 +107,11 @@ fn config(args: &MachineRunArgs) -> Result<MachineConfig> {
     }
     let mut config = edited.config;
     config.image.clone_from(&args.image);
+    let says_nothing = args.config.restart.is_none() && config.restart.is_none();
+    if says_nothing && config.schedule().is_ok_and(|schedule| schedule.is_some()) {
+        // Written down, so that a deploy takes one that ends well for a job, not for a crash.
+        config.restart.get_or_insert_default().policy = Some("on-failure".to_owned());
+    }
     if !args.command.is_empty() {
         config.init.cmd = Some(args.command.clone());
     }

@@ -176,7 +176,14 @@ fn batch_and_system_jobs_and_schedules_are_told_in_words() {
             .clone()
     };
     assert!(text("Job.Type").contains("hangar machine start"));
-    assert!(text("Job.Periodic").contains("0 3 * * *"));
+    assert!(text("Job.Periodic").contains("\"0 3 * * *\" becomes daily"));
+    let schedule = r#"{"schedule":"daily"}"#;
+    assert_eq!(app.draft.machine_config.as_deref(), Some(schedule));
+    let often = job.to_string().replace("0 3", "*/5 3");
+    let converted = convert(&often, &REGIONS).unwrap();
+    assert_eq!(converted.apps[0].draft.machine_config, None);
+    let told = |n: &crate::migrate::Note| n.text.contains("*/5 3 * * *");
+    assert!(converted.notes.iter().any(told), "{:#?}", converted.notes);
     assert!(text("Group run task run.Driver").contains("build one"));
     let system = job.to_string().replace("batch", "system");
     let converted = convert(&system, &REGIONS).unwrap();

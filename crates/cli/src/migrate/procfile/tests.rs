@@ -1,3 +1,5 @@
+use hangar_api::machine::Schedule;
+
 use super::*;
 use crate::migrate::testing::assert_valid;
 
@@ -28,7 +30,10 @@ const APP_JSON: &str = r#"{
   },
   "addons": ["heroku-postgresql:mini", {"plan": "rediscloud"}],
   "buildpacks": [{"url": "heroku/ruby"}],
-  "cron": [{"command": "true", "schedule": "@daily"}],
+  "cron": [
+    {"command": "bin/sweep", "schedule": "@daily"},
+    {"command": "bin/poll", "schedule": "*/5 * * * *"}
+  ],
   "healthchecks": {"web": [{"type": "startup", "path": "/up", "timeout": 3, "attempts": 2}]},
   "brand_new": true
 }"#;
@@ -64,6 +69,7 @@ RAILS_ENV = "production"
 
 [processes]
 clock-2 = "clockwork clock.rb"
+cron1 = "bin/sweep"
 web = "sh -c 'exec bundle exec puma -p $PORT'"
 worker = "bundle exec sidekiq"
 
@@ -77,6 +83,10 @@ interval = "5s"
 timeout = "3s"
 path = "/up"
 
+[[restart]]
+policy = "on-failure"
+processes = ["cron1"]
+
 [[vm]]
 size = "shared-cpu-1x"
 memory = "1gb"
@@ -88,7 +98,8 @@ memory = "14gb"
 processes = ["worker"]
 "#
     );
-    assert_eq!(app.scale_arguments().unwrap(), "web=2 worker=1");
+    assert_eq!(app.scale_arguments().unwrap(), "cron1=1 web=2 worker=1");
+    assert_eq!(app.schedules["cron1"], Schedule::Daily);
     assert_eq!(app.secrets, ["S3_BUCKET", "SECRET_KEY_BASE"]);
 }
 
@@ -107,7 +118,8 @@ fn what_is_not_carried_over_is_named() {
         "app.json formation.gone",
         "app.json addons",
         "app.json buildpacks",
-        "app.json cron",
+        "app.json cron[0]",
+        "app.json cron[1]",
         "app.json healthchecks.web[0].attempts",
         "app.json brand_new",
     ] {

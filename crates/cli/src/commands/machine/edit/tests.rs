@@ -119,6 +119,25 @@ fn standbys_are_set_and_taken_away() {
 }
 
 #[test]
+fn a_schedule_is_one_of_four_words_and_can_be_taken_away() {
+    let args = |text: &str| MachineConfigArgs {
+        schedule: Some(text.to_owned()),
+        ..MachineConfigArgs::default()
+    };
+    let set = edited(config(json!({"image": "x"})), &args("weekly")).unwrap();
+    assert_eq!(set.config.other["schedule"], "weekly");
+    let kept = edited(set.config.clone(), &MachineConfigArgs::default()).unwrap();
+    assert_eq!(kept.config.schedule(), Ok(Some(Schedule::Weekly)));
+    let gone = edited(set.config, &args("")).unwrap().config;
+    assert_eq!(gone.schedule(), Ok(None));
+    let error = edited(config(json!({})), &args("0 3 * * *")).unwrap_err();
+    assert!(
+        error.contains("hourly, daily, weekly or monthly"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_document_is_laid_over_what_there_is() {
     let from = config(json!({"image": "x", "env": {"A": "1", "B": "2"}, "auto_destroy": true}));
     let args = MachineConfigArgs::default();
