@@ -180,6 +180,17 @@ pub(crate) struct CloneArgs {
     /// Its name
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// VOLUME[:PATH]: a volume that no Machine has, instead of a new one; at the source's path when
+    /// none is given
+    #[arg(long, value_name = "VOLUME[:PATH]", conflicts_with = "from_snapshot")]
+    pub(crate) attach_volume: Option<String>,
+    /// Fill the new volume from a snapshot: its id, or `last` for the newest of the source's
+    /// volume; else it is empty
+    #[arg(long, value_name = "ID")]
+    pub(crate) from_snapshot: Option<String>,
+    /// Put the new volume into another zone than others of its name, or refuse
+    #[arg(long, alias = "require-unique-zone", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) volume_requires_unique_zone: bool,
     /// Another command, split like a shell would
     #[arg(long, conflicts_with = "clear_cmd")]
     pub(crate) override_cmd: Option<String>,
@@ -264,6 +275,9 @@ pub(crate) struct MachineRunArgs {
     /// Its region
     #[arg(short, long)]
     pub(crate) region: Option<Region>,
+    /// VOLUME:PATH: a volume by its id, or a free one by its name, and where it is seen
+    #[arg(short, long, value_name = "VOLUME:PATH", value_delimiter = ',')]
+    pub(crate) volume: Vec<String>,
     /// Destroy it when its program has ended
     #[arg(long)]
     pub(crate) rm: bool,
@@ -302,6 +316,9 @@ pub(crate) struct MachineUpdateArgs {
     /// Its command, split like a shell would; "" goes back to the image's
     #[arg(short = 'C', long)]
     pub(crate) command: Option<String>,
+    /// Put its volume at another path
+    #[arg(long, value_name = "PATH")]
+    pub(crate) mount_point: Option<String>,
     /// Change the configuration but do not start it
     #[arg(long)]
     pub(crate) skip_start: bool,

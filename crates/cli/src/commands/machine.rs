@@ -2,6 +2,7 @@
 
 mod act;
 mod change;
+mod disk;
 mod edit;
 mod inputs;
 mod lease;

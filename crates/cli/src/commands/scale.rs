@@ -13,6 +13,7 @@ use hangar_client::MachineFilter;
 use serde_json::json;
 
 pub(super) use vm::sizes;
+pub(super) use volumes::{Wanted, create as with_volume};
 
 use crate::args::{ScaleCommand, ShowArgs};
 use crate::context::Context;

@@ -26,6 +26,7 @@ mod kills;
 mod launch;
 mod load;
 mod machine_commands;
+mod machine_disks;
 mod machines;
 mod manifest;
 mod migrate;

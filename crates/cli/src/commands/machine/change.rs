@@ -11,8 +11,9 @@ use hangar_client::MachineFilter;
 use super::edit::{self, STANDBY_FOR, diff};
 use super::lease::holding;
 use super::wait::{self, Settle};
-use super::{inputs, select};
+use super::{disk, inputs, select};
 use crate::args::{CloneArgs, MachineUpdateArgs, VmArgs};
+use crate::commands::scale::{Wanted, with_volume};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
@@ -23,11 +24,8 @@ pub(super) async fn clone(context: &Context, args: &CloneArgs) -> Result<Exit> {
     reachable(&source)?;
     let mut config = copy(&source, args)?;
     config.image = pinned(&source);
-    let region = args.region.as_ref().unwrap_or(&source.region);
-    output::say(&format!(
-        "Cloning Machine {} into region {region}",
-        source.id
-    ));
+    let planned = disk::plan(context, &app, &source, args).await?;
+    config.mounts = planned.mounts;
     if config.auto_destroy {
         output::say(
             "Auto destroy enabled and will destroy Machine on exit. Use --clear-auto-destroy to remove this setting.",
@@ -41,11 +39,16 @@ pub(super) async fn clone(context: &Context, args: &CloneArgs) -> Result<Exit> {
     let input = LaunchInput {
         config: Some(config),
         name: args.name.clone(),
-        region: Some(region.to_string()),
+        region: Some(planned.region.to_string()),
         skip_launch,
         ..LaunchInput::default()
     };
-    let made = context.client.create_machine(&app, &input).await?;
+    let volume = planned.disk.as_ref().map(|disk| Wanted {
+        disk,
+        snapshot: planned.snapshot.as_deref(),
+        unique_zone: args.volume_requires_unique_zone,
+    });
+    let (made, _) = with_volume(context, &app, input, volume).await?;
     output::say(&format!("  Machine {} has been created...", made.id));
     if !args.detach && !skip_launch {
         output::say(&format!(
@@ -246,6 +249,9 @@ fn changed(machine: &Machine, args: &MachineUpdateArgs) -> Result<MachineConfig>
     if let Some(command) = &args.command {
         let words = edit::split("--command", command).map_err(usage)?;
         config.init.cmd = (!words.is_empty()).then_some(words);
+    }
+    if let Some(path) = &args.mount_point {
+        edit::mounts::move_to(&mut config.mounts, path).map_err(usage)?;
     }
     Ok(config)
 }

@@ -4,6 +4,7 @@
 
 pub(super) mod diff;
 pub(super) mod files;
+pub(super) mod mounts;
 pub(super) mod ports;
 
 use hangar_api::machine::guest::Guest;

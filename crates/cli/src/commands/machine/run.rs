@@ -6,9 +6,9 @@ use hangar_api::machine::{LaunchInput, MachineConfig};
 
 use super::super::console::{SLEEP, while_it_lasts};
 use super::super::session::{self, Terminal};
-use super::edit;
-use super::inputs;
+use super::edit::{self, mounts};
 use super::wait::{self, Settle};
+use super::{disk, inputs};
 use crate::args::{CommandArgs, MachineRunArgs, RunArgs};
 use crate::context::Context;
 use crate::error::Exit;
@@ -26,6 +26,7 @@ pub(super) async fn run(context: &Context, args: &MachineRunArgs, how: Launch) -
     let Some(app) = app(context, args).await? else {
         return Ok(Exit::Done);
     };
+    disk::ensure_free(context, &app, &config.mounts, args.region.as_ref()).await?;
     let skip_launch = how == Launch::Create || !config.standbys.is_empty();
     let input = LaunchInput {
         config: Some(config),
@@ -71,6 +72,7 @@ pub(super) async fn shell(context: &Context, mut args: RunArgs) -> Result<Exit> 
     let Some(app) = app(context, &args.run).await? else {
         return Ok(Exit::Done);
     };
+    disk::ensure_free(context, &app, &config.mounts, args.run.region.as_ref()).await?;
     let input = LaunchInput {
         config: Some(config),
         name: args.run.name.clone(),
@@ -102,10 +104,13 @@ fn config(args: &MachineRunArgs) -> Result<MachineConfig> {
     };
     let edit = inputs::read(&args.config)?;
     let edited = edit::apply(from, &edit).map_err(|error| Exit::Usage.with(error))?;
-    for note in &edited.notes {
+    let mut notes = edited.notes;
+    let mut config = edited.config;
+    config.mounts = mounts::apply(config.mounts, &args.volume, &mut notes)
+        .map_err(|error| Exit::Usage.with(error))?;
+    for note in &notes {
         output::say(note);
     }
-    let mut config = edited.config;
     config.image.clone_from(&args.image);
     let says_nothing = args.config.restart.is_none() && config.restart.is_none();
     if says_nothing && config.schedule().is_ok_and(|schedule| schedule.is_some()) {

@@ -10,7 +10,7 @@ use hangar_api::release::{Release, ReleaseStatus};
 use hangar_deploy::scale::{self, ScaleAction, ScaleMachine, ScaleOptions};
 
 use super::super::machine::{Leases, guest, holding_all, pairs, wait};
-use super::volumes::{self, Disks, Planned};
+use super::volumes::{self, Disks, Wanted};
 use super::{RELEASES, managed};
 use crate::args::CountArgs;
 use crate::context::Context;
@@ -99,7 +99,7 @@ impl Work<'_> {
     async fn one(
         &self,
         action: &ScaleAction,
-        disk: Option<Planned<'_>>,
+        disk: Option<Wanted<'_>>,
         leases: &Leases,
     ) -> Result<()> {
         let client = &self.context.client;

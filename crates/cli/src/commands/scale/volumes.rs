@@ -25,11 +25,15 @@ pub(super) struct Disks {
     snapshots: Vec<Option<String>>,
 }
 
-/// The volume of one action.
+/// The volume of a Machine that is created.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Planned<'a> {
-    disk: &'a Disk,
-    snapshot: Option<&'a str>,
+pub(in crate::commands) struct Wanted<'a> {
+    pub(in crate::commands) disk: &'a Disk,
+    /// What a new one is filled from.
+    pub(in crate::commands) snapshot: Option<&'a str>,
+    /// A new one is refused where its zone has one of its name; else they are kept apart as far as
+    /// the region has zones.
+    pub(in crate::commands) unique_zone: bool,
 }
 
 /// Decides which volumes are taken and which made.
@@ -94,11 +98,11 @@ async fn last(
 }
 
 /// Creates a Machine with the volume that it was given in the plan, made before where it is new.
-pub(super) async fn create(
+pub(in crate::commands) async fn create(
     context: &Context,
     app: &AppName,
     mut input: LaunchInput,
-    planned: Option<Planned<'_>>,
+    planned: Option<Wanted<'_>>,
 ) -> Result<(Machine, Option<VolumeId>)> {
     let Some(planned) = planned else {
         return Ok((context.client.create_machine(app, &input).await?, None));
@@ -111,8 +115,7 @@ pub(super) async fn create(
                 region: input.region.clone(),
                 // One that is filled is as large as its snapshot was.
                 size_gb: planned.snapshot.is_none().then_some(*size_gb),
-                // Kept apart as far as the region has zones.
-                require_unique_zone: Some(false),
+                require_unique_zone: Some(planned.unique_zone),
                 snapshot_id: planned.snapshot.map(str::to_owned),
                 ..CreateVolume::default()
             };
@@ -147,11 +150,12 @@ impl Disks {
     }
 
     /// Returns the volume of each action, in their order.
-    pub(super) fn each(&self) -> impl Iterator<Item = Option<Planned<'_>>> {
+    pub(super) fn each(&self) -> impl Iterator<Item = Option<Wanted<'_>>> {
         self.disks.iter().zip(&self.snapshots).map(|(disk, from)| {
-            disk.as_ref().map(|disk| Planned {
+            disk.as_ref().map(|disk| Wanted {
                 disk,
                 snapshot: from.as_deref(),
+                unique_zone: false,
             })
         })
     }
