@@ -5,6 +5,7 @@
 //! nobody's to write.
 
 pub mod config;
+pub mod extent;
 pub mod guest;
 pub mod schedule;
 pub mod service;
@@ -13,6 +14,7 @@ pub mod state;
 use serde::{Deserialize, Serialize};
 
 pub use config::{MachineConfig, Mount};
+pub use extent::RootfsPersist;
 pub use guest::Guest;
 pub use schedule::Schedule;
 pub use service::Service;

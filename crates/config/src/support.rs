@@ -201,11 +201,6 @@ pub const TABLE: &[Row] = &[
     named("statics", When::Always, "the app serves its files itself"),
     named("metrics", When::Always, "the endpoint is not scraped"),
     named(
-        "swap_size_mb",
-        When::Always,
-        "Machines use the host's swap as the host is set up",
-    ),
-    named(
         "host_dedication_id",
         When::Always,
         "there are no dedicated hosts",
@@ -214,11 +209,6 @@ pub const TABLE: &[Row] = &[
         "vm[].host_dedication_id",
         When::Always,
         "there are no dedicated hosts",
-    ),
-    named(
-        "vm[].persist_rootfs",
-        When::Always,
-        "a start resets the root file system",
     ),
     named(
         "vm[].kernel_args",

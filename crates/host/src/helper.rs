@@ -30,7 +30,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper};
 
-pub(crate) use protocol::{MountRequest, Paths, RemoveRequest, Reply, Request, StartRequest};
+pub(crate) use protocol::{
+    MountRequest, Paths, RemoveRequest, Reply, Request, StartRequest, kept_dir,
+};
 
 /// The first argument that makes the binary the helper.
 pub const ROLE: &str = "__helper";

@@ -99,6 +99,7 @@ impl Probe {
         findings.push(nft_finding(nft.as_deref()));
         findings.push(forward_finding());
         findings.push(volume_finding());
+        findings.push(swap_finding(layout.as_ref()));
         findings.push(files_finding(open_files));
         findings.push(reaper_finding());
         Self {
@@ -316,6 +317,32 @@ fn volume_finding() -> Finding {
         );
     }
     Finding::ok(what, "loop devices and e2fsprogs are there")
+}
+
+/// Swap is only of use to Machines that ask for it.
+fn swap_finding(layout: Option<&Layout>) -> Finding {
+    let what = "swap";
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("SwapTotal:"))
+        .and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok())
+        .unwrap_or(0);
+    if total == 0 {
+        let sentence = "this machine has none: swap_size_mb gives Machines nothing";
+        return Finding::ok(what, sentence);
+    }
+    let accounts = layout.and_then(|layout| {
+        let memory = layout.with_controller("memory")?;
+        let counted = |dir: PathBuf| dir.join("memory.memsw.limit_in_bytes").exists();
+        Some(memory.v2 || counted(memory.mount.clone()))
+    });
+    let mb = total / 1024;
+    if accounts == Some(true) {
+        return Finding::ok(what, format!("{mb} MB, for Machines with swap_size_mb"));
+    }
+    let sentence = format!("{mb} MB, not counted by Machine: all of them may use it");
+    Finding::degraded(what, sentence, "boot with swapaccount=1")
 }
 
 fn files_finding(limit: u64) -> Finding {

@@ -48,6 +48,9 @@ pub struct StartPlan {
     pub workdir: PathBuf,
     /// Unpacked layers, lowest first. The writable layer above is the runtime's.
     pub layers: Vec<PathBuf>,
+    /// The name under which the writable layer is kept for the Machine's next run with that name,
+    /// all others being removed; without one it goes with the run.
+    pub kept: Option<String>,
     /// Files to write before the start: absolute path inside, content, mode.
     pub files: Vec<(PathBuf, Vec<u8>, u32)>,
     /// Volumes, each of which no other live run has.
@@ -76,6 +79,8 @@ pub struct Limits {
     pub cpus: u32,
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// Swap in bytes beside it, of what the machine has.
+    pub swap_bytes: u64,
     /// Processes and threads.
     pub pids: u32,
 }
@@ -196,6 +201,9 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Removes all that is left of a run (cgroups, writable layer, run directory), killing what
     /// still lives. Afterwards its status is `Absent`. Logs stay.
     fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Removes what a Machine keeps beyond its runs, of which it has none any more.
+    fn wipe(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>>;
 
     /// Returns every run of which anything is left, also half-made ones: for the sweep at start.
     fn runs(&self) -> BoxFuture<'_, Result<Vec<RunKey>, Failure>>;

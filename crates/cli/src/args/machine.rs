@@ -248,6 +248,22 @@ pub(crate) struct MachineConfigArgs {
     /// Machines whose loss starts it, separated by commas; "" is none
     #[arg(long, value_name = "ID,...")]
     pub(crate) standby_for: Option<String>,
+    /// Swap in MB, or with a unit: 512, 1gb
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    pub(crate) swap_size: Option<String>,
+    /// Keep what its program writes: never, restart (over restarts) or always (over updates too)
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) rootfs_persist: Option<String>,
+    /// Room for its root file system in GB, or with a unit; 0 is none in particular. It has as much
+    /// as the host has
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    pub(crate) rootfs_size: Option<String>,
+    /// Not offered: Machines share the host's kernel
+    #[arg(long, value_name = "ARG", hide = true)]
+    pub(crate) kernel_arg: Vec<String>,
+    /// Not offered: there are no cache drives
+    #[arg(long, value_name = "SIZE", hide = true)]
+    pub(crate) cachedrive_size: Option<String>,
     /// PATH=FILE writes a local file into it; PATH= removes one; may be repeated
     #[arg(long, value_name = "PATH=FILE")]
     pub(crate) file_local: Vec<String>,

@@ -27,6 +27,7 @@ mod launch;
 mod load;
 mod machine_commands;
 mod machine_disks;
+mod machine_extent;
 mod machines;
 mod manifest;
 mod migrate;

@@ -47,10 +47,11 @@ impl Version for V1 {
         if hierarchy.has("memory") {
             let bytes = limits.memory_bytes.to_string();
             write_value(&group.join("memory.limit_in_bytes"), &bytes)?;
-            // Memory and swap together: no swap. Not every kernel accounts for swap.
+            // Memory and swap together. Not every kernel accounts for swap.
             let with_swap = group.join("memory.memsw.limit_in_bytes");
             if with_swap.exists() {
-                write_value(&with_swap, &bytes)?;
+                let both = limits.memory_bytes.saturating_add(limits.swap_bytes);
+                write_value(&with_swap, &both.to_string())?;
             }
         }
         if hierarchy.has("pids") {

@@ -40,7 +40,7 @@ impl Version for V2 {
             write_value(&group.join("memory.max"), &limits.memory_bytes.to_string())?;
             let swap = group.join("memory.swap.max");
             if swap.exists() {
-                write_value(&swap, "0")?;
+                write_value(&swap, &limits.swap_bytes.to_string())?;
             }
         }
         if hierarchy.has("pids") {

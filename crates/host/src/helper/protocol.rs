@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hangar_api::error::ErrorKind;
+use hangar_api::id::MachineId;
 use hangar_api::volume::VolumeUsage;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ pub(crate) enum Request {
     Kill(RemoveRequest),
     /// Kill and remove all of a run.
     Remove(RemoveRequest),
+    /// Remove what a Machine without runs has kept beyond them: this directory.
+    Wipe { kept: PathBuf },
     /// Work on the image of a volume or snapshot.
     Volume(VolumeRequest),
 }
@@ -37,6 +40,8 @@ pub(crate) struct StartRequest {
     pub(crate) user: String,
     pub(crate) workdir: PathBuf,
     pub(crate) layers: Vec<PathBuf>,
+    /// The name of the writable layer that outlives the run.
+    pub(crate) kept: Option<String>,
     pub(crate) files: Vec<FileRequest>,
     pub(crate) mounts: Vec<MountRequest>,
     pub(crate) limits: Limits,
@@ -79,6 +84,8 @@ pub(crate) struct Paths {
     pub(crate) run: PathBuf,
     /// The directory of its writable layer.
     pub(crate) rootfs: PathBuf,
+    /// The directory of the Machine's writable layers that outlive runs.
+    pub(crate) kept: PathBuf,
 }
 
 /// How a request ended.
@@ -130,13 +137,27 @@ impl Paths {
         Self {
             run: machine.join("run").join(&start),
             rootfs: machine.join("rootfs").join(&start),
+            kept: kept_dir(machines, &key.machine),
         }
     }
+}
+
+/// Returns the directory of a Machine's writable layers that outlive runs.
+pub(crate) fn kept_dir(machines: &std::path::Path, machine: &MachineId) -> PathBuf {
+    machines.join(machine.as_str()).join("kept")
 }
 
 // === impl StartRequest ===
 
 impl StartRequest {
+    /// Returns the directory of the writable layer.
+    pub(crate) fn writable(&self) -> PathBuf {
+        match &self.kept {
+            Some(name) => self.paths.kept.join(name),
+            None => self.paths.rootfs.clone(),
+        }
+    }
+
     pub(crate) fn new(
         plan: StartPlan,
         mounts: Vec<MountRequest>,
@@ -156,6 +177,7 @@ impl StartRequest {
             user: plan.user,
             workdir: plan.workdir,
             layers: plan.layers,
+            kept: plan.kept,
             files: plan
                 .files
                 .into_iter()

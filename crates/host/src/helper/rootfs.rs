@@ -119,8 +119,13 @@ fn mount_image(request: &StartRequest, target: &Path) -> Result<(), MakeError> {
             .step(format_args!("open layer {} of the image", path.display()))
     };
     let rootfs = &request.paths.rootfs;
-    let upper = open_dir(&rootfs.join("upper"))?;
-    let work = open_dir(&rootfs.join("work"))?;
+    let writable = request.writable();
+    let upper = open_dir(&writable.join("upper"))?;
+    let work = open_dir(&writable.join("work"))?;
+    let stays = match request.kept {
+        Some(_) => Stays::Beyond,
+        None => Stays::WithRun,
+    };
     let mut lower = Vec::new();
     // The file system wants the topmost first.
     for layer in request.layers.iter().rev() {
@@ -129,7 +134,7 @@ fn mount_image(request: &StartRequest, target: &Path) -> Result<(), MakeError> {
     if lower.is_empty() {
         lower.push(open_dir(&rootfs.join("empty"))?);
     }
-    match mount_overlay(&lower, &upper, &work, target) {
+    match mount_overlay(&lower, &upper, &work, target, stays) {
         Err(Errno::INVAL | Errno::NOSYS) => mount_overlay_by_options(&lower, &upper, &work, target),
         other => other,
     }
@@ -138,6 +143,15 @@ fn mount_image(request: &StartRequest, target: &Path) -> Result<(), MakeError> {
         other => other.into(),
     })
     .step("mount the image")
+}
+
+/// How long a writable layer stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stays {
+    /// It goes with the run.
+    WithRun,
+    /// It is mounted again in a later run.
+    Beyond,
 }
 
 /// Names a descriptor so that mount options can hold it: short, and nothing to escape.
@@ -150,6 +164,7 @@ fn mount_overlay(
     upper: &OwnedFd,
     work: &OwnedFd,
     target: &Path,
+    stays: Stays,
 ) -> Result<(), Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in lower {
@@ -157,8 +172,20 @@ fn mount_overlay(
     }
     fsconfig_set_string(&context, "upperdir", by_descriptor(upper))?;
     fsconfig_set_string(&context, "workdir", by_descriptor(work))?;
-    // The layer goes with the run: nothing is gained by writing it out when the run ends.
-    fsconfig_set_flag(&context, "volatile")?;
+    match stays {
+        // Nothing is gained by writing it out when the run ends.
+        Stays::WithRun => fsconfig_set_flag(&context, "volatile")?,
+        // The image below may be another one next time: nothing in the layer may refer to it.
+        Stays::Beyond => {
+            for (option, value) in [
+                ("index", "off"),
+                ("metacopy", "off"),
+                ("redirect_dir", "nofollow"),
+            ] {
+                fsconfig_set_string(&context, option, value)?;
+            }
+        }
+    }
     fsconfig_create(&context)?;
     let nodev = MountAttrFlags::MOUNT_ATTR_NODEV;
     let image = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, nodev)?;

@@ -58,6 +58,7 @@ pub(super) fn work(mut body: File, program: &OwnedFd) -> Reply {
         Ok(Request::Start(request)) => start(&request, program),
         Ok(Request::Kill(request)) => request.layout.kill(&request.key).step("kill"),
         Ok(Request::Remove(request)) => remove(&request),
+        Ok(Request::Wipe { kept }) => remove_tree(&kept).step("remove the kept writable layer"),
         Ok(Request::Volume(request)) => {
             sys::die_after(volume::WORKER_SECONDS);
             return volume::work(&request);
@@ -164,8 +165,12 @@ fn try_lock(lock: &File, limit: Duration) -> io::Result<bool> {
 }
 
 fn make(request: &StartRequest, program: &OwnedFd, lock: &File) -> Result<(), MakeError> {
-    for name in ["upper", "work", "empty", "root"] {
+    forget_others(request).step("remove the writable layer of another version")?;
+    for name in ["empty", "root"] {
         fs::create_dir_all(request.paths.rootfs.join(name)).step("make the writable layer")?;
+    }
+    for name in ["upper", "work"] {
+        fs::create_dir_all(request.writable().join(name)).step("make the writable layer")?;
     }
     fs::create_dir_all(&request.log_dir).step("make the log directory")?;
     let limited = request.layout.create(&request.key, &request.limits);
@@ -218,6 +223,25 @@ fn make(request: &StartRequest, program: &OwnedFd, lock: &File) -> Result<(), Ma
             Err(silence.into())
         }
     }
+}
+
+/// Removes the writable layers that the Machine has kept and does not go on with.
+fn forget_others(request: &StartRequest) -> io::Result<()> {
+    let kept = &request.paths.kept;
+    let Some(name) = &request.kept else {
+        return remove_tree(kept);
+    };
+    let entries = match fs::read_dir(kept) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name() != name.as_str() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Mounts the Machine's volumes where nobody sees them yet.

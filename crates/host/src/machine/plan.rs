@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hangar_api::id::VolumeId;
-use hangar_api::machine::{MachineConfig, MachineSpec, Mount};
+use hangar_api::machine::{MachineConfig, MachineSpec, Mount, RootfsPersist};
 use hangar_api::secret::SecretValues;
 use hangar_api::signal;
 
@@ -111,11 +111,13 @@ pub fn start_plan(inputs: Inputs<'_>, log_dir: PathBuf) -> Result<StartPlan, Pla
             &image.workdir
         }),
         layers: image.layers.clone(),
+        kept: kept(spec),
         files: files(&spec.config, inputs.secrets)?,
         mounts: mounts(&spec.config)?,
         limits: Limits {
             cpus: guest.cpus,
             memory_bytes: guest.memory_mb.saturating_mul(MIB),
+            swap_bytes: spec.config.swap_mb().unwrap_or(0).saturating_mul(MIB),
             pids: MAX_PIDS,
         },
         net: RunNet {
@@ -124,6 +126,16 @@ pub fn start_plan(inputs: Inputs<'_>, log_dir: PathBuf) -> Result<StartPlan, Pla
         },
         log_dir,
     })
+}
+
+/// Returns the name under which what the program writes is kept: another one begins with the image.
+/// Words that mean nothing were refused by the server.
+fn kept(spec: &MachineSpec) -> Option<String> {
+    match spec.config.rootfs_persist().unwrap_or_default() {
+        RootfsPersist::Never => None,
+        RootfsPersist::Restart => Some(format!("generation-{}", spec.generation)),
+        RootfsPersist::Always => Some("always".to_owned()),
+    }
 }
 
 /// `exec` alone if given; else (entrypoint or the image's) then (cmd or the image's). A group's

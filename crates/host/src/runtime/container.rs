@@ -19,6 +19,7 @@ use std::time::Duration;
 use hangar_api::env::Env;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
+use hangar_api::id::MachineId;
 use hangar_api::seam::{BoxFuture, BoxStream};
 use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use hangar_init::wire::{Reply, Request};
@@ -289,6 +290,15 @@ impl ContainerRuntime {
         self.ask_helper(&request).await
     }
 
+    async fn wipe_machine(&self, machine: &MachineId) -> Result<(), Failure> {
+        let kept = helper::kept_dir(&self.machines, machine);
+        // Most keep nothing.
+        match kept.try_exists() {
+            Ok(false) => Ok(()),
+            _ => self.ask_helper(&helper::Request::Wipe { kept }).await,
+        }
+    }
+
     async fn ask_helper(&self, request: &helper::Request) -> Result<(), Failure> {
         let mut last = String::new();
         for _ in 0..HELPER_TRIES {
@@ -396,6 +406,10 @@ impl Runtime for ContainerRuntime {
                 _ => Err(dial::nonsense()),
             }
         })
+    }
+
+    fn wipe(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move { self.wipe_machine(&machine).await })
     }
 
     fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {

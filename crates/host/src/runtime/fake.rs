@@ -13,6 +13,7 @@ use futures_util::{StreamExt as _, stream};
 use hangar_api::env::Env;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
+use hangar_api::id::MachineId;
 use hangar_api::seam::{BoxFuture, BoxStream};
 use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use tokio::sync::watch;
@@ -491,6 +492,11 @@ impl Runtime for FakeRuntime {
             let any = std::net::Ipv4Addr::UNSPECIFIED;
             Ok(ports.iter().map(|port| (any, *port).into()).collect())
         })
+    }
+
+    fn wipe(&self, _machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {
+        // Its runs write nothing.
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {

@@ -30,11 +30,13 @@ fn plan(dir: &Path, argv: &[&str]) -> StartPlan {
         user: String::new(),
         workdir: PathBuf::from("/"),
         layers: vec![dir.join("image")],
+        kept: None,
         files: Vec::new(),
         mounts: Vec::new(),
         limits: Limits {
             cpus: 1,
             memory_bytes: 64 * 1024 * 1024,
+            swap_bytes: 0,
             pids: 64,
         },
         net: RunNet {

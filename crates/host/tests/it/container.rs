@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod isolation;
+mod kept;
 mod life;
 mod survival;
 mod volumes;
@@ -110,11 +111,13 @@ impl World {
             user: String::new(),
             workdir: PathBuf::from("/"),
             layers: vec![self.dir.path().join("image")],
+            kept: None,
             files: Vec::new(),
             mounts: Vec::new(),
             limits: Limits {
                 cpus: 1,
                 memory_bytes: 64 * 1024 * 1024,
+                swap_bytes: 0,
                 pids: 64,
             },
             net: RunNet {

@@ -386,6 +386,7 @@ fn groups_of_the_first_version_freeze_thaw_and_let_go_of_what_is_killed() {
     let limits = Limits {
         cpus: 1,
         memory_bytes: 1 << 26,
+        swap_bytes: 0,
         pids: 10,
     };
     layout.create(&run, &limits).unwrap();

@@ -103,6 +103,9 @@ fn rules(config: &MachineConfig) -> Result<(), String> {
     if let Err(error) = config.schedule() {
         return Err(format!("config.schedule: {error}"));
     }
+    config.rootfs_persist().map_err(|e| e.to_string())?;
+    config.rootfs_size_gb().map_err(|e| e.to_string())?;
+    config.swap_mb().map_err(|e| e.to_string())?;
     let ports = || config.services.iter().flat_map(|service| &service.ports);
     let handlers = ports().flat_map(|port| &port.handlers);
     if let Some(handler) = handlers
@@ -228,6 +231,14 @@ mod tests {
             (
                 r#"{"image":"x","schedule":"0 3 * * *"}"#,
                 "hourly, daily, weekly or monthly",
+            ),
+            (
+                r#"{"image":"x","rootfs":{"persist":"sometimes"}}"#,
+                "never, restart or always",
+            ),
+            (
+                r#"{"image":"x","init":{"swap_size_mb":-1}}"#,
+                "swap_size_mb",
             ),
             (r#"{"image":"x","guest":{"cpus":3}}"#, "number of CPUs"),
             (r#"{"image":"x","size":"huge"}"#, "unknown size"),

@@ -3,6 +3,7 @@
 //! Pure: files have been read by the caller, who also sets image and command.
 
 pub(super) mod diff;
+mod extent;
 pub(super) mod files;
 pub(super) mod mounts;
 pub(super) mod ports;
@@ -43,6 +44,7 @@ pub(in crate::commands) fn apply(from: MachineConfig, edit: &Edit<'_>) -> Result
         None => from,
     };
     config.guest = Some(guest(config.guest.unwrap_or_default(), &args.vm)?);
+    extent::apply(&mut config, args)?;
     config.env.extend(pairs("--env", &args.env)?);
     config.metadata.extend(pairs("--metadata", &args.metadata)?);
     if let Some(skip) = args.skip_dns_registration {

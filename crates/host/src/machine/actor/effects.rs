@@ -426,7 +426,7 @@ async fn remove_run(shared: &Shared, key: RunKey) -> bool {
     false
 }
 
-/// Removes all runs of a Machine and returns whether they are gone.
+/// Removes all runs of a Machine, and then what it keeps beyond them; returns whether all is gone.
 async fn remove_all(shared: &Shared, machine: &MachineId) -> bool {
     let runs = match shared.runtime.runs().await {
         Ok(runs) => runs,
@@ -438,6 +438,10 @@ async fn remove_all(shared: &Shared, machine: &MachineId) -> bool {
     let mut gone = true;
     for key in runs.into_iter().filter(|key| key.machine == *machine) {
         gone &= remove_run(shared, key).await;
+    }
+    if gone && let Err(error) = shared.runtime.wipe(machine.clone()).await {
+        tracing::warn!(%machine, %error, "kept files not removed yet");
+        return false;
     }
     gone
 }
