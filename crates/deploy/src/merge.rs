@@ -71,19 +71,29 @@ pub fn lay_over(existing: &MachineConfig, spec: &GroupSpec, group: &GroupName) -
 }
 
 /// Returns the mounts of fly.toml with the volumes that the Machine has already: fly.toml knows
-/// only their names.
+/// only their names. A mount without a name, as that of a copy, stays as it is (4.5).
 fn mounts(has: &[Mount], wants: &[Mount]) -> Vec<Mount> {
     let known = |wanted: &Mount| {
-        let same = |m: &&Mount| m.name == wanted.name && !m.volume.is_empty();
+        let same =
+            |m: &&Mount| (m.name == wanted.name || m.name.is_empty()) && !m.volume.is_empty();
         has.iter().find(same).filter(|_| wanted.volume.is_empty())
     };
     let kept = |wanted: &Mount| match known(wanted) {
-        Some(mount) => Mount {
-            volume: mount.volume.clone(),
-            size_gb: mount.size_gb,
-            encrypted: mount.encrypted,
-            ..wanted.clone()
-        },
+        Some(mount) => {
+            let path = if mount.name.is_empty() {
+                &mount.path
+            } else {
+                &wanted.path
+            };
+            Mount {
+                path: path.clone(),
+                name: mount.name.clone(),
+                volume: mount.volume.clone(),
+                size_gb: mount.size_gb,
+                encrypted: mount.encrypted,
+                ..wanted.clone()
+            }
+        }
         None => wanted.clone(),
     };
     wants.iter().map(kept).collect()

@@ -45,7 +45,8 @@ pub struct NewVolume {
 }
 
 /// Returns the volumes to be made before a deployment begins: on an app without Machines, one for
-/// each mount of each group, where none of its name is free.
+/// each mount of each group, where none of its name is free in the region of new Machines: one
+/// that is elsewhere is of no use to them.
 #[must_use]
 pub fn new_volumes(
     desired: &Desired,
@@ -56,15 +57,14 @@ pub fn new_volumes(
     if !is_first || options.update_only {
         return Vec::new();
     }
-    let mut free: Vec<&str> = fleet.free_volumes.iter().map(|v| v.name.as_str()).collect();
+    let mut free = Counts::of(&fleet.free_volumes);
     let mut volumes = Vec::new();
     for (group, spec) in desired.chosen(options) {
         if fleet.formations.get(group).is_some_and(|f| f.count() == 0) {
             continue;
         }
         for mount in &spec.config.mounts {
-            if let Some(at) = free.iter().position(|name| *name == mount.name) {
-                free.remove(at);
+            if free.take(&mount.name, &desired.region) {
                 continue;
             }
             let asked = spec.volumes.iter().find(|v| v.name == mount.name);

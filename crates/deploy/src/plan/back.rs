@@ -86,9 +86,43 @@ impl Planner<'_> {
             }
         }
         let removed = self.remove_extras();
-        if !open && removed {
+        if !open && removed && self.end_replacements() {
             self.progress.stage = Stage::Failed;
         }
+    }
+
+    /// Of a Machine that was to be replaced and the one made in its place, one goes: the new one
+    /// stays only where it has come up. Returns whether that is over.
+    fn end_replacements(&mut self) -> bool {
+        let mut going = Vec::new();
+        for (group, index) in self.launch_keys() {
+            let launch = &self.progress.launches[&group][index];
+            let Some(old) = launch.replaces.clone() else {
+                continue;
+            };
+            let ordinal = u32::try_from(index).unwrap_or(u32::MAX);
+            let Some(new) = self.made(&group, ordinal) else {
+                continue;
+            };
+            let is_up = if launch.rests {
+                new.state.is_active() && new.state != MachineState::Failed
+            } else {
+                new.is_healthy()
+            };
+            let id = new.spec.id.clone();
+            let begun = |id| {
+                let phase = self.progress.retiring.get(id);
+                phase.is_some_and(|phase| *phase != Retire::Planned)
+            };
+            // What is decided stays so, also when the Machine changes on its way out.
+            let old_goes = begun(&old) || is_up && !begun(&id);
+            going.push(if old_goes { old } else { id });
+        }
+        for id in &going {
+            let entry = self.progress.retiring.entry(id.clone());
+            entry.or_insert(Retire::Planned);
+        }
+        self.retire_these(going)
     }
 
     /// Removes what was made only to get to the end, also where the rest is left as it is: two

@@ -1,16 +1,21 @@
-//! `scale count` with volumes: who gets which, and what is made.
+//! Volumes by example: who gets which in `scale count` and in a deploy, and what is made.
 
 use std::collections::BTreeSet;
 
 use hangar_api::Timestamp;
+use hangar_api::deployment::{DeployOptions, Strategy};
 use hangar_api::id::{MachineId, Region, VolumeId};
+use hangar_api::machine::MachineState::{Started, Stopped};
 use hangar_api::machine::Mount;
 use hangar_api::volume::{Volume, VolumeState};
+use hangar_deploy::mounts::new_volumes;
 use hangar_deploy::scale::ScaleAction;
 use hangar_deploy::scale::volumes::{Disk, Reuse, describe, disks};
-use proptest::prelude::*;
+use hangar_deploy::{Desired, Verdict};
+use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-use crate::sim::{config, group};
+use crate::sim::volumes::mount as in_fly_toml;
+use crate::sim::{Fault, Sim, config, desired, drive, group};
 
 fn volume(number: usize, name: &str, region: &str, size_gb: u64, attached: bool) -> Volume {
     Volume {
@@ -116,6 +121,67 @@ fn a_size_that_nobody_says_is_that_of_the_largest_of_the_name_or_one() {
         disks(&[create("iad", None)], &volumes, Reuse::Unattached),
         [None]
     );
+}
+
+/// Returns a release whose group has a mount.
+fn with_mount(of: &str) -> Desired {
+    let mut wanted = desired(&[(of, true)]);
+    let config = &mut wanted.groups.get_mut(&group(of)).unwrap().config;
+    config.mounts = vec![in_fly_toml("data")];
+    wanted
+}
+
+#[test]
+fn a_first_deploy_makes_a_volume_where_its_machine_will_be() {
+    let mut sim = Sim::new(vec![]);
+    let options = DeployOptions::default();
+    sim.add_volume("data", "gru");
+    let made = new_volumes(&with_mount("web"), &sim.fleet(), &options);
+    assert_eq!(made.len(), 1, "one elsewhere is of no use");
+    assert_eq!(made[0].region.as_str(), "iad");
+    sim.add_volume("data", "iad");
+    assert_eq!(new_volumes(&with_mount("web"), &sim.fleet(), &options), []);
+}
+
+#[test]
+fn of_a_machine_and_the_one_in_its_place_one_is_left_when_nothing_is_put_back() {
+    for (fault, stays) in [(Fault::None, false), (Fault::NeverHealthy, true)] {
+        // The Machine of `api` that is made anew is well or not; that of `web` is updated and crashes.
+        let mut sim = Sim::new(vec![fault, Fault::Crashes]);
+        let old = sim.add("api", true, Started);
+        let _updated = sim.add("web", true, Started);
+        sim.add_volume("data", "iad");
+        let mut wanted = with_mount("api");
+        wanted.groups.extend(desired(&[("web", true)]).groups);
+        let options = DeployOptions {
+            rollback: false,
+            ..DeployOptions::default()
+        };
+        let (verdict, _) = drive(&mut sim, &wanted, &options, &[], |_, _| {});
+        assert!(matches!(verdict, Verdict::Failed { .. }), "{verdict:?}");
+        let left = sim.alive("api");
+        assert_eq!(left.len(), 1, "{:?}", sim.log);
+        assert_eq!(left[0].spec.id == old, stays);
+        assert_eq!(sim.volumes[0].attached.is_none(), stays);
+        assert_eq!(sim.misattached(), None);
+    }
+}
+
+#[test]
+fn a_machine_at_rest_is_made_anew_at_rest_with_its_volume() {
+    let mut sim = Sim::new(vec![]);
+    let old = sim.add("web", true, Stopped);
+    sim.add_volume("data", "iad");
+    let options = DeployOptions {
+        strategy: Strategy::Immediate,
+        ..DeployOptions::default()
+    };
+    let (verdict, _) = drive(&mut sim, &with_mount("web"), &options, &[], |_, _| {});
+    assert_eq!(verdict, Verdict::Complete);
+    let left = sim.alive("web");
+    assert_eq!(left.len(), 1);
+    assert!(left[0].spec.id != old && left[0].state() != Started);
+    assert_eq!(sim.volumes[0].attached.as_ref(), Some(&left[0].spec.id));
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! A group's configuration over a Machine's own.
 
-use hangar_api::machine::{Guest, MachineConfig};
+use hangar_api::machine::{Guest, MachineConfig, Mount};
 use hangar_api::release::GroupSpec;
 use hangar_deploy::merge::lay_over;
 
@@ -60,4 +60,49 @@ fn a_size_in_fly_toml_wins_and_a_service_ends_a_standby() {
     let merged = lay_over(&existing(), &spec, &group("web"));
     assert_eq!(merged.guest.unwrap().size_name(), "shared-cpu-2x");
     assert!(merged.standbys.is_empty());
+}
+
+/// What an update does to mounts: a name is kept with its volume and may move, a mount without a
+/// name stays where it is, and what is said of growing always comes from fly.toml.
+#[test]
+fn a_mount_keeps_its_volume_and_takes_the_rest_from_fly_toml() {
+    let mut spec = GroupSpec {
+        config: config("v2", false),
+        sets_guest: false,
+        test_machines: Vec::new(),
+        volumes: Vec::new(),
+    };
+    spec.config.mounts = vec![Mount {
+        name: "data".to_owned(),
+        path: "/new".to_owned(),
+        extend_threshold_percent: Some(80),
+        add_size_gb: Some(1),
+        ..Mount::default()
+    }];
+    let updated = |name: &str| {
+        let mut old = existing();
+        old.mounts = vec![Mount {
+            volume: "vol_0123456789abcdef".to_owned(),
+            name: name.to_owned(),
+            path: "/old".to_owned(),
+            size_gb: Some(3),
+            extend_threshold_percent: Some(50),
+            size_gb_limit: Some(9),
+            ..Mount::default()
+        }];
+        lay_over(&old, &spec, &group("web")).mounts.remove(0)
+    };
+    for (name, path) in [("data", "/new"), ("", "/old")] {
+        let mount = updated(name);
+        assert_eq!(mount.volume, "vol_0123456789abcdef");
+        assert_eq!((mount.name.as_str(), mount.path.as_str()), (name, path));
+        assert_eq!(mount.size_gb, Some(3));
+        assert_eq!(mount.extend_threshold_percent, Some(80));
+        assert_eq!(mount.size_gb_limit, None);
+    }
+    assert_eq!(
+        updated("other").volume,
+        "",
+        "another volume is not this one"
+    );
 }

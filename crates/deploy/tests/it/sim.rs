@@ -2,6 +2,7 @@
 //! milliseconds of an invented clock.
 
 pub(crate) mod host;
+pub(crate) mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,7 @@ use hangar_api::machine::{
 };
 use hangar_api::net::{HostPart, NetworkId};
 use hangar_api::release::{GroupSpec, ReleaseCommand, TestMachine};
+use hangar_deploy::progress::Failure;
 use hangar_deploy::{
     Desired, FleetMachine, Kind, LaunchKey, ObservedFleet, Plan, Progress, Step, Verdict, plan,
 };
@@ -86,6 +88,12 @@ pub(crate) struct Sim {
     pub(crate) test_exit: i32,
     /// How often a release command was started.
     pub(crate) releases_run: usize,
+    /// The app's volumes, attached or not, in the order in which they were made.
+    pub(crate) volumes: Vec<volumes::SimVolume>,
+    /// Whether a slot has no room for the next Machine, in the order in which they are asked for;
+    /// the last one is for the rest.
+    pub(crate) no_room: Vec<bool>,
+    asked: usize,
     ids: u64,
     sequence: u64,
     pub(crate) log: Vec<String>,
@@ -173,6 +181,9 @@ impl Sim {
             release_exit: 0,
             test_exit: 0,
             releases_run: 0,
+            volumes: Vec::new(),
+            no_room: Vec::new(),
+            asked: 0,
             ids: 0,
             sequence: 0,
             log: Vec::new(),
@@ -278,7 +289,7 @@ impl Sim {
         });
         ObservedFleet {
             machines: machines.collect(),
-            free_volumes: Vec::new(),
+            free_volumes: self.free_volumes(),
             formations: self.formations.clone(),
         }
     }
@@ -305,36 +316,12 @@ impl Sim {
 
     // --- the executor's part ---
 
-    pub(crate) fn execute(&mut self, step: &Step) {
+    /// Carries a step out, as the server does; what it says was not done.
+    pub(crate) fn execute(&mut self, step: &Step) -> Outcome {
         self.log.push(format!("{} {}", self.now, name(step)));
         match step {
-            Step::Create {
-                launch_key,
-                config,
-                image_ref,
-                secrets_version,
-                skip_launch,
-                cordoned,
-                region,
-                ..
-            } => {
-                if !self.keys.insert(launch_key.clone()) {
-                    return;
-                }
-                let key = Some(launch_key.clone());
-                let id = self.insert((**config).clone(), image_ref.clone(), key);
-                let spec = &mut self.machines.get_mut(&id).unwrap().spec;
-                spec.secrets_version = *secrets_version;
-                spec.cordoned = *cordoned;
-                spec.region = region.clone();
-                self.push(
-                    &id,
-                    OpKind::Create {
-                        skip_launch: *skip_launch,
-                    },
-                );
-            }
-            Step::Update { .. } => self.update(step),
+            Step::Create { .. } => return self.create(step),
+            Step::Update { .. } => return self.update(step),
             Step::Start { machine, expected } => {
                 if self.checked(machine, expected).is_some() {
                     self.push(machine, OpKind::Start);
@@ -367,9 +354,54 @@ impl Sim {
                 }
             }
         }
+        Outcome::Done
     }
 
-    fn update(&mut self, step: &Step) {
+    fn create(&mut self, step: &Step) -> Outcome {
+        let Step::Create {
+            launch_key,
+            config,
+            image_ref,
+            secrets_version,
+            skip_launch,
+            cordoned,
+            region,
+            ..
+        } = step
+        else {
+            return Outcome::Done;
+        };
+        if self.keys.contains(launch_key) {
+            return Outcome::Done;
+        }
+        let last = self.no_room.last().copied().unwrap_or(false);
+        let no_room = self.no_room.get(self.asked).copied().unwrap_or(last);
+        self.asked += 1;
+        if no_room {
+            return Outcome::Failed("no slot has room".to_owned());
+        }
+        let mut config = (**config).clone();
+        let claimed = match self.claim(&mut config, region) {
+            Ok(claimed) => claimed,
+            Err(reason) => return Outcome::Moved(reason),
+        };
+        self.keys.insert(launch_key.clone());
+        let id = self.insert(config, image_ref.clone(), Some(launch_key.clone()));
+        if let Some(at) = claimed {
+            self.volumes[at].attached = Some(id.clone());
+        }
+        let spec = &mut self.machines.get_mut(&id).unwrap().spec;
+        spec.secrets_version = *secrets_version;
+        spec.cordoned = *cordoned;
+        spec.region = region.clone();
+        let kind = OpKind::Create {
+            skip_launch: *skip_launch,
+        };
+        self.push(&id, kind);
+        Outcome::Done
+    }
+
+    fn update(&mut self, step: &Step) -> Outcome {
         let Step::Update {
             machine,
             expected,
@@ -379,15 +411,19 @@ impl Sim {
             skip_launch,
         } = step
         else {
-            return;
+            return Outcome::Done;
         };
         let Some(generation) = self.checked(machine, expected) else {
-            return;
+            return Outcome::Done;
         };
+        let mut config = (**config).clone();
+        if let Err(reason) = volumes::keep(&self.machines[machine].spec.config, &mut config) {
+            return Outcome::Failed(reason);
+        }
         let instance = InstanceId::new(self.ulid()).unwrap();
         let at = self.time();
         let spec = &mut self.machines.get_mut(machine).unwrap().spec;
-        spec.config = (**config).clone();
+        spec.config = config;
         spec.image_ref = image_ref.clone();
         spec.secrets_version = *secrets_version;
         spec.instance_id = instance;
@@ -398,6 +434,7 @@ impl Sim {
             skip_launch: *skip_launch,
         };
         self.push(machine, kind);
+        Outcome::Done
     }
 
     /// Returns the generation of a Machine that still has the expected version.
@@ -415,6 +452,17 @@ impl Sim {
         self.machines.get_mut(machine).unwrap().pending.push(op);
         self.kick(machine);
     }
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is done, or was done before.
+    Done,
+    /// Refused, because the world has moved: plan again.
+    Moved(String),
+    /// It cannot be done.
+    Failed(String),
 }
 
 impl SimMachine {
@@ -465,20 +513,26 @@ pub(crate) fn drive(
 ) -> (Verdict, Progress) {
     let mut stored = serde_json::to_value(Progress::default()).unwrap();
     let mut crashes = crashes.iter().copied();
+    let mut refusals = 0;
     for _ in 0..2_000 {
         let progress: Progress = serde_json::from_value(stored.clone()).unwrap();
         let next: Plan = plan(desired, &sim.fleet(), &progress, sim.time(), options);
         assert_eq!(next.changed, next.progress != progress);
         stored = serde_json::to_value(&next.progress).unwrap();
         let dies = crashes.next().flatten().unwrap_or(usize::MAX);
+        let mut outcomes = Vec::new();
         for step in next.ready.iter().take(dies) {
-            sim.execute(step);
+            outcomes.push((step, sim.execute(step)));
             watch(sim, &next.progress);
         }
         if dies < next.ready.len() {
             continue;
         }
         if !next.ready.is_empty() {
+            let failed = after_wave(sim, &outcomes, &mut refusals);
+            let mut progress = next.progress.clone();
+            failed.into_iter().for_each(|f| progress.report(f));
+            stored = serde_json::to_value(&progress).unwrap();
             continue;
         }
         if next.verdict.status().is_over() {
@@ -502,4 +556,39 @@ pub(crate) fn drive(
         }
     }
     panic!("the deployment does not end:\n{}", sim.log.join("\n"));
+}
+
+/// Most waves in a row of nothing but refusals that the server tries again.
+const MAX_REFUSALS: usize = 8;
+
+/// Returns what the server reports after a wave: what failed, and, when there was nothing but
+/// refusals for long enough, what was refused.
+fn after_wave(sim: &mut Sim, outcomes: &[(&Step, Outcome)], refusals: &mut usize) -> Vec<Failure> {
+    let said = |step: &Step, reason: &String| Failure {
+        machine: step.machine().cloned(),
+        group: None,
+        reason: reason.clone(),
+    };
+    let mut failed = Vec::new();
+    let mut refused = Vec::new();
+    let mut done = 0;
+    for (step, outcome) in outcomes {
+        match outcome {
+            Outcome::Done => done += 1,
+            Outcome::Failed(reason) => failed.push(said(step, reason)),
+            Outcome::Moved(reason) => refused.push(said(step, reason)),
+        }
+    }
+    if refused.is_empty() || done > 0 {
+        *refusals = 0;
+        return failed;
+    }
+    *refusals += 1;
+    if *refusals > MAX_REFUSALS {
+        *refusals = 0;
+        failed.extend(refused);
+    }
+    let until = sim.now + 500;
+    while sim.step(until) {}
+    failed
 }

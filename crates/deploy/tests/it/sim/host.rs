@@ -148,6 +148,7 @@ impl Sim {
             Act::Down => self.down(id),
             Act::Gone => {
                 self.edit(id, |_, o| o.state = MachineState::Destroyed);
+                self.free(id);
                 self.finish(id, None);
             }
         }
