@@ -28,6 +28,9 @@ use crate::volumes::{attach, ended};
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// A sweep that failed is made again after this.
 const RETRY: Duration = Duration::from_secs(1);
+/// One whose writes were overtaken by somebody else's is made again after this: what they were
+/// about may be waited for, such as the volume of a destroyed Machine.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Changes that come within this are looked at together.
 const GATHER: Duration = Duration::from_millis(5);
 /// The records of a destroyed Machine are kept this long, for `include_deleted` and waits.
@@ -46,12 +49,21 @@ const COLLECT_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// collects too.
 const COLLECT_FIRST: Duration = Duration::from_secs(15 * 60);
 
+/// What became of a sweep.
+enum Swept {
+    /// All that was found is done.
+    Clean,
+    /// Somebody else was first with something of it.
+    Overtaken,
+}
+
 /// Sweeps until the server stops.
 pub(crate) async fn run(core: Arc<Core>) {
     let mut deltas = core.cache.deltas();
     loop {
         let rest = match sweep(&core).await {
-            Ok(()) => SWEEP_EVERY,
+            Ok(Swept::Clean) => SWEEP_EVERY,
+            Ok(Swept::Overtaken) => AGAIN,
             Err(error) => {
                 tracing::warn!(error = %error, "sweep failed, trying again");
                 RETRY
@@ -122,7 +134,7 @@ fn matters(core: &Core, delta: &Delta) -> bool {
         || deployments.iter().any(over)
 }
 
-async fn sweep(core: &Core) -> Result<(), StoreError> {
+async fn sweep(core: &Core) -> Result<Swept, StoreError> {
     let mut txns = Vec::new();
     {
         let snapshot = core.cache.snapshot();
@@ -137,11 +149,13 @@ async fn sweep(core: &Core) -> Result<(), StoreError> {
         txns.extend(old_launch_claims(&snapshot));
         txns.extend(old_leases(&snapshot));
     }
+    let mut swept = Swept::Clean;
     for txn in txns {
-        // Somebody was first with something of it: the next sweep looks again.
-        core.try_commit(txn).await?;
+        if core.try_commit(txn).await?.is_none() {
+            swept = Swept::Overtaken;
+        }
     }
-    Ok(())
+    Ok(swept)
 }
 
 /// Frees names and leases of destroyed Machines at once, and forgets them after a while.

@@ -1,5 +1,8 @@
 //! Volumes as clients see them: who has one, what is refused, and what a killed server goes on with.
 
+use std::sync::Arc;
+
+use hangar_store::{SqliteBackend, SqliteOptions, Store};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -266,6 +269,40 @@ async fn destroying_and_attaching_at_once_ends_in_one_of_the_two() {
         let shown = cluster.get(&volume).await;
         let attached = shown["attached_machine_id"].as_str();
         assert_eq!(attached.is_some(), made.0.is_success(), "{shown}");
+    }
+}
+
+/// A client that goes on with its lease just then does not keep the volume of a Machine that is
+/// gone: what is overtaken is done again at once.
+#[tokio::test]
+async fn a_volume_is_free_soon_after_its_machine_whatever_is_written_meanwhile() {
+    // On disk a write takes its time, in which others are written.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("store.db");
+    let store = SqliteBackend::open(&file, SqliteOptions::default()).unwrap();
+    let cluster = Cluster::start_on(Store::new(Arc::new(store))).await;
+    cluster.app("a").await;
+    for _ in 0..8 {
+        let shared = json!({"name": "data", "region": "iad", "require_unique_zone": false});
+        let id = cluster.volume(shared).await;
+        let machine = format!("{MACHINES}/{}", cluster.machine_on(&id).await);
+        let lease = format!("{machine}/lease");
+        let taken = cluster.post(&lease, json!({"ttl": 60})).await;
+        let nonce = taken["data"]["nonce"].as_str();
+        let renews = async {
+            for ttl in 0..40 {
+                let body = json!({"ttl": 60 + ttl});
+                cluster.call_with(Method::POST, &lease, body, nonce).await;
+            }
+            cluster
+                .call_with(Method::DELETE, &lease, Value::Null, nonce)
+                .await;
+        };
+        let gone = format!("{machine}?force=true");
+        let destroys = cluster.call_with(Method::DELETE, &gone, Value::Null, nonce);
+        tokio::join!(destroys, renews);
+        let is_free = |volume: &Value| volume["attached_machine_id"].is_null();
+        cluster.until(&format!("{VOLUMES}/{id}"), is_free).await;
     }
 }
 
