@@ -13,6 +13,8 @@ use crate::id::GroupName;
 
 /// Metadata key of the process group.
 pub const PROCESS_GROUP: &str = "fly_process_group";
+/// Metadata key of the process group in earlier times.
+const LEGACY_GROUP: &str = "process_group";
 /// Metadata key that makes a Machine managed, with value `v2`.
 pub const PLATFORM_VERSION: &str = "fly_platform_version";
 /// Metadata key of the release.
@@ -254,7 +256,7 @@ impl MachineConfig {
                 .filter(|v| !v.is_empty())
         };
         get(PROCESS_GROUP)
-            .or_else(|| get("process_group"))
+            .or_else(|| get(LEGACY_GROUP))
             .unwrap_or("")
     }
 
@@ -271,9 +273,9 @@ impl MachineConfig {
     /// leaving its state aside.
     #[must_use]
     pub fn is_managed(&self) -> bool {
-        self.metadata
-            .get(PLATFORM_VERSION)
-            .is_some_and(|v| v == "v2")
+        let is = |key, value: &str| self.metadata.get(key).is_some_and(|v| v == value);
+        is(PLATFORM_VERSION, "v2")
+            && !is(LEGACY_GROUP, "release_command")
             && ![GROUP_RELEASE_COMMAND, GROUP_CONSOLE].contains(&self.process_group())
     }
 
@@ -377,4 +379,45 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(metadata: &[(&str, &str)]) -> MachineConfig {
+        let pairs = metadata
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        MachineConfig {
+            metadata: pairs.collect(),
+            ..MachineConfig::default()
+        }
+    }
+
+    #[test]
+    fn the_group_is_the_newer_key_before_the_older_one() {
+        let both = with(&[("fly_process_group", "web"), ("process_group", "old")]);
+        assert_eq!(both.process_group(), "web");
+        assert_eq!(with(&[("process_group", "old")]).process_group(), "old");
+        assert_eq!(with(&[]).process_group(), "");
+        assert_eq!(with(&[]).group_or_app().as_str(), "app");
+    }
+
+    #[test]
+    fn what_runs_once_or_was_made_by_hand_is_not_managed() {
+        let v2 = ("fly_platform_version", "v2");
+        assert!(with(&[v2, ("fly_process_group", "web")]).is_managed());
+        assert!(!with(&[("fly_process_group", "web")]).is_managed());
+        for group in ["fly_app_release_command", "fly_app_console"] {
+            assert!(
+                !with(&[v2, ("fly_process_group", group)]).is_managed(),
+                "{group}"
+            );
+        }
+        assert!(!with(&[v2, ("process_group", "release_command")]).is_managed());
+        // One left behind counts as a Machine of a group that there is not.
+        let test = [v2, ("fly_process_group", "fly_app_test_machine_command")];
+        assert!(with(&test).is_managed());
+    }
 }

@@ -138,3 +138,58 @@ impl Guest {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_maps_back_to_its_name_and_is_offered() {
+        let shared = [1, 2, 4, 6, 8].map(|n| format!("shared-cpu-{n}x"));
+        let performance = [1, 2, 4, 6, 8, 10, 12, 14, 16].map(|n| format!("performance-{n}x"));
+        for name in shared.into_iter().chain(performance) {
+            let guest = Guest::preset(&name).unwrap();
+            assert_eq!(guest.size_name(), name);
+            assert_eq!(guest.validate(), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_there_is_not_is_refused_and_an_odd_kind_unknown() {
+        for name in [
+            "shared-cpu-3x",
+            "bogus-cpu-1x",
+            "performance-32x",
+            "shared",
+            "a100-40gb",
+        ] {
+            let error = Guest::preset(name).unwrap_err();
+            assert!(error.to_string().contains("shared-cpu-1x"), "{error}");
+        }
+        let odd = Guest {
+            cpu_kind: String::new(),
+            ..Guest::default()
+        };
+        assert_eq!(odd.size_name(), "unknown");
+        assert!(odd.validate().is_err());
+    }
+
+    /// The texts that users of flyctl know, and the limits behind them (5.4).
+    #[test]
+    fn memory_and_processors_have_their_limits_in_flyctls_words() {
+        let said = |kind: &str, cpus, memory_mb| {
+            let guest = Guest {
+                cpu_kind: kind.to_owned(),
+                cpus,
+                memory_mb,
+                other: Map::new(),
+            };
+            guest.validate().unwrap_err().to_string()
+        };
+        assert!(said("shared", 3, 1024).starts_with("invalid number of CPUs"));
+        assert!(said("shared", 1, 300).starts_with("invalid memory size"));
+        assert!(said("shared", 4, 256).starts_with("memory size for config is too low"));
+        assert!(said("shared", 1, 4096).starts_with("memory size for config is too high"));
+        assert!(said("odd", 1, 256).starts_with("invalid CPU kind"));
+    }
+}

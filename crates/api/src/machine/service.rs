@@ -229,3 +229,29 @@ impl<'de> Deserialize<'de> for Autostop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn autostop_is_read_from_a_boolean_or_a_word_and_written_in_the_older_form() {
+        let read = |value: Value| serde_json::from_value::<Autostop>(value);
+        for (given, wanted, written) in [
+            (json!(false), Autostop::Off, json!(false)),
+            (json!("off"), Autostop::Off, json!(false)),
+            (json!(true), Autostop::Stop, json!(true)),
+            (json!("stop"), Autostop::Stop, json!(true)),
+            (json!("suspend"), Autostop::Suspend, json!("suspend")),
+        ] {
+            let autostop = read(given.clone()).unwrap();
+            assert_eq!(autostop, wanted, "{given}");
+            assert_eq!(json!(autostop), written, "{given}");
+        }
+        for bad in [json!("pause"), json!(1), json!(null)] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

@@ -214,6 +214,31 @@ fn every_key_has_an_effect_or_a_row_in_the_table() {
     );
 }
 
+/// Row full-reference (process-groups-and-deploy.md 9.1).
+#[test]
+fn every_key_is_written_and_read_back_in_each_format() {
+    let mut all = Vec::new();
+    keys(AppConfig::SECTION, "", &mut all);
+    let mut whole = base();
+    for path in &all {
+        put(&mut whole, path, value(kind_of(path), path));
+    }
+    let whole = load(&whole.to_string(), Format::Json).read.unwrap();
+    for format in [Format::Toml, Format::Json, Format::Yaml] {
+        let text = whole.write(format);
+        assert_eq!(load(&text, format).read.unwrap(), whole, "{text}");
+        for path in &all {
+            let mut file = base();
+            put(&mut file, path, value(kind_of(path), path));
+            let one = load(&file.to_string(), Format::Json).read.unwrap();
+            let text = one.write(format);
+            assert_eq!(load(&text, format).read.unwrap(), one, "{path}:\n{text}");
+            let last = path.rsplit('.').next().unwrap();
+            assert!(text.contains(last), "{path} is not written:\n{text}");
+        }
+    }
+}
+
 fn kind_of(path: &str) -> Kind {
     let mut section = AppConfig::SECTION;
     let parts: Vec<&str> = path.split('.').filter(|p| *p != "*").collect();
