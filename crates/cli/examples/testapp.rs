@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! testapp serve [PORT]        HTTP/1.1 with keep-alive; see `answer`
+//! testapp slow MS             serves on 8080 after MS milliseconds
 //! testapp late MS             serves, and exits with 1 after MS milliseconds
 //! testapp lines N PAUSE_MS    prints N numbered lines, then waits for ever
 //! testapp exit CODE [MS]      exits with CODE after MS milliseconds
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
         } else {
             u16::try_from(number(1)).unwrap_or(8080)
         }),
+        "slow" => {
+            std::thread::sleep(Duration::from_millis(number(1)));
+            serve(8080)
+        }
         "late" => {
             std::thread::spawn(|| serve(8080));
             std::thread::sleep(Duration::from_millis(number(1)));

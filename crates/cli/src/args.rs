@@ -342,7 +342,7 @@ pub(crate) struct LogsArgs {
     #[arg(short, long, alias = "process-group")]
     pub(crate) group: Option<GroupName>,
     /// Only this Machine
-    #[arg(short, long, visible_alias = "instance")]
+    #[arg(short, long, visible_alias = "instance", visible_short_alias = 'i')]
     pub(crate) machine: Option<MachineId>,
     /// Only this region
     #[arg(short, long)]

@@ -89,6 +89,23 @@ impl Diff {
         diff
     }
 
+    /// Returns the lines that say which groups come and go (4.6); none when all stay.
+    pub(crate) fn group_changes(&self, is_first: bool) -> Vec<String> {
+        let mut lines = self.heading(is_first);
+        lines.extend(removals(self));
+        lines.extend(creations(self));
+        lines
+    }
+
+    fn heading(&self, is_first: bool) -> Vec<String> {
+        let heading = match (self.create.is_empty() && self.remove.is_empty(), is_first) {
+            (true, _) => return Vec::new(),
+            (false, true) => "This deployment will:",
+            (false, false) => "Process groups have changed. This will:",
+        };
+        vec![heading.to_owned()]
+    }
+
     /// Returns the line that says which filters have left Machines out.
     pub(crate) fn filtered(&self) -> Option<String> {
         if self.filters.is_empty() {
@@ -303,6 +320,16 @@ pub(crate) fn left_empty(group: &GroupName) -> String {
     format!(" * leave \"{group}\" without machines: it is scaled to 0")
 }
 
+/// Returns the lines for the Machines of groups that are gone.
+fn removals(diff: &Diff) -> Vec<String> {
+    let removed = diff.remove.iter().map(|(group, machines)| {
+        let total = machines.len();
+        let s = plural(total);
+        format!(" * destroy {total} \"{group}\" machine{s}")
+    });
+    removed.collect()
+}
+
 /// Returns the lines for Machines that are made anew, and why.
 fn replacements(diff: &Diff, fleet: &ObservedFleet<'_>) -> Vec<String> {
     let mut lines = Vec::new();
@@ -338,14 +365,7 @@ pub fn preview(
         let line = command_line(&command.config);
         lines.push(format!(" * run the release command: {line}"));
     }
-    if !diff.create.is_empty() || !diff.remove.is_empty() {
-        let first = fleet.managed().next().is_none();
-        lines.push(if first {
-            "This deployment will:".to_owned()
-        } else {
-            "Process groups have changed. This will:".to_owned()
-        });
-    }
+    lines.extend(diff.heading(fleet.managed().next().is_none()));
     for volume in mounts::new_volumes(desired, fleet, options) {
         lines.push(format!(
             " * create a {} GB volume named '{}' for process group '{}'",
@@ -387,10 +407,6 @@ pub fn preview(
         let s = plural(total);
         lines.push(format!(" * {verb} {total} \"{group}\" machine{s} ({how})"));
     }
-    for (group, machines) in &diff.remove {
-        let total = machines.len();
-        let s = plural(total);
-        lines.push(format!(" * destroy {total} \"{group}\" machine{s}"));
-    }
+    lines.extend(removals(&diff));
     lines
 }

@@ -34,6 +34,7 @@ mod migrate;
 mod mounts;
 mod network;
 mod plan;
+mod preflight;
 mod proxy;
 mod regions;
 mod release;

@@ -24,6 +24,9 @@ impl Planner<'_> {
     /// Decides, once, which Machines are updated, created and removed.
     pub(super) fn begin(&mut self) {
         let diff = Diff::of(self.desired, self.fleet, self.options);
+        for line in diff.group_changes(self.fleet.managed().next().is_none()) {
+            self.say(Level::Info, line, None, None);
+        }
         for (group, machines) in &diff.update {
             for id in machines {
                 if let Some(machine) = self.fleet.active(id) {

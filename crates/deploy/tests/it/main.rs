@@ -11,4 +11,5 @@ mod merging;
 mod retries;
 mod scaling;
 mod sim;
+mod spec;
 mod strategies;

@@ -142,6 +142,8 @@ fn a_region_holds_no_more_than_asked() {
     let four = ["a1", "b1", "c1", "d1"];
     let got = changes(&[("a1", 7), ("b1", 1)], 8, &four, Some(2)).unwrap();
     assert_eq!(got, sums(&[("a1", -5), ("b1", 1), ("c1", 2), ("d1", 2)]));
+    let beside = [("a1", 7), ("b1", 1), ("z1", 10)];
+    assert_eq!(changes(&beside, 8, &four, Some(2)).unwrap(), got);
     assert!(
         changes(&[], 5, &["iad", "iad"], Some(4)).is_err(),
         "a region twice counts once"

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use hangar_api::Timestamp;
-use hangar_api::deployment::{DeployEvent, Deployment, DeploymentStatus};
+use hangar_api::deployment::{DeployEvent, DeployOptions, Deployment, DeploymentStatus, Strategy};
 use hangar_api::id::{AppName, DeploymentId};
 use hangar_api::logs::LogQuery;
 use hangar_api::release::{Release, ReleaseStatus};
 use hangar_deploy::progress::{Failure, Progress};
-use hangar_deploy::{Gate, Plan, plan};
+use hangar_deploy::{Gate, Plan, Verdict, plan};
 use hangar_store::tables::{Apps, DeployClaims, Deployments, Releases};
 use hangar_store::{Record, StoreError, Txn};
 
@@ -188,6 +188,14 @@ impl Driver {
         let desired = desired(&self.core, &records.app, &records.release.value, record);
         let now = self.core.env.now();
         let mut plan = plan(&desired, &fleet.view(), &progress, now, &record.options);
+        if plan.verdict == Verdict::Complete && listens(&record.options) {
+            let later = self
+                .listening
+                .unsettled(&self.core, &fleet.units, &desired.release);
+            if let Some(later) = later.await {
+                return Ok(Next::Wait(Vec::new(), Some(later)));
+            }
+        }
         let over = plan.verdict.status().is_over();
         let first_failure = record.error.is_none() && plan.verdict.failure().is_some();
         let when = if over || first_failure {
@@ -530,6 +538,11 @@ impl Driver {
 fn after(time: Timestamp, seconds: i64) -> Timestamp {
     let span = jiff::SignedDuration::from_secs(seconds);
     time.saturating_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// Returns whether a deployment waits for its Machines to listen where their services lead.
+fn listens(options: &DeployOptions) -> bool {
+    options.smoke_checks && !options.detach && options.strategy != Strategy::Immediate
 }
 
 fn event(at: Timestamp, level: &str, message: &str) -> DeployEvent {

@@ -16,6 +16,8 @@ use crate::unit::Unit;
 
 /// An app has so long to listen before it is looked at.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+/// Between two looks at a group that does not listen yet.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_millis(250);
 /// How long a host may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -51,17 +53,11 @@ impl Listening {
         let now = core.env.now();
         let mut warnings = Vec::new();
         let before = std::mem::take(&mut self.due);
-        for unit in units {
-            let config = &unit.spec().config;
-            let group = config.group_or_app();
-            let ours = config
-                .metadata
-                .get(RELEASE_ID)
-                .is_some_and(|id| id == release.as_str());
-            let runs = unit.state() == MachineState::Started;
-            if !ours || !runs || self.done.contains(&group) || service_ports(config).is_empty() {
+        for (unit, group) in candidates(units, release) {
+            if self.done.contains(&group) {
                 continue;
             }
+            let config = &unit.spec().config;
             let due = before.get(&group).copied();
             let due = due.unwrap_or_else(|| now.saturating_add(patience(config)).unwrap_or(now));
             if when == When::Patiently && now < due {
@@ -83,10 +79,54 @@ impl Listening {
         warnings
     }
 
+    /// Returns when to look again, while a group that has not had its time does not listen yet: a
+    /// deployment that is done waits so long before it says so (4.9).
+    pub(super) async fn unsettled(
+        &mut self,
+        core: &Core,
+        units: &[Unit],
+        release: &ReleaseId,
+    ) -> Option<Timestamp> {
+        let now = core.env.now();
+        for (unit, group) in candidates(units, release) {
+            if self.done.contains(&group) {
+                continue;
+            }
+            let config = &unit.spec().config;
+            let late = now.saturating_add(patience(config)).unwrap_or(now);
+            let due = *self.due.entry(group.clone()).or_insert(late);
+            if now >= due {
+                continue;
+            }
+            if look_at(core, unit.id(), config).await.is_some() {
+                let soon = now.saturating_add(LOOK_AGAIN).unwrap_or(due);
+                return Some(soon.min(due));
+            }
+            self.due.remove(&group);
+            self.done.insert(group);
+        }
+        None
+    }
+
     /// Returns when the next look is due.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.due.values().min().copied()
     }
+}
+
+/// Returns the Machines of a release that run and have services, with their groups.
+fn candidates<'a>(
+    units: &'a [Unit],
+    release: &'a ReleaseId,
+) -> impl Iterator<Item = (&'a Unit, GroupName)> {
+    units.iter().filter_map(|unit| {
+        let config = &unit.spec().config;
+        let of = config.metadata.get(RELEASE_ID);
+        let ours = of.is_some_and(|id| id == release.as_str());
+        let runs = unit.state() == MachineState::Started;
+        let serves = !service_ports(config).is_empty();
+        (ours && runs && serves).then(|| (unit, config.group_or_app()))
+    })
 }
 
 fn patience(config: &MachineConfig) -> SignedDuration {
