@@ -1,6 +1,6 @@
 //! An app's Machines as the planner sees them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hangar_api::formation::Formation;
 use hangar_api::id::{AppName, DeploymentId, GroupName, MachineId};
@@ -47,12 +47,13 @@ impl Fleet {
             }
             _ => None,
         });
+        let units = Unit::all(&snapshot, app);
         Self {
             keys: keys.collect(),
             applied: *core.applied.borrow(),
-            free_volumes: free_volumes(&snapshot, app),
+            free_volumes: free_volumes(&snapshot, app, &units),
             formations: formations::recorded(&snapshot, app),
-            units: Unit::all(&snapshot, app),
+            units,
         }
     }
 
@@ -70,10 +71,19 @@ impl Fleet {
     }
 }
 
-/// Returns the app's volumes that a Machine could have.
-fn free_volumes(snapshot: &Snapshot, app: &AppName) -> Vec<FreeVolume> {
+/// Returns the app's volumes that a Machine could have: also those of Machines on their way out,
+/// which are free in a moment; until then a step that takes one is refused, and made again.
+fn free_volumes(snapshot: &Snapshot, app: &AppName, units: &[Unit]) -> Vec<FreeVolume> {
+    let going: BTreeSet<&MachineId> = units
+        .iter()
+        .filter(|unit| !unit.state().is_active())
+        .map(Unit::id)
+        .collect();
     let all = volumes::list(snapshot, app).into_iter();
-    let free = all.filter(|v| v.value.attached.is_none() && v.value.state.is_usable());
+    let free = all.filter(|v| {
+        let owner = v.value.attached.as_ref();
+        v.value.state.is_usable() && owner.is_none_or(|owner| going.contains(owner))
+    });
     let free = free.map(|v| FreeVolume {
         name: v.value.name.clone(),
         region: v.value.region.clone(),

@@ -125,6 +125,33 @@ async fn a_first_deploy_makes_every_group_and_the_next_one_updates_them() {
     assert_eq!(cluster.host.done_twice(), 0);
 }
 
+/// Whoever scales a group to nothing and deploys at once is not told that its volume is taken.
+#[tokio::test]
+async fn a_deploy_waits_for_the_volume_of_a_machine_that_is_on_its_way_out() {
+    let cluster = Cluster::start().await;
+    cluster.app("disk").await;
+    let mut body = config("one", &[("db", &[]), ("web", &[])]);
+    body["source"]["groups"]["db"]["config"]["mounts"] = json!([{"name": "data", "path": "/data"}]);
+    let done = deploy(&cluster, "disk", body.clone()).await;
+    assert_eq!(done["status"], "complete", "{done}");
+    cluster.host.slow_down();
+    for _ in 0..5 {
+        let all = machines(&cluster, "disk").await;
+        let has_disk = |m: &&Value| m["config"]["mounts"].is_array();
+        let old = all.iter().find(has_disk).unwrap();
+        let path = format!(
+            "/v1/apps/disk/machines/{}?force=true",
+            old["id"].as_str().unwrap()
+        );
+        cluster.call(Method::DELETE, &path, Value::Null).await;
+        let done = deploy(&cluster, "disk", body.clone()).await;
+        assert_eq!(done["status"], "complete", "{done}");
+        let volumes = cluster.get("/v1/apps/disk/volumes").await;
+        assert_eq!(volumes.as_array().unwrap().len(), 1);
+        assert_ne!(volumes[0]["attached_machine_id"], old["id"]);
+    }
+}
+
 #[tokio::test]
 async fn a_dry_run_tells_and_changes_nothing() {
     let cluster = Cluster::start().await;
