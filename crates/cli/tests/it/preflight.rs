@@ -145,8 +145,7 @@ fn a_first_deploy_has_two_of_what_serves_a_standby_of_what_does_not_and_one_with
     let rest = "[processes]\napp = \"/testapp serve\"\ntask = \"sleep 100000\"\ndisk = \"sleep 100000\"\n\
                 [[mounts]]\nsource = \"disk\"\ndestination = \"/data\"\nprocesses = [\"disk\"]\n\
                 [http_service]\ninternal_port = 8080\nprocesses = [\"app\"]\n";
-    let toml = shell_toml(app, rest).replace("/testapp serve", "serve");
-    let folder = world.app(app, &toml);
+    let folder = world.app(app, &shell_toml(app, rest));
     let said = world.ok(&["deploy", &folder, QUICK]).stderr;
     assert!(
         said.contains("create 1 \"task\" machine and 1 standby machine for it"),
@@ -236,7 +235,7 @@ fn counts_with_volumes_take_the_size_of_what_is_there_and_come_back_to_it() {
         world.ok(&[&["scale", "count", "-a", app, "--yes"], words].concat());
     };
     let first = text(&volumes(&world, app)[0]["id"]);
-    world.ok(&["volumes", "extend", &first, "-s", "4", "-a", app]);
+    world.ok(&["volumes", "extend", &first, "-s", "2", "-a", app]);
     let sizes = |world: &World| {
         let all = volumes(world, app);
         let mut all: Vec<(u64, String)> = all
@@ -246,13 +245,15 @@ fn counts_with_volumes_take_the_size_of_what_is_there_and_come_back_to_it() {
         all.sort();
         all
     };
-    let in_iad = (4, "iad".to_owned());
+    let in_iad = (2, "iad".to_owned());
     scale(&["2"]);
     assert_eq!(sizes(&world), vec![in_iad.clone(); 2]);
     scale(&["1", "--region", "gru"]);
-    let three = vec![(4, "gru".to_owned()), in_iad.clone(), in_iad];
+    let three = vec![(2, "gru".to_owned()), in_iad.clone(), in_iad];
     assert_eq!(sizes(&world), three);
     assert_eq!(world.machines(app).len(), 3);
+    let shown = world.ok(&["scale", "show", "-a", app]).stdout;
+    assert!(shown.contains("gru,iad(2)"), "{shown}");
     scale(&["0"]);
     world.eventually("none is left", |world| {
         world.machines(app).is_empty().then_some(())
@@ -356,4 +357,43 @@ fn the_logs_of_one_machine_are_asked_for_by_each_of_the_flags() {
         });
         assert!(!seen.contains(&other), "{flag}: {seen}");
     }
+}
+
+/// Row: status getImage (9.3).
+#[test]
+fn the_image_of_the_newest_release_is_that_of_the_app() {
+    let Some(world) = World::start() else { return };
+    world.import("newer", &crate::world::image_spec());
+    let app = "two";
+    let groups = "[processes]\na = \"lines 1 0\"\nb = \"lines 1 0\"\n";
+    let folder = world.app(app, &fly_toml(app, groups));
+    let deploy = |more: &[&str]| {
+        world.ok(&[&["deploy", &folder, "--ha=false", QUICK], more].concat());
+    };
+    deploy(&[]);
+    let image = |world: &World| {
+        let status = world.ok(&["status", "-a", app]).stdout;
+        let line = status.lines().find(|l| l.trim_start().starts_with("Image"));
+        line.unwrap_or_default().to_owned()
+    };
+    assert!(image(&world).contains("testapp"), "{}", image(&world));
+    deploy(&["--image", "newer", "--process-groups", "b"]);
+    assert!(image(&world).contains("newer"), "{}", image(&world));
+}
+
+/// Row: load_app_config_test (9.1).
+#[test]
+fn a_configuration_that_is_not_there_is_named_with_what_was_tried() {
+    let Some(world) = World::start() else { return };
+    let missing = world.path("nowhere").to_string_lossy().into_owned();
+    let said = world.fails(2, &["config", "show", "--local", "-c", &missing]);
+    assert!(
+        said.contains(&format!("{missing} (also tried: {missing}/fly.toml)")),
+        "{said}"
+    );
+    // Where none is asked for and none is there, the app's own is used.
+    let folder = world.app("there", &fly_toml("there", ""));
+    world.ok(&["deploy", &folder, "--ha=false", QUICK]);
+    let shown = world.ok(&["config", "show", "-a", "there"]).stdout;
+    assert!(shown.contains("\"app\": \"there\""), "{shown}");
 }
