@@ -452,3 +452,29 @@ fn an_app_is_given_a_name_and_its_status_is_watched() {
     world.fails(2, &["status", "-a", &name, "--watch", "--json"]);
     world.fails(2, &["status", "-a", &name, "--watch", "--rate", "0"]);
 }
+
+#[test]
+fn an_app_that_is_made_anew_has_none_of_the_lines_of_the_one_before() {
+    let Some(world) = World::start() else { return };
+    let toml = |line: &str| {
+        let env = format!("[env]\nMARK = \"{line}\"\n[processes]\napp = \"env\"\n");
+        fly_toml(
+            "again",
+            &format!("{env}[[restart]]\npolicy = \"never\"\nprocesses = [\"app\"]\n"),
+        )
+    };
+    for (mark, before) in [("first", "second"), ("second", "first")] {
+        let folder = world.app("again", &toml(mark));
+        world.ok(&["deploy", &folder, "--ha=false", "--smoke-checks=false"]);
+        let said = world.eventually("its line is there", |world| {
+            let said = world.logs("again");
+            said.contains(&format!("MARK={mark}")).then_some(said)
+        });
+        assert!(!said.contains(&format!("MARK={before}")), "{said}");
+        world.ok(&["apps", "destroy", "again", "--yes"]);
+        world.eventually("its name is free", |world| {
+            let listed = world.json(&["apps", "list"]);
+            listed.as_array().unwrap().is_empty().then_some(())
+        });
+    }
+}

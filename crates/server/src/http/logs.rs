@@ -26,7 +26,9 @@ pub(super) async fn read(
     AppPath(app): AppPath,
     params: Params,
 ) -> Result<Response, Problem> {
-    core.app(&app)?;
+    // What an app of the same name has said that was destroyed is not this one's.
+    let begun = core.app(&app)?.value.created_at;
+    let since = params.parsed::<Timestamp>("since")?;
     let query = LogQuery {
         app,
         group: params.parsed::<GroupName>("group")?,
@@ -37,7 +39,7 @@ pub(super) async fn read(
             .unwrap_or(TAIL)
             .min(MAX_TAIL),
         follow: params.flag("follow"),
-        since: params.parsed::<Timestamp>("since")?,
+        since: Some(since.map_or(begun, |since| since.max(begun))),
     };
     let lines = core.calls.logs(query).await?;
     let stop = core.stop.clone();
