@@ -1,6 +1,7 @@
 //! Random fleets, configurations, volumes, faults and crashes of the server.
 
 mod refusals;
+mod restarts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -670,6 +671,12 @@ proptest! {
         let plain = check(&case, &[])?.map(|(verdict, _)| verdict.status());
         let crashed = check(&case, &case.crashes)?.map(|(verdict, _)| verdict.status());
         prop_assert_eq!(plain, crashed);
+    }
+
+    #[test]
+    fn a_restart_changes_secrets_and_release_and_nothing_else(case in cases()) {
+        restarts::check(&case, &[])?;
+        restarts::check(&case, &case.crashes)?;
     }
 
     #[test]
