@@ -52,6 +52,9 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Most headers of a request or response.
     pub headers: usize,
+    /// Most answers that are compressed at a time, each of which takes some 300 KiB; others go out
+    /// as they are.
+    pub compressed: usize,
     /// Longest time for one attempt to connect to a Machine.
     pub connect: Duration,
     /// How long attempts go on when a Machine that has just come up refuses connections.
@@ -96,6 +99,7 @@ impl Default for Limits {
             body_idle: Duration::from_secs(60),
             head_bytes: 64 * 1024,
             headers: 128,
+            compressed: 256,
             connect: Duration::from_secs(2),
             connect_just_up: Duration::from_secs(10),
             upstream_idle: Duration::from_secs(4),

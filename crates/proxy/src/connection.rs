@@ -3,6 +3,7 @@
 //! ```text
 //! only raw services on the port ............... pass through, nothing is looked at
 //! first bytes: TLS ─► SNI names the app ─► http? serve : pass through, decrypted
+//!              a Postgres client that asks for TLS ─► the same, after the answer
 //!              HTTP ─► serve; each request names its app
 //!              else ─► the one raw app of the port, or close
 //! ```
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use hangar_api::machine::service::handling::TlsVersions;
 use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -22,12 +24,15 @@ use tokio_rustls::server::TlsStream;
 use crate::core::Core;
 use crate::http::serve::{Speaks, serve as serve_http};
 use crate::index::{Group, Spoken};
-use crate::tcp;
+use crate::policy::Policy;
+use crate::{postgres, tcp};
 
 /// First byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// Bytes that tell HTTP/2 (`PRI * HTTP/2.0`) from any method of HTTP/1.
 const ENOUGH: usize = 3;
+/// Bytes that are looked at.
+const LOOKED_AT: usize = postgres::HEAD;
 /// Pause before looking again at fewer bytes than that.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -37,6 +42,7 @@ pub(crate) struct Client {
     /// The external port of the service.
     pub(crate) port: u16,
     pub(crate) tls: bool,
+    pub(crate) ends: Ends,
     pub(crate) ip: HeaderValue,
     /// The client's address and the one it reached.
     pub(crate) forwarded_for: HeaderValue,
@@ -65,6 +71,8 @@ pub(crate) struct Ends {
 enum Opening {
     Tls,
     Http(Speaks),
+    /// A client of Postgres.
+    Postgres,
     Other,
     /// Nothing came in time, or the client went away.
     Nothing,
@@ -90,11 +98,12 @@ pub(crate) async fn serve(
         return pass_raw(core, &spoken, external, stream, ends).await;
     }
     let limit = core.shared.config.limits.handshake;
-    let opening = tokio::time::timeout(limit, look(&stream));
+    let opening = tokio::time::timeout(limit, look(&stream, &spoken));
     match opening.await.unwrap_or(Opening::Nothing) {
         Opening::Tls if spoken.tls => {
             serve_tls(core, &spoken, external, stream, ends, place).await;
         }
+        Opening::Postgres => serve_postgres(core, &spoken, external, stream, ends).await,
         Opening::Http(speaks) => {
             // A port that speaks TLS only says so in words.
             let client = Client::new(external, false, ends, place);
@@ -108,24 +117,39 @@ pub(crate) async fn serve(
 }
 
 /// Looks at the first bytes without taking them.
-async fn look(stream: &TcpStream) -> Opening {
-    let mut bytes = [0; ENOUGH];
+async fn look(stream: &TcpStream, spoken: &Spoken) -> Opening {
+    let mut bytes = [0; LOOKED_AT];
     loop {
         let seen = match stream.peek(&mut bytes).await {
             Ok(0) | Err(_) => return Opening::Nothing,
             Ok(count) => &bytes[..count],
         };
-        return match seen {
-            [TLS_HANDSHAKE, ..] => Opening::Tls,
-            b"PRI" => Opening::Http(Speaks::Http2),
-            other if !other.iter().all(u8::is_ascii_uppercase) => Opening::Other,
-            other if other.len() < ENOUGH => {
-                // Readiness does not tell of more bytes while some are there.
-                tokio::time::sleep(LOOK_AGAIN).await;
-                continue;
-            }
-            _ => Opening::Http(Speaks::Http1),
-        };
+        if let Some(opening) = judge(seen, spoken) {
+            return opening;
+        }
+        // Readiness does not tell of more bytes while some are there.
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Returns what the first bytes look like on a port, or `None` while more are needed.
+fn judge(seen: &[u8], spoken: &Spoken) -> Option<Opening> {
+    if spoken.postgres {
+        match postgres::opening(seen) {
+            postgres::Opening::More => return None,
+            postgres::Opening::Tls | postgres::Opening::Gss => return Some(Opening::Postgres),
+            // Where there is a raw app, it is that one's client.
+            postgres::Opening::Plain if spoken.raw.is_empty() => return Some(Opening::Postgres),
+            postgres::Opening::Plain | postgres::Opening::Other => {}
+        }
+    }
+    let method = &seen[..seen.len().min(ENOUGH)];
+    match method {
+        [TLS_HANDSHAKE, ..] => Some(Opening::Tls),
+        b"PRI" => Some(Opening::Http(Speaks::Http2)),
+        other if !other.iter().all(u8::is_ascii_uppercase) => Some(Opening::Other),
+        other if other.len() < ENOUGH => None,
+        _ => Some(Opening::Http(Speaks::Http1)),
     }
 }
 
@@ -157,6 +181,30 @@ async fn serve_tls(
     }
 }
 
+/// Answers a Postgres client that asks for TLS, and passes what comes through it.
+async fn serve_postgres(
+    core: Arc<Core>,
+    spoken: &Spoken,
+    external: u16,
+    mut stream: TcpStream,
+    ends: Ends,
+) {
+    let limit = core.shared.config.limits.handshake;
+    let shaking = async {
+        if !postgres::negotiate(&mut stream).await.ok()? {
+            return None;
+        }
+        shake_hands(&core, spoken, external, stream).await
+    };
+    let Ok(Some((group, stream))) = tokio::time::timeout(limit, shaking).await else {
+        return;
+    };
+    // The name may be that of an app that takes something else here.
+    if let Some(group) = group.filter(|group| group.policy.postgres) {
+        tcp::pass(core, group, stream, ends).await;
+    }
+}
+
 /// Ends TLS with the protocols of the app that SNI names.
 async fn shake_hands(
     core: &Core,
@@ -177,13 +225,12 @@ async fn shake_hands(
         })
     };
     let tls = &core.shared.tls;
-    let config = match group.as_ref().map(|group| &group.policy) {
-        Some(policy) if policy.alpn.is_some() || !policy.http => {
-            tls.offering(policy.alpn.as_deref().unwrap_or_default())
-        }
-        _ => tls.usual(),
+    let config = match &group {
+        Some(group) => tls.offering(&group.policy.alpn, group.policy.versions),
+        // It is told in HTTP that there is no such app.
+        None => tls.offering(&Policy::http_alpn(), TlsVersions::Both),
     };
-    let stream = start.into_stream(config).await.ok()?;
+    let stream = start.into_stream(config?).await.ok()?;
     Some((group, stream))
 }
 
@@ -215,6 +262,7 @@ impl Client {
         Self {
             port: external,
             tls,
+            ends,
             ip: text(ip.to_string()),
             forwarded_for: text(format!("{ip}, {}", plain(ends.local.ip()))),
             external: external.into(),

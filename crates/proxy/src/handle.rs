@@ -10,7 +10,7 @@ use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
 use hangar_api::id::MachineId;
 use hangar_api::seam::{BoxFuture, Drain, Waker};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -78,6 +78,7 @@ impl Proxy {
             env: env.clone(),
             index,
             held,
+            compressed: Arc::new(Semaphore::new(config.limits.compressed)),
             edge: watch::Sender::new(edge),
             applied: watch::Sender::new(0),
             stop: CancellationToken::new(),

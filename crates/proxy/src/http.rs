@@ -2,8 +2,10 @@
 
 pub(crate) mod answer;
 pub(crate) mod body;
+mod compress;
 pub(crate) mod forward;
 pub(crate) mod headers;
+mod idle;
 pub(crate) mod serve;
 pub(crate) mod stall;
 pub(crate) mod tunnel;

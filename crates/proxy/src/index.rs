@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::config::{Limits, ProxyConfig};
 use crate::load::Load;
 use crate::pick::{Status, View};
+use crate::policy::{Policies, Policy};
 use crate::queue::Queue;
 use crate::registry::Registry;
 
@@ -44,6 +45,8 @@ pub(crate) struct Spoken {
     pub(crate) http: bool,
     /// A service ends TLS here.
     pub(crate) tls: bool,
+    /// A service ends TLS that is asked for as Postgres has it.
+    pub(crate) postgres: bool,
     /// The apps that take raw TCP, at most two: a second one makes the port ambiguous.
     pub(crate) raw: Vec<AppName>,
     /// The apps that end TLS and take TCP or HTTP, at most two.
@@ -63,24 +66,13 @@ pub(crate) struct App {
 pub(crate) struct Group {
     pub(crate) app: AppName,
     pub(crate) external: u16,
-    pub(crate) policy: Policy,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) queue: Arc<Queue>,
     /// The edge's region, as this app sees it.
     pub(crate) region: HeaderValue,
     /// Set on a service that has just vanished: until then requests wait for it.
     pub(crate) vanished_until: Option<Instant>,
-}
-
-/// What is done with connections to a service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Policy {
-    pub(crate) http: bool,
-    pub(crate) tls: bool,
-    pub(crate) force_https: bool,
-    pub(crate) proxy_proto: bool,
-    /// Protocols offered in the TLS handshake, instead of the usual ones.
-    pub(crate) alpn: Option<Vec<String>>,
 }
 
 /// A Machine that has the service.
@@ -263,6 +255,7 @@ impl Builder<'_> {
 
     fn app(&self, source: &Arc<CatalogApp>, before: Option<&App>) -> App {
         let mut groups: BTreeMap<u16, Group> = BTreeMap::new();
+        let mut policies = Policies::default();
         for machine in &source.machines {
             if self.first {
                 self.registry.find(machine);
@@ -270,7 +263,7 @@ impl Builder<'_> {
             let alive = self.registry.observe(machine, self.now);
             let settled = alive.map_or(self.now, |at| at + SETTLING);
             if !machine.route.cordoned {
-                self.machine(source, machine, settled, before, &mut groups);
+                self.machine(source, machine, settled, before, &mut groups, &mut policies);
             }
         }
         for old in before.iter().flat_map(|app| app.groups.iter()) {
@@ -300,6 +293,7 @@ impl Builder<'_> {
         settled: Instant,
         before: Option<&App>,
         groups: &mut BTreeMap<u16, Group>,
+        policies: &mut Policies,
     ) {
         let runs = matches!(machine.live.phase, Phase::Up | Phase::Draining);
         let live = machine
@@ -318,6 +312,9 @@ impl Builder<'_> {
                 continue;
             }
             for port in &service.ports {
+                let Some(policy) = policies.of(port) else {
+                    continue;
+                };
                 for external in port.range().filter(|port| *port != 0) {
                     if groups.len() >= MAX_PORTS_PER_APP && !groups.contains_key(&external) {
                         break;
@@ -334,7 +331,7 @@ impl Builder<'_> {
                     let candidate = self.candidate(machine, settled, service, port, healthy);
                     // Those that run say how the port is spoken to.
                     if group.candidates.is_empty() || candidate.state == State::Ready {
-                        group.policy = Policy::of(port);
+                        group.policy = policy.clone();
                     }
                     group.candidates.push(candidate);
                 }
@@ -397,7 +394,7 @@ impl Builder<'_> {
         Group {
             app: source.name.clone(),
             external,
-            policy: Policy::default(),
+            policy: Arc::default(),
             candidates: Vec::new(),
             queue: old.map_or_else(
                 || Arc::new(Queue::new(self.held.clone())),
@@ -426,27 +423,19 @@ impl Builder<'_> {
     }
 }
 
-// === impl Policy ===
-
-impl Policy {
-    fn of(port: &Port) -> Self {
-        Self {
-            http: port.has("http"),
-            tls: port.has("tls"),
-            force_https: port.force_https,
-            proxy_proto: port.has("proxy_proto"),
-            alpn: port.tls_options.as_ref().and_then(|o| o.alpn.clone()),
-        }
-    }
-}
-
 fn spoken(index: &Index) -> BTreeMap<u16, Arc<Spoken>> {
     let mut ports: BTreeMap<u16, Spoken> = BTreeMap::new();
     for group in index.groups() {
         let spoken = ports.entry(group.external).or_default();
-        let Policy { http, tls, .. } = group.policy;
+        let Policy {
+            http,
+            tls,
+            postgres,
+            ..
+        } = *group.policy;
         spoken.http |= http && !tls;
         spoken.tls |= tls;
+        spoken.postgres |= postgres;
         let list = if tls {
             &mut spoken.behind_tls
         } else {

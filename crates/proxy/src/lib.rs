@@ -12,6 +12,7 @@
 //! [`Drain`]: hangar_api::seam::Drain
 
 mod acquire;
+mod announce;
 mod autoscale;
 mod autostop;
 mod config;
@@ -25,16 +26,16 @@ mod index;
 mod listen;
 mod load;
 mod pick;
+mod policy;
 mod ports;
+mod postgres;
 mod queue;
 mod registry;
 mod shared;
 mod tcp;
 mod tls;
-mod unsupported;
 mod wake;
 
 pub use config::{AUTOSTOP_EVERY, Limits, ProxyConfig};
 pub use error::ProxyError;
 pub use handle::{Proxy, ProxyHandle};
-pub use unsupported::unsupported;

@@ -65,13 +65,17 @@ pub(crate) enum NoClaim {
 #[derive(Default)]
 struct Pool {
     idle: Vec<Idle>,
-    http2: Option<http2::SendRequest<RequestBody>>,
+    http2: Option<(http2::SendRequest<RequestBody>, IdleTimeout)>,
 }
 
 struct Idle {
     sender: http1::SendRequest<RequestBody>,
     since: Instant,
+    idle_timeout: IdleTimeout,
 }
+
+/// How long a connection may be silent. External ports that differ in it share no connections.
+type IdleTimeout = Option<Duration>;
 
 // === impl Load ===
 
@@ -213,12 +217,15 @@ impl Load {
         &self,
         core: usize,
         max_idle: Duration,
+        idle_timeout: IdleTimeout,
     ) -> Option<http1::SendRequest<RequestBody>> {
         let mut pool = lock(self.pools.get(core)?);
-        while let Some(idle) = pool.idle.pop() {
+        let alike = |idle: &Idle| idle.idle_timeout == idle_timeout;
+        while let Some(last) = pool.idle.iter().rposition(alike) {
+            let idle = pool.idle.remove(last);
             if idle.since.elapsed() > max_idle {
                 // The ones below are older still.
-                pool.idle.clear();
+                pool.idle.drain(..last);
                 return None;
             }
             if !idle.sender.is_closed() {
@@ -229,7 +236,12 @@ impl Load {
     }
 
     /// Keeps a connection that has just become idle.
-    pub(crate) fn put_idle(&self, core: usize, sender: http1::SendRequest<RequestBody>) {
+    pub(crate) fn put_idle(
+        &self,
+        core: usize,
+        sender: http1::SendRequest<RequestBody>,
+        idle_timeout: IdleTimeout,
+    ) {
         let Some(pool) = self.pools.get(core) else {
             return;
         };
@@ -237,25 +249,40 @@ impl Load {
         // Under the lock: `close` sets the flag first and then empties every pool.
         if !self.is_closed() && pool.idle.len() < MAX_IDLE {
             let since = Instant::now();
-            pool.idle.push(Idle { sender, since });
+            pool.idle.push(Idle {
+                sender,
+                since,
+                idle_timeout,
+            });
         }
     }
 
     /// Returns the core's HTTP/2 connection, if it has a live one.
-    pub(crate) fn http2(&self, core: usize) -> Option<http2::SendRequest<RequestBody>> {
+    pub(crate) fn http2(
+        &self,
+        core: usize,
+        idle_timeout: IdleTimeout,
+    ) -> Option<http2::SendRequest<RequestBody>> {
         let mut pool = lock(self.pools.get(core)?);
-        if pool.http2.as_ref().is_some_and(|s| s.is_closed()) {
+        let (sender, kept_for) = pool.http2.as_ref()?;
+        if sender.is_closed() {
             pool.http2 = None;
+            return None;
         }
-        pool.http2.clone()
+        (*kept_for == idle_timeout).then(|| sender.clone())
     }
 
     /// Keeps the core's HTTP/2 connection.
-    pub(crate) fn put_http2(&self, core: usize, sender: http2::SendRequest<RequestBody>) {
+    pub(crate) fn put_http2(
+        &self,
+        core: usize,
+        sender: http2::SendRequest<RequestBody>,
+        idle_timeout: IdleTimeout,
+    ) {
         if let Some(pool) = self.pools.get(core) {
             let mut pool = lock(pool);
             if !self.is_closed() {
-                pool.http2 = Some(sender);
+                pool.http2 = Some((sender, idle_timeout));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use arc_swap::ArcSwap;
 use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) tls: Tls,
     /// Requests that wait in any queue.
     pub(crate) held: Arc<AtomicUsize>,
+    /// Places for answers that are being compressed.
+    pub(crate) compressed: Arc<Semaphore>,
     pub(crate) edge: watch::Sender<EdgeMap>,
     /// The revision of the server's facts that requests are answered by.
     pub(crate) applied: watch::Sender<u64>,

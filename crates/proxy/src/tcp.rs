@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::acquire::{Attempt, Chosen, Refusal, acquire};
+use crate::announce;
 use crate::connection::Ends;
 use crate::core::Core;
 use crate::http::upstream;
@@ -30,8 +31,8 @@ where
         }
     };
     let passed = async {
-        if group.policy.proxy_proto {
-            machine.write_all(announce(ends).as_bytes()).await?;
+        if let Some(form) = group.policy.proxy_proto {
+            machine.write_all(&announce::header(form, ends)).await?;
         }
         tokio::io::copy_bidirectional_with_sizes(&mut client, &mut machine, BUFFER, BUFFER).await
     };
@@ -55,20 +56,4 @@ async fn connect(core: &Core, group: &Arc<Group>) -> Result<(Chosen, TcpStream),
             Err(refusal) => attempt.failed(core, chosen.claim.load(), refusal)?,
         }
     }
-}
-
-/// Returns the line that the `proxy_proto` handler sends first (version 1).
-fn announce(ends: Ends) -> String {
-    let (peer, local) = (ends.peer, ends.local);
-    let (from, to) = (peer.ip().to_canonical(), local.ip().to_canonical());
-    let family = match (from.is_ipv4(), to.is_ipv4()) {
-        (true, true) => "TCP4",
-        (false, false) => "TCP6",
-        _ => return "PROXY UNKNOWN\r\n".to_owned(),
-    };
-    format!(
-        "PROXY {family} {from} {to} {} {}\r\n",
-        peer.port(),
-        local.port()
-    )
 }

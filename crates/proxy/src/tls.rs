@@ -9,13 +9,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use hangar_api::machine::service::handling::TlsVersions;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, crypto};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion, crypto};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ProxyConfig;
@@ -25,10 +27,8 @@ use crate::ports;
 
 /// Most certificates made for host names outside the domain; later ones get the domain's.
 const MAX_CERTIFICATES: usize = 1024;
-/// Most different lists of protocols; later ones get the usual list.
+/// Most configurations that are kept; others are made for each handshake.
 const MAX_CONFIGS: usize = 64;
-/// What is offered unless the service says otherwise.
-const USUAL_ALPN: [&str; 2] = ["h2", "http/1.1"];
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,9 +37,11 @@ pub(crate) struct Tls {
     certificates: Arc<Certificates>,
     tickets: Arc<dyn ProducesTickets>,
     provider: Arc<CryptoProvider>,
-    usual: Arc<ServerConfig>,
-    configs: Mutex<HashMap<Vec<String>, Arc<ServerConfig>>>,
+    configs: Mutex<HashMap<Offer, Arc<ServerConfig>>>,
 }
+
+/// What a handshake offers: protocols and versions.
+type Offer = (Vec<String>, TlsVersions);
 
 struct Certificates {
     domain: String,
@@ -84,37 +86,38 @@ impl Tls {
             made: Mutex::default(),
         });
         let tickets = crypto::ring::Ticketer::new().map_err(|source| error(source.into()))?;
-        let alpn = USUAL_ALPN.map(str::to_owned);
-        let usual = server_config(&provider, &certificates, &tickets, &alpn).map_err(error)?;
         Ok(Self {
             certificates,
             tickets,
             provider,
-            usual: Arc::new(usual),
             configs: Mutex::default(),
         })
     }
 
-    /// Returns the configuration of the usual protocols, HTTP/2 and HTTP/1.1.
-    pub(crate) fn usual(&self) -> Arc<ServerConfig> {
-        self.usual.clone()
-    }
-
-    /// Returns the configuration that offers these protocols.
-    pub(crate) fn offering(&self, alpn: &[String]) -> Arc<ServerConfig> {
+    /// Returns the configuration that offers these protocols and versions, or `None` where there
+    /// can be none.
+    pub(crate) fn offering(
+        &self,
+        alpn: &[String],
+        versions: TlsVersions,
+    ) -> Option<Arc<ServerConfig>> {
+        let offer = (alpn.to_vec(), versions);
         let mut configs = lock(&self.configs);
-        if let Some(config) = configs.get(alpn) {
-            return config.clone();
+        if let Some(config) = configs.get(&offer) {
+            return Some(config.clone());
         }
-        let made = server_config(&self.provider, &self.certificates, &self.tickets, alpn);
-        match made {
-            Ok(config) if configs.len() < MAX_CONFIGS => {
-                let config = Arc::new(config);
-                configs.insert(alpn.to_vec(), config.clone());
-                config
+        let made = server_config(&self.provider, &self.certificates, &self.tickets, &offer);
+        let config = match made {
+            Ok(config) => Arc::new(config),
+            Err(error) => {
+                tracing::warn!(%error, ?alpn, ?versions, "no configuration of TLS");
+                return None;
             }
-            _ => self.usual(),
+        };
+        if configs.len() < MAX_CONFIGS {
+            configs.insert(offer, config.clone());
         }
+        Some(config)
     }
 }
 
@@ -231,10 +234,15 @@ fn server_config(
     provider: &Arc<CryptoProvider>,
     certificates: &Arc<Certificates>,
     tickets: &Arc<dyn ProducesTickets>,
-    alpn: &[String],
+    (alpn, versions): &Offer,
 ) -> Result<ServerConfig, Cause> {
+    let versions: &[&SupportedProtocolVersion] = match versions {
+        TlsVersions::Both => &[&TLS12, &TLS13],
+        TlsVersions::Only12 => &[&TLS12],
+        TlsVersions::Only13 => &[&TLS13],
+    };
     let mut config = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(versions)?
         .with_no_client_auth()
         .with_cert_resolver(certificates.clone());
     config.ticketer = tickets.clone();

@@ -1,5 +1,9 @@
 //! `services`: what the proxy serves (machines-api.md 4.4).
 
+pub mod handling;
+
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -74,28 +78,75 @@ pub struct Port {
     /// Options of the tls handler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_options: Option<TlsOptions>,
+    /// Options of the proxy_proto handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_proto_options: Option<ProxyProtoOptions>,
     /// Everything else, as sent.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// Options of the http handler that Hangar acts on.
+/// Options of the http handler.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpOptions {
+    /// Compress answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<bool>,
     /// Speak HTTP/2 without TLS to the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub h2_backend: Option<bool>,
+    /// Seconds after which a connection to the app on which nothing moves is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<u32>,
+    /// Seconds that the app may take to begin its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_read_timeout: Option<u32>,
+    /// What is done to answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<ResponseOptions>,
     /// Everything else, as sent.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// Options of the tls handler that Hangar acts on.
+/// What the http handler does to answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResponseOptions {
+    /// By header: false removes it, a text or a list of texts sets it.
+    #[serde(
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub headers: BTreeMap<String, Value>,
+    /// Leave the headers alone that the proxy would add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pristine: Option<bool>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Options of the tls and pg_tls handlers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsOptions {
     /// Protocols offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpn: Option<Vec<String>>,
+    /// Versions offered, such as `TLSv1.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Vec<String>>,
+    /// Everything else, as sent.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Options of the proxy_proto handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyProtoOptions {
+    /// `v1` (default) or `v2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Everything else, as sent.
     #[serde(flatten)]
     pub other: Map<String, Value>,

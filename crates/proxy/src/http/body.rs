@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,7 +13,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
+use tokio::time::Instant;
 
+use super::compress::{Compressed, Compressor};
 use super::stall::{self, Timer};
 use crate::load::Claim;
 
@@ -40,8 +42,8 @@ pub(crate) enum RequestBody {
 /// How far the body of a request has come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// All of it was handed over.
-    sent: AtomicBool,
+    /// When all of it was handed over.
+    sent: OnceLock<Instant>,
     /// The client may be silent: it takes the answer meanwhile, and may have more to say then.
     patient: AtomicBool,
     /// The client stopped sending it.
@@ -84,6 +86,8 @@ pub(crate) enum ResponseBody {
         /// Of the frame before.
         rest: Bytes,
     },
+    /// From a Machine, and compressed on the way.
+    Compressed(Box<Compressed>),
 }
 
 /// What a request holds until its answer is over.
@@ -94,6 +98,8 @@ pub(crate) struct Flight {
     pub(crate) core: usize,
     /// The connection, if the next request may use it.
     pub(crate) sender: Option<SendRequest<RequestBody>>,
+    /// How long the connection may be silent.
+    pub(crate) idle_timeout: Option<Duration>,
     /// How far the request's body has come; `None` when there was none.
     pub(crate) progress: Option<Arc<Progress>>,
 }
@@ -111,12 +117,13 @@ impl Progress {
         self.stalled.load(Ordering::Relaxed)
     }
 
-    fn is_sent(&self) -> bool {
-        self.sent.load(Ordering::Relaxed)
+    /// Returns when all of it was handed over.
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        self.sent.get().copied()
     }
 
     fn note_sent(&self) {
-        self.sent.store(true, Ordering::Relaxed);
+        self.sent.get_or_init(Instant::now);
     }
 
     /// Nothing came from the client. Ready with an error once that has lasted too long.
@@ -342,6 +349,7 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(frame.map(|frame| frame.map(|frame| stall::hand(frame, rest))))
             }
+            Self::Compressed(body) => body.poll(cx),
         }
     }
 
@@ -349,6 +357,7 @@ impl Body for ResponseBody {
         match self {
             Self::Words(words) => words.is_none(),
             Self::Upstream { incoming, rest, .. } => rest.is_empty() && incoming.is_end_stream(),
+            Self::Compressed(body) => body.is_over(),
         }
     }
 
@@ -359,13 +368,21 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
             Self::Upstream { incoming, .. } => incoming.size_hint(),
+            Self::Compressed(_) => SizeHint::default(),
         }
     }
 }
 
 impl ResponseBody {
     /// Takes over the body of a Machine's answer.
-    pub(crate) fn upstream(incoming: Incoming, flight: Flight) -> Self {
+    pub(super) fn upstream(
+        incoming: Incoming,
+        flight: Flight,
+        compressor: Option<Compressor>,
+    ) -> Self {
+        if let Some(compressor) = compressor {
+            return Self::Compressed(Box::new(Compressed::new(incoming, flight, compressor)));
+        }
         let mut flight = Some(flight);
         if incoming.is_end_stream() {
             land(&mut flight);
@@ -380,13 +397,17 @@ impl ResponseBody {
 }
 
 /// Ends a flight whose answer was read to the end: the connection can serve the next request.
-fn land(flight: &mut Option<Flight>) {
+pub(super) fn land(flight: &mut Option<Flight>) {
     let Some(flight) = flight.take() else {
         return;
     };
-    let complete = flight.progress.as_ref().is_none_or(|body| body.is_sent());
+    let complete = flight
+        .progress
+        .as_ref()
+        .is_none_or(|body| body.sent_at().is_some());
     if let Some(sender) = flight.sender.filter(|_| complete) {
-        flight.claim.load().put_idle(flight.core, sender);
+        let load = flight.claim.load();
+        load.put_idle(flight.core, sender, flight.idle_timeout);
     }
 }
 

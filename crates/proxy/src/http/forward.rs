@@ -9,6 +9,8 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,13 +19,14 @@ use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use tokio::time::Instant;
 
-use super::answer;
 use super::body::{Again, Flight, Progress, RequestBody, ResponseBody};
-use super::headers;
-use super::tunnel;
-use super::upstream::{self, NotAnswered};
+use super::compress::{self, Coding};
+use super::upstream::{self, Line, NotAnswered};
+use super::{answer, headers, idle, tunnel};
 use crate::acquire::{Attempt, Chosen, Refusal, acquire};
+use crate::announce;
 use crate::connection::{Client, Place};
 use crate::core::Core;
 use crate::index::Group;
@@ -42,7 +45,7 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let version = request.version();
-    let (id, answer) = match route(&core, &client, &request) {
+    let (id, group, answer) = match route(&core, &client, &request) {
         Ok(group) => {
             let id = request_id(&core, &group.region);
             let answer = forward(&core, &client, &group, &id, request).await;
@@ -51,17 +54,19 @@ pub(crate) async fn handle(
                 tracing::debug!(app = %group.app, code, reason, "request refused");
                 answer::refusal(&refusal)
             });
-            (id, answer)
+            (id, Some(group), answer)
         }
         Err(answer) => {
             let region = core.shared.config.regions.first();
             let region = region.and_then(|region| HeaderValue::from_str(region.as_str()).ok());
             let region = region.unwrap_or_else(|| HeaderValue::from_static("local"));
-            (request_id(&core, &region), Err(*answer))
+            (request_id(&core, &region), None, Err(*answer))
         }
     };
     Ok(answer.unwrap_or_else(|mut own| {
-        headers::for_client(own.headers_mut(), version, &id, false);
+        let answers = group.map(|group| group.policy.answers.clone());
+        let answers = answers.unwrap_or_default();
+        headers::for_client(own.headers_mut(), version, &id, false, &answers);
         own
     }))
 }
@@ -134,62 +139,165 @@ async fn forward(
     }
     let (mut parts, incoming) = request.into_parts();
     let upgrade = upgrade.filter(|_| headers::asks_upgrade(&parts));
-    let again = headers::is_idempotent(&parts.method) && upgrade.is_none();
+    let policy = &group.policy;
+    let coding = compress::wanted(&policy.answers, &parts.method, &parts.headers);
+    let asked = Asked {
+        version,
+        id,
+        coding,
+    };
+    let line = Line {
+        idle_timeout: policy.idle_timeout,
+        announced: policy
+            .proxy_proto
+            .map(|form| announce::header(form, client.ends)),
+    };
+    let mut tries = Tries::new(headers::is_idempotent(&parts.method) && upgrade.is_none());
     let (region, start) = (&group.region, request_start(core));
     headers::for_machine(&mut parts, client, region, id, start, upgrade.is_some());
     parts.version = Version::HTTP_11;
-    let body = RequestBody::new(incoming, again, core.shared.config.limits.body_idle);
+    let body = RequestBody::new(incoming, tries.again, core.shared.config.limits.body_idle);
     let mut outgoing = Request::from_parts(parts, body);
-    let mut attempt = Attempt::default();
-    let (mut resends, mut stale) = (0, 0);
     loop {
-        let chosen = acquire(core, group, &mut attempt).await?;
-        let max_idle = core.shared.config.limits.upstream_idle;
-        let max_idle = if again { max_idle } else { max_idle.min(FRESH) };
-        let max_idle = (stale < MAX_STALE && upgrade.is_none()).then_some(max_idle);
-        let (connection, reused) = match upstream::connect(core, &chosen, max_idle).await {
+        let mut chosen = acquire(core, group, &mut tries.attempt).await?;
+        chosen.pooled &= line.announced.is_none();
+        let max_idle = tries.max_idle(core).filter(|_| upgrade.is_none());
+        let connecting = upstream::connect(core, &chosen, &line, max_idle);
+        let (connection, reused) = match connecting.await {
             Ok(connected) => connected,
             Err(refusal) => {
-                attempt.failed(core, chosen.claim.load(), refusal)?;
+                let load = chosen.claim.load();
+                tries.attempt.failed(core, load, refusal)?;
                 continue;
             }
         };
         fit(&mut outgoing, &chosen, upgrade.is_some());
         let progress = outgoing.body().progress();
-        let spare = Spare::of(&outgoing, again && resends < MAX_RESENDS);
-        match connection.send(outgoing).await {
+        let spare = Spare::of(&outgoing, tries.may_resend());
+        let limit = policy.headers_read_timeout;
+        let sending = in_time(connection.send(outgoing), limit, progress.as_deref());
+        let Some(sent) = sending.await else {
+            return Err(too_slow(&chosen, "headers_read_timeout"));
+        };
+        match sent {
             Ok((response, sender)) => {
                 note_head(client, &response, version, progress.as_deref());
                 let flight = Flight {
                     core: core.number,
                     sender: sender.filter(|_| chosen.pooled && !chosen.http2),
                     claim: chosen.claim,
+                    idle_timeout: line.idle_timeout,
                     progress,
                 };
                 let upgrade = upgrade.map(|upgrade| (upgrade, client.place.clone()));
-                return Ok(respond(core, response, flight, upgrade, version, id));
+                return Ok(respond(core, group, response, flight, upgrade, &asked));
             }
-            Err(NotAnswered {
-                unsent: Some(request),
-                ..
-            }) if reused => {
-                stale += 1;
-                outgoing = request;
-            }
-            Err(_) if progress.as_ref().is_some_and(|body| body.is_stalled()) => {
-                return Err(stalled());
-            }
-            Err(NotAnswered { unsent, error }) => {
-                let refusal = not_answered(&chosen, &error);
-                resends += u32::from(unsent.is_none());
-                let next = unsent.or_else(|| spare.and_then(Spare::request));
-                let Some(next) = next else {
-                    return Err(refusal);
-                };
-                outgoing = next;
-                attempt.failed(core, chosen.claim.load(), refusal)?;
+            Err(failed) => {
+                let stalled = progress.as_ref().is_some_and(|body| body.is_stalled());
+                outgoing = tries.next(core, &chosen, failed, reused, stalled, spare)?;
             }
         }
+    }
+}
+
+/// Returns the outcome of sending a request, or `None` when the head of an answer was not there
+/// in time, which runs from when all of the request was sent.
+async fn in_time<T>(
+    sending: impl Future<Output = T>,
+    limit: Option<Duration>,
+    progress: Option<&Progress>,
+) -> Option<T> {
+    let Some(limit) = limit else {
+        return Some(sending.await);
+    };
+    let mut sending = pin!(sending);
+    let mut until = Instant::now() + limit;
+    loop {
+        if let Ok(sent) = tokio::time::timeout_at(until, sending.as_mut()).await {
+            return Some(sent);
+        }
+        let now = Instant::now();
+        until = match progress {
+            Some(progress) => progress.sent_at().unwrap_or(now) + limit,
+            None => now,
+        };
+        if until <= now {
+            return None;
+        }
+    }
+}
+
+/// What a client asked for, as its answer needs it.
+struct Asked<'a> {
+    version: Version,
+    id: &'a HeaderValue,
+    coding: Option<Coding>,
+}
+
+/// How often a request was sent, and may be.
+struct Tries {
+    /// Sending it twice is the same as once.
+    again: bool,
+    resends: u32,
+    stale: u32,
+    attempt: Attempt,
+}
+
+// === impl Tries ===
+
+impl Tries {
+    fn new(again: bool) -> Self {
+        Self {
+            again,
+            resends: 0,
+            stale: 0,
+            attempt: Attempt::default(),
+        }
+    }
+
+    /// Returns how old a kept connection may be, or `None` where only a new one will do.
+    fn max_idle(&self, core: &Core) -> Option<Duration> {
+        let max_idle = core.shared.config.limits.upstream_idle;
+        let max_idle = if self.again {
+            max_idle
+        } else {
+            max_idle.min(FRESH)
+        };
+        (self.stale < MAX_STALE).then_some(max_idle)
+    }
+
+    fn may_resend(&self) -> bool {
+        self.again && self.resends < MAX_RESENDS
+    }
+
+    /// Returns the request to send next after one that got no answer, or what the client is told.
+    fn next(
+        &mut self,
+        core: &Core,
+        chosen: &Chosen,
+        failed: NotAnswered,
+        reused: bool,
+        stalled: bool,
+        spare: Option<Spare>,
+    ) -> Result<Request<RequestBody>, Refusal> {
+        let NotAnswered { unsent, error } = failed;
+        match unsent {
+            Some(request) if reused => {
+                self.stale += 1;
+                return Ok(request);
+            }
+            _ if stalled => return Err(client_stalled()),
+            _ if idle::is_silence(&error) => return Err(too_slow(chosen, "idle_timeout")),
+            _ => {}
+        }
+        let refusal = not_answered(chosen, &error);
+        self.resends += u32::from(unsent.is_none());
+        let next = unsent.or_else(|| spare.and_then(Spare::request));
+        let Some(next) = next else {
+            return Err(refusal);
+        };
+        self.attempt.failed(core, chosen.claim.load(), refusal)?;
+        Ok(next)
     }
 }
 
@@ -258,36 +366,62 @@ fn fit(request: &mut Request<RequestBody>, chosen: &Chosen, upgrade: bool) {
 /// Turns a Machine's answer into the client's, whose end gives the claim back.
 fn respond(
     core: &Arc<Core>,
+    group: &Group,
     mut response: Response<Incoming>,
     flight: Flight,
     upgrade: Option<(OnUpgrade, Place)>,
-    version: Version,
-    id: &HeaderValue,
+    asked: &Asked<'_>,
 ) -> Response<ResponseBody> {
+    let answers = &group.policy.answers;
     let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if upgraded {
         let Some((client, place)) = upgrade else {
             let text = "the app changed the protocol without being asked".to_owned();
             let mut own = answer::refusal(&Refusal::bad_gateway("PU02", text));
-            headers::for_client(own.headers_mut(), version, id, false);
+            headers::for_client(own.headers_mut(), asked.version, asked.id, false, answers);
             return own;
         };
         let machine = hyper::upgrade::on(&mut response);
         let is_websocket = tunnel::is_websocket(response.headers());
         tunnel::start(core, client, machine, flight.claim, is_websocket, place);
-        headers::for_client(response.headers_mut(), version, id, true);
+        headers::for_client(
+            response.headers_mut(),
+            asked.version,
+            asked.id,
+            true,
+            answers,
+        );
         return response.map(|_| ResponseBody::Words(None));
     }
-    headers::for_client(response.headers_mut(), version, id, false);
+    let places = &core.shared.compressed;
+    let compressor = compress::prepare(answers, asked.coding, &mut response, places);
+    headers::for_client(
+        response.headers_mut(),
+        asked.version,
+        asked.id,
+        false,
+        answers,
+    );
     *response.version_mut() = Version::HTTP_11;
-    response.map(|incoming| ResponseBody::upstream(incoming, flight))
+    response.map(|incoming| ResponseBody::upstream(incoming, flight, compressor))
 }
 
-fn stalled() -> Refusal {
+fn client_stalled() -> Refusal {
     Refusal {
         status: StatusCode::REQUEST_TIMEOUT,
         code: "PU02",
         text: "the client stopped sending the request's body".to_owned(),
+        retry: false,
+    }
+}
+
+/// Says that a Machine was silent for longer than an option of the service allows.
+fn too_slow(chosen: &Chosen, option: &str) -> Refusal {
+    let machine = &chosen.claim.load().machine;
+    Refusal {
+        status: StatusCode::GATEWAY_TIMEOUT,
+        code: "PU02",
+        text: format!("machine {machine} did not answer within the service's {option}"),
         retry: false,
     }
 }

@@ -10,6 +10,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Uri, Version};
 
 use crate::connection::Client;
+use crate::policy::Answers;
 
 const CLIENT_IP: HeaderName = HeaderName::from_static("fly-client-ip");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("fly-forwarded-port");
@@ -107,16 +108,25 @@ pub(crate) fn for_client(
     version: Version,
     id: &HeaderValue,
     upgraded: bool,
+    answers: &Answers,
 ) {
     if upgraded {
         headers.remove(TRANSFER_ENCODING);
     } else {
         remove_hop_by_hop(headers);
     }
-    headers.insert(REQUEST_ID, id.clone());
-    headers.append(VIA, via(version));
-    if !headers.contains_key(SERVER) {
-        headers.insert(SERVER, HeaderValue::from_static("Hangar"));
+    if !answers.pristine {
+        headers.insert(REQUEST_ID, id.clone());
+        headers.append(VIA, via(version));
+        if !headers.contains_key(SERVER) {
+            headers.insert(SERVER, HeaderValue::from_static("Hangar"));
+        }
+    }
+    for (name, values) in &answers.rules {
+        headers.remove(name);
+        for value in values {
+            headers.append(name.clone(), value.clone());
+        }
     }
 }
 

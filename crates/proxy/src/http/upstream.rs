@@ -8,9 +8,11 @@ use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
+use super::idle::Watched;
 use crate::acquire::{Chosen, Refusal};
 use crate::core::Core;
 use crate::listen;
@@ -28,6 +30,15 @@ pub(crate) enum Connection {
     Http2(http2::SendRequest<RequestBody>),
 }
 
+/// What a connection is made with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Line {
+    /// It is given up when it is silent for so long.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// What it begins with: it is for one client alone then.
+    pub(crate) announced: Option<Vec<u8>>,
+}
+
 /// Why a request got no answer.
 #[derive(Debug)]
 pub(crate) struct NotAnswered {
@@ -41,31 +52,38 @@ pub(crate) struct NotAnswered {
 pub(crate) async fn connect(
     core: &Core,
     chosen: &Chosen,
+    line: &Line,
     max_idle: Option<Duration>,
 ) -> Result<(Connection, bool), Refusal> {
     let load = chosen.claim.load();
-    if let Some(max_idle) = max_idle {
+    if let Some(max_idle) = max_idle.filter(|_| line.announced.is_none()) {
         if chosen.http2 {
-            if let Some(sender) = load.http2(core.number) {
+            if let Some(sender) = load.http2(core.number, line.idle_timeout) {
                 return Ok((Connection::Http2(sender), true));
             }
         } else if chosen.pooled
-            && let Some(sender) = idle(core, load, max_idle).await
+            && let Some(sender) = idle(core, load, line, max_idle).await
         {
             return Ok((Connection::Http1(sender), true));
         }
     }
-    let stream = dial(core, load).await?;
+    let mut stream = dial(core, load).await?;
+    if let Some(announced) = &line.announced {
+        let written = stream.write_all(announced).await;
+        written.map_err(|error| not_connected(load, &error))?;
+    }
     if chosen.http2 {
-        let sender = http2_handshake(core, stream).await?;
-        load.put_http2(core.number, sender.clone());
+        let sender = http2_handshake(core, Watched::new(stream, line.idle_timeout)).await?;
+        if line.announced.is_none() {
+            load.put_http2(core.number, sender.clone(), line.idle_timeout);
+        }
         return Ok((Connection::Http2(sender), false));
     }
     if !chosen.pooled {
         // One connection a request: none of them shall linger and keep its local port.
         drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
     }
-    let sender = http1_handshake(core, stream).await?;
+    let sender = http1_handshake(core, Watched::new(stream, line.idle_timeout)).await?;
     Ok((Connection::Http1(sender), false))
 }
 
@@ -86,9 +104,10 @@ pub(crate) async fn dial(core: &Core, load: &Load) -> Result<TcpStream, Refusal>
 async fn idle(
     core: &Core,
     load: &Load,
+    line: &Line,
     max_idle: Duration,
 ) -> Option<http1::SendRequest<RequestBody>> {
-    while let Some(mut sender) = load.take_idle(core.number, max_idle) {
+    while let Some(mut sender) = load.take_idle(core.number, max_idle, line.idle_timeout) {
         if sender.is_ready() {
             return Some(sender);
         }
@@ -103,7 +122,7 @@ async fn idle(
 
 async fn http1_handshake(
     core: &Core,
-    stream: TcpStream,
+    stream: Watched<TcpStream>,
 ) -> Result<http1::SendRequest<RequestBody>, Refusal> {
     let limits = &core.shared.config.limits;
     let (sender, connection) = http1::Builder::new()
@@ -122,7 +141,7 @@ async fn http1_handshake(
 
 async fn http2_handshake(
     core: &Core,
-    stream: TcpStream,
+    stream: Watched<TcpStream>,
 ) -> Result<http2::SendRequest<RequestBody>, Refusal> {
     let failed = |error: &dyn std::fmt::Display| {
         let text = format!("the app did not speak HTTP/2 without TLS (h2_backend): {error}");

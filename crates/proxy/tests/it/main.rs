@@ -5,9 +5,11 @@
 mod autostop;
 mod balance;
 mod drain;
+mod handlers;
 mod headers;
 mod hold;
 mod limits;
+mod options;
 mod ports;
 mod protocols;
 mod retry;

@@ -1,86 +1,15 @@
 //! HTTP/2, TLS, WebSockets, raw TCP and the corners of HTTP/1.1.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::client::conn::http2;
 use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::ServerName;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use crate::rig::{Rig, SOON, Server, WEB, fresh_address, service, up, web};
-
-/// Takes any certificate: it is self-signed.
-#[derive(Debug)]
-struct AnyCertificate;
-
-mod verifier {
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    impl ServerCertVerifier for super::AnyCertificate {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-        }
-    }
-}
-
-async fn tls(rig: &Rig, port: u16, name: &'static str, alpn: &[&str]) -> TlsStream<TcpStream> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(rig.at(port)).await.unwrap();
-    let name = ServerName::try_from(name).unwrap();
-    let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.unwrap()
-}
-
-/// Writes text and reads until the other side ends.
-async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, text: &str) -> String {
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer);
-    tokio::time::timeout(SOON, read).await.unwrap().unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
-}
+use crate::rig::{Rig, Server, WEB, canned, fresh_address, service, talk, tls, up, web};
 
 async fn ask_http2<S>(stream: S, authority: &str, body: &str) -> (Version, String)
 where
@@ -322,25 +251,6 @@ async fn many_requests_at_once_on_one_http2_connection_are_all_answered() {
     for task in tasks {
         assert_eq!(task.await.unwrap(), "one");
     }
-}
-
-/// A server that answers each connection with the same bytes, once the head is there.
-async fn canned(answer: &'static str) -> std::net::Ipv4Addr {
-    let address = fresh_address();
-    let listener = TcpListener::bind((address, Server::PORT)).await.unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.unwrap());
-                }
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            });
-        }
-    });
-    address
 }
 
 async fn ask(rig: &Rig, head: &str) -> String {

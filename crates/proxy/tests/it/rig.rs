@@ -2,6 +2,7 @@
 
 mod client;
 mod machine;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,10 +20,12 @@ use hangar_api::machine::Service;
 use hangar_api::net::NetworkId;
 use hangar_api::seam::{BoxFuture, IdleMachine, Waker};
 use hangar_proxy::{Proxy, ProxyConfig, ProxyHandle};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
 pub(crate) use client::Client;
-pub(crate) use machine::Server;
+pub(crate) use machine::{Server, canned, raw};
+pub(crate) use tls::{shake_hands, tls};
 
 /// A time that is never reached when things work.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -277,6 +280,15 @@ impl Rig {
     pub(crate) fn client(&self, app: &str) -> Client {
         Client::new(self.at(WEB), format!("{app}.localhost"))
     }
+}
+
+/// Writes text and reads until the other side ends.
+pub(crate) async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, text: &str) -> String {
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    tokio::time::timeout(SOON, read).await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Waits until something holds.

@@ -21,8 +21,6 @@ const NOT_OFFERED: [(&str, &str); 5] = [
 
 /// What may stand for what happens after an exit (machines-api.md 7.1; `never` is fly.toml's).
 const RESTART_POLICIES: [&str; 5] = ["", "no", "never", "on-failure", "always"];
-/// What may be done to what comes in at a port.
-const HANDLERS: [&str; 4] = ["http", "tls", "tcp", "proxy_proto"];
 /// Most services of a Machine.
 const MAX_SERVICES: usize = 64;
 /// Most checks of a Machine, those of its services among them.
@@ -71,11 +69,8 @@ pub(crate) fn config(given: Option<MachineConfig>) -> Result<MachineConfig, Prob
                 "config.services: internal_port is required, 1 to 65535".to_owned(),
             ));
         }
-        if service.protocol != "tcp" {
-            return Err(refused(format!(
-                "config.services: protocol {:?} is not offered by this Hangar; use tcp",
-                service.protocol
-            )));
+        if let Some((key, text)) = service.refusals().into_iter().next() {
+            return Err(refused(format!("config.services: {key}: {text}")));
         }
     }
     rules(&config).map_err(refused)?;
@@ -106,18 +101,8 @@ fn rules(config: &MachineConfig) -> Result<(), String> {
     config.rootfs_persist().map_err(|e| e.to_string())?;
     config.rootfs_size_gb().map_err(|e| e.to_string())?;
     config.swap_mb().map_err(|e| e.to_string())?;
-    let ports = || config.services.iter().flat_map(|service| &service.ports);
-    let handlers = ports().flat_map(|port| &port.handlers);
-    if let Some(handler) = handlers
-        .into_iter()
-        .find(|h| !HANDLERS.contains(&h.as_str()))
-    {
-        return Err(format!(
-            "config.services: handler {handler:?} is not offered by this Hangar; use {}",
-            HANDLERS.join(", ")
-        ));
-    }
-    let asked: usize = ports().map(|port| port.range().len()).sum();
+    let ports = config.services.iter().flat_map(|service| &service.ports);
+    let asked: usize = ports.map(|port| port.range().len()).sum();
     if asked > MAX_PORTS_PER_APP {
         return Err(format!(
             "config.services: {asked} external ports are too many, an app has at most {MAX_PORTS_PER_APP}"

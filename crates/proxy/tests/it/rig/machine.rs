@@ -14,7 +14,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::fresh_address;
@@ -80,6 +80,34 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// A server that does the same with each of its connections.
+pub(crate) async fn raw<F>(each: impl Fn(TcpStream) -> F + Send + 'static) -> Ipv4Addr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let address = fresh_address();
+    let listener = TcpListener::bind((address, Server::PORT)).await.unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(each(stream));
+        }
+    });
+    address
+}
+
+/// A server that answers each connection with the same bytes, once the head is there.
+pub(crate) async fn canned(answer: &'static str) -> Ipv4Addr {
+    let each = move |mut stream: TcpStream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    };
+    raw(each).await
 }
 
 async fn serve(listener: TcpListener, state: Arc<State>) {
