@@ -9,6 +9,8 @@ mod helpers;
 mod overlay;
 mod parts;
 
+pub(crate) use parts::{expand, proxied};
+
 use std::collections::BTreeMap;
 
 use base64::Engine;

@@ -81,9 +81,8 @@ const fn https_check(path: &'static str) -> Row {
     }
 }
 
-const OPTIONS: &str = "the proxy passes it through unchanged";
+const NO_REPLAY: &str = "the proxy does not act on fly-replay, so there is nothing to remember";
 const NO_GPUS: &str = "there are no GPUs here";
-const DEFAULT: &str = "the default is used";
 
 /// All keys that are not acted on.
 pub const TABLE: &[Row] = &[
@@ -99,24 +98,6 @@ pub const TABLE: &[Row] = &[
         why: "the proxy forwards TCP only",
         when: When::Is("udp"),
     },
-    Row {
-        path: "services[].ports[].handlers",
-        kind: Kind::Refused,
-        why: "the proxy_proto handler is not there yet, and the app would wait for its header",
-        when: When::Is("proxy_proto"),
-    },
-    Row {
-        path: "services[].ports[].handlers",
-        kind: Kind::Refused,
-        why: "the pg_tls handler is not there yet",
-        when: When::Is("pg_tls"),
-    },
-    Row {
-        path: "services[].ports[].handlers",
-        kind: Kind::Refused,
-        why: "the edge_http handler is not there; use http",
-        when: When::Is("edge_http"),
-    },
     https_check("http_service.checks[].protocol"),
     https_check("services[].http_checks[].protocol"),
     https_check("checks.*.protocol"),
@@ -125,68 +106,15 @@ pub const TABLE: &[Row] = &[
         When::Always,
         "only `launch` would run it",
     ),
-    named("http_service.http_options.compress", When::On, OPTIONS),
-    named("http_service.http_options.response", When::Always, OPTIONS),
     named(
         "http_service.http_options.replay_cache",
         When::Always,
-        OPTIONS,
-    ),
-    named(
-        "http_service.http_options.idle_timeout",
-        When::Always,
-        DEFAULT,
-    ),
-    named(
-        "http_service.http_options.headers_read_timeout",
-        When::Always,
-        DEFAULT,
-    ),
-    named("http_service.tls_options.versions", When::Always, DEFAULT),
-    named(
-        "http_service.tls_options.default_self_signed",
-        When::Always,
-        DEFAULT,
-    ),
-    named(
-        "services[].ports[].http_options.compress",
-        When::On,
-        OPTIONS,
-    ),
-    named(
-        "services[].ports[].http_options.response",
-        When::Always,
-        OPTIONS,
+        NO_REPLAY,
     ),
     named(
         "services[].ports[].http_options.replay_cache",
         When::Always,
-        OPTIONS,
-    ),
-    named(
-        "services[].ports[].http_options.idle_timeout",
-        When::Always,
-        DEFAULT,
-    ),
-    named(
-        "services[].ports[].http_options.headers_read_timeout",
-        When::Always,
-        DEFAULT,
-    ),
-    named(
-        "services[].ports[].tls_options.versions",
-        When::Always,
-        DEFAULT,
-    ),
-    named(
-        "services[].ports[].tls_options.default_self_signed",
-        When::Always,
-        DEFAULT,
-    ),
-    named(
-        "services[].ports[].proxy_proto_options",
-        When::Always,
-        "there is no proxy_proto handler",
+        NO_REPLAY,
     ),
     named(
         "container",

@@ -20,7 +20,7 @@ section! {
         processes: Texts;
         /// Limits of one Machine.
         concurrency: Table(Concurrency);
-        /// Options of the tls handler.
+        /// Options of the tls and pg_tls handlers.
         tls_options: Table(TlsOptions);
         /// Options of the http handler.
         http_options: Table(HttpOptions);
@@ -72,7 +72,7 @@ section! {
         handlers: Texts;
         /// Answer plain HTTP with a redirect to https.
         force_https: Flag;
-        /// Options of the tls handler.
+        /// Options of the tls and pg_tls handlers.
         tls_options: Table(TlsOptions);
         /// Options of the http handler.
         http_options: Table(HttpOptions);
@@ -98,9 +98,9 @@ section! {
     TlsOptions {
         /// Protocols that are offered.
         alpn: Texts;
-        /// Versions that are offered.
+        /// Versions that are offered: TLSv1.2, TLSv1.3 or both.
         versions: Texts;
-        /// A self-signed certificate where there is no other.
+        /// A self-signed certificate where there is no other; here all are.
         default_self_signed: FlagPtr;
     }
 }
@@ -108,15 +108,15 @@ section! {
 section! {
     /// Options of the http handler.
     HttpOptions {
-        /// Compress answers.
+        /// Compress answers for clients that take it.
         compress: FlagPtr;
         /// What is done to answers.
         response: Table(HttpResponse);
         /// Speak HTTP/2 without TLS to the app.
         h2_backend: FlagPtr;
-        /// Seconds after which an idle connection is closed.
+        /// Seconds after which a connection to the app on which nothing moves is closed.
         idle_timeout: U32Ptr;
-        /// Seconds that a request's head may take.
+        /// Seconds that the app may take to begin its answer.
         headers_read_timeout: U32Ptr;
         /// Which answers with fly-replay are remembered.
         replay_cache: List(ReplayCache);
@@ -152,7 +152,7 @@ section! {
 section! {
     /// Options of the proxy_proto handler.
     ProxyProto {
-        /// v1 or v2.
+        /// v1 (a line of text) where it is absent, or v2 (binary).
         version: Text;
     }
 }

@@ -1,5 +1,6 @@
 //! The parts of a Machine configuration, one by one.
 
+use hangar_api::machine::Service;
 use hangar_api::machine::config::File;
 use hangar_api::release::FirstVolume;
 use serde::Serialize;
@@ -212,8 +213,14 @@ impl AppConfig {
     }
 }
 
+/// Returns a section as the service that the proxy sees; `None` where a number in it is none that
+/// a Machine can have, which is told of elsewhere.
+pub(crate) fn proxied(section: &ServiceSection) -> Option<Service> {
+    serde_json::from_value(service(section)).ok()
+}
+
 /// `[http_service]` as the service that it stands for.
-fn expand(http: &HttpService) -> ServiceSection {
+pub(crate) fn expand(http: &HttpService) -> ServiceSection {
     let handlers = |names: &[&str]| names.iter().map(|h| (*h).to_owned()).collect();
     let plain = Port {
         port: Some(80),

@@ -1,14 +1,16 @@
 //! `[http_service]`, `[[services]]` and `[checks]`.
 
+use std::collections::BTreeSet;
+
 use hangar_api::duration::GoDuration;
 use hangar_api::machine::service::MAX_PORTS_PER_APP;
+use hangar_api::machine::service::handling::HANDLERS;
 
 use super::Check;
 use crate::app::{Concurrency, Port, ServiceSection};
 use crate::problem::Severity;
-use crate::suggest;
+use crate::{machine, suggest};
 
-const HANDLERS: [&str; 5] = ["http", "tls", "proxy_proto", "pg_tls", "edge_http"];
 const PORT: &str = "write internal_port = 8080, the port that the app listens on";
 
 /// The times of a check of a service.
@@ -25,6 +27,14 @@ impl Check<'_> {
             self.service_groups("http_service", &http.processes);
             self.internal_port("http_service", http.internal_port);
             self.concurrency("http_service", http.concurrency.as_ref());
+            let (section, mut told) = (machine::expand(http), BTreeSet::new());
+            for (key, message) in refusals(&section) {
+                // Both of its ports have the same options.
+                let key = key.split_once('.').map_or(key.as_str(), |(_, key)| key);
+                if told.insert(message.clone()) {
+                    self.refuse(&format!("http_service.{key}"), message);
+                }
+            }
             for (i, check) in http.checks.iter().enumerate() {
                 let times = Times {
                     interval: check.interval,
@@ -56,6 +66,14 @@ impl Check<'_> {
         self.concurrency(path, service.concurrency.as_ref());
         if !matches!(service.protocol.as_deref(), None | Some("tcp" | "udp")) {
             self.refuse(&format!("{path}.protocol"), "must be tcp or udp");
+        }
+        for (key, message) in refusals(service) {
+            let handlers = service.ports.iter().flat_map(|port| &port.handlers);
+            let mut unknown = handlers.filter(|handler| !HANDLERS.contains(&handler.as_str()));
+            let unknown = unknown.next().filter(|_| key.ends_with(".handlers"));
+            let hint = unknown.and_then(|handler| suggest::name(handler, &HANDLERS));
+            let path = format!("{path}.{key}");
+            self.tell(Severity::Refused, &path, message, hint.as_deref());
         }
         for (i, port) in service.ports.iter().enumerate() {
             self.port(&format!("{path}.ports[{i}]"), port);
@@ -113,14 +131,6 @@ impl Check<'_> {
     }
 
     fn port(&self, path: &str, port: &Port) {
-        for handler in &port.handlers {
-            if !HANDLERS.contains(&handler.as_str()) {
-                let hint = suggest::name(handler, &HANDLERS)
-                    .unwrap_or_else(|| format!("the handlers are: {}", HANDLERS.join(", ")));
-                let message = format!("{handler:?} is no handler");
-                self.warn_with(&format!("{path}.handlers"), message, &hint);
-            }
-        }
         let numbers = [
             ("port", port.port),
             ("start_port", port.start_port),
@@ -225,6 +235,15 @@ impl Check<'_> {
             self.known_groups(&path, "Check", &check.processes, Severity::Warning);
         }
     }
+}
+
+/// Returns what a service asks of the proxy that is not done, with its key below the section. What
+/// else is said of protocol and number of ports is said of the file.
+fn refusals(section: &ServiceSection) -> Vec<(String, String)> {
+    let service = machine::proxied(section);
+    let all = service.map(|service| service.refusals());
+    let all = all.unwrap_or_default().into_iter();
+    all.filter(|(key, _)| key.contains('.')).collect()
 }
 
 /// Returns how many ports an item covers.

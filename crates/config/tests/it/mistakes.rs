@@ -199,6 +199,41 @@ path = "/m"
     assert!(refused.is_valid() && !refused.is_deployable());
 }
 
+#[test]
+fn what_the_proxy_does_not_do_is_refused_with_its_line() {
+    let text = r#"
+[http_service]
+internal_port = 1
+[http_service.http_options.response.headers]
+Content-Length = "3"
+[http_service.tls_options]
+versions = ["TLSv1.1"]
+[[services]]
+internal_port = 2
+[[services.ports]]
+port = 5432
+handlers = ["pg_tsl"]
+[[services.ports]]
+port = 5433
+handlers = ["edge_http", "tls"]
+proxy_proto_options = { version = "v3" }
+"#;
+    let loaded = load(text, Format::Toml);
+    let text = said(&loaded).join("\n");
+    for part in [
+        "line 4 column 1: http_service.http_options.response.headers: Content-Length says how",
+        "line 7 column 12: http_service.tls_options.versions: \"TLSv1.1\" is not spoken",
+        "line 12 column 12: services[0].ports[0].handlers: \"pg_tsl\" is not offered",
+        "did you mean pg_tls?",
+        "line 15 column 12: services[0].ports[1].handlers: \"edge_http\" is not offered",
+        "services[0].ports[1].proxy_proto_options.version: \"v3\" is no version",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+    }
+    assert_eq!(text.matches("Content-Length").count(), 1, "{text}");
+    assert!(loaded.is_valid() && !loaded.is_deployable());
+}
+
 /// Returns a value of the shape that the schema gives to a key, on as far as a key can be.
 fn example(section: &Section, path: &str) -> serde_json::Value {
     let (first, rest) = path.split_once('.').unwrap_or((path, ""));
@@ -221,9 +256,6 @@ fn example(section: &Section, path: &str) -> serde_json::Value {
         schema::Kind::Int | schema::Kind::IntPtr | schema::Kind::U32Ptr => serde_json::json!(1),
         schema::Kind::FloatPtr => serde_json::json!(0.5),
         schema::Kind::Duration => serde_json::json!("15s"),
-        schema::Kind::Texts if name == "handlers" => {
-            serde_json::json!(["proxy_proto", "pg_tls", "edge_http"])
-        }
         schema::Kind::Texts => serde_json::json!(["something"]),
         schema::Kind::TextMap | schema::Kind::AnyMap => serde_json::json!({ "some": "thing" }),
         schema::Kind::Autostop => serde_json::json!("suspend"),
