@@ -9,7 +9,7 @@ mod helpers;
 mod overlay;
 mod parts;
 
-pub(crate) use parts::{expand, proxied};
+pub(crate) use parts::{checked, expand, proxied};
 
 use std::collections::BTreeMap;
 

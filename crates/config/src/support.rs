@@ -72,15 +72,6 @@ const fn named(path: &'static str, when: When, why: &'static str) -> Row {
     }
 }
 
-const fn https_check(path: &'static str) -> Row {
-    Row {
-        path,
-        kind: Kind::Refused,
-        why: "checks over https are not there yet and would never pass; let the app answer over http",
-        when: When::Is("https"),
-    }
-}
-
 const NO_REPLAY: &str = "the proxy does not act on fly-replay, so there is nothing to remember";
 const NO_GPUS: &str = "there are no GPUs here";
 
@@ -98,9 +89,6 @@ pub const TABLE: &[Row] = &[
         why: "the proxy forwards TCP only",
         when: When::Is("udp"),
     },
-    https_check("http_service.checks[].protocol"),
-    https_check("services[].http_checks[].protocol"),
-    https_check("checks.*.protocol"),
     named(
         "deploy.seed_command",
         When::Always,

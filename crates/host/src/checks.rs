@@ -40,9 +40,21 @@ pub enum ProbeKind {
         path: String,
         /// Its headers.
         headers: Vec<(String, String)>,
+        /// Over TLS, and how; `None` for plain HTTP.
+        tls: Option<ProbeTls>,
     },
     /// Something that cannot be probed, with the reason: it never passes.
     Unsupported(String),
+}
+
+/// How a probe speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbeTls {
+    /// Any certificate will do.
+    pub skip_verify: bool,
+    /// The name that is asked for and that the certificate must have; the Machine's address where
+    /// there is none.
+    pub server_name: Option<String>,
 }
 
 /// Performs probes: over the network, or not at all in a simulation.

@@ -1,5 +1,6 @@
 //! The parts of a Machine configuration, one by one.
 
+use hangar_api::check::CheckConfig;
 use hangar_api::machine::Service;
 use hangar_api::machine::config::File;
 use hangar_api::release::FirstVolume;
@@ -217,6 +218,11 @@ impl AppConfig {
 /// a Machine can have, which is told of elsewhere.
 pub(crate) fn proxied(section: &ServiceSection) -> Option<Service> {
     serde_json::from_value(service(section)).ok()
+}
+
+/// Returns a check as a Machine has it; `None` where a number in it is none that it can have.
+pub(crate) fn checked(section: &(impl Described + Serialize)) -> Option<CheckConfig> {
+    serde_json::from_value(Json::Object(check(section))).ok()
 }
 
 /// `[http_service]` as the service that it stands for.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use hangar_api::check::CheckConfig;
 use hangar_api::duration::GoDuration;
 use hangar_api::machine::service::MAX_PORTS_PER_APP;
 use hangar_api::machine::service::handling::HANDLERS;
@@ -41,7 +42,9 @@ impl Check<'_> {
                     timeout: check.timeout,
                     grace_period: check.grace_period,
                 };
-                self.service_check(&format!("http_service.checks[{i}]"), "HTTP", &times);
+                let path = format!("http_service.checks[{i}]");
+                self.service_check(&path, "HTTP", &times);
+                self.probe(&path, machine::checked(check));
             }
         }
         for (i, service) in config.services.iter().enumerate() {
@@ -92,7 +95,9 @@ impl Check<'_> {
                 timeout: check.timeout,
                 grace_period: check.grace_period,
             };
-            self.service_check(&format!("{path}.http_checks[{i}]"), "HTTP", &times);
+            let path = format!("{path}.http_checks[{i}]");
+            self.service_check(&path, "HTTP", &times);
+            self.probe(&path, machine::checked(check));
         }
     }
 
@@ -202,9 +207,18 @@ impl Check<'_> {
         }
     }
 
+    /// What a check asks for and that is not done. Its type is told of in Fly's words.
+    fn probe(&self, path: &str, check: Option<CheckConfig>) {
+        let refusals = check.map(|check| check.refusals()).unwrap_or_default();
+        for (key, message) in refusals.into_iter().filter(|(key, _)| *key != "type") {
+            self.refuse(&format!("{path}.{key}"), message);
+        }
+    }
+
     pub(super) fn checks(&self) {
         for (name, check) in &self.config.checks {
             let path = format!("checks.{name}");
+            self.probe(&path, machine::checked(check));
             if !matches!(check.kind.as_deref(), Some("http" | "tcp")) {
                 let message = format!(
                     "Can't process top level check '{name}': Missing or invalid check type, must be 'http' or 'tcp'"

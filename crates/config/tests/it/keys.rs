@@ -8,8 +8,8 @@ use hangar_config::support::TABLE;
 use hangar_config::{AppConfig, Format, Inputs, load};
 use serde_json::{Map, Value as Json, json};
 
-/// Keys whose effect is not in a Machine's configuration, and the test that shows it: a file
-/// below `crates`, and the test's name.
+/// Keys whose effect is not in a Machine's configuration, or not there alone, and the test that
+/// shows it: a file below `crates`, and the test's name.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "app",
@@ -60,6 +60,116 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "deploy.wait_timeout",
         "cli/tests/it/deploy.rs",
         "secrets_and_rollbacks_keep_to_the_deploy_section_of_the_release",
+    ),
+    (
+        "http_service.http_options.compress",
+        "proxy/tests/it/options.rs",
+        "an_answer_is_compressed_for_a_client_that_takes_it",
+    ),
+    (
+        "http_service.http_options.idle_timeout",
+        "proxy/tests/it/options.rs",
+        "a_connection_to_the_app_on_which_nothing_moves_is_given_up",
+    ),
+    (
+        "http_service.http_options.headers_read_timeout",
+        "proxy/tests/it/options.rs",
+        "an_app_that_does_not_begin_its_answer_in_time_is_a_gateway_timeout",
+    ),
+    (
+        "http_service.http_options.response.headers",
+        "proxy/tests/it/options.rs",
+        "headers_of_answers_are_set_and_removed_last_of_all",
+    ),
+    (
+        "http_service.http_options.response.pristine",
+        "proxy/tests/it/options.rs",
+        "a_pristine_answer_has_nothing_of_the_proxy",
+    ),
+    (
+        "http_service.tls_options.versions",
+        "proxy/tests/it/handlers.rs",
+        "only_the_versions_of_tls_that_are_asked_for_are_spoken",
+    ),
+    (
+        "services[].ports[].http_options.compress",
+        "proxy/tests/it/options.rs",
+        "an_answer_is_compressed_for_a_client_that_takes_it",
+    ),
+    (
+        "services[].ports[].http_options.idle_timeout",
+        "proxy/tests/it/options.rs",
+        "a_connection_to_the_app_on_which_nothing_moves_is_given_up",
+    ),
+    (
+        "services[].ports[].http_options.headers_read_timeout",
+        "proxy/tests/it/options.rs",
+        "an_app_that_does_not_begin_its_answer_in_time_is_a_gateway_timeout",
+    ),
+    (
+        "services[].ports[].http_options.response.headers",
+        "proxy/tests/it/options.rs",
+        "headers_of_answers_are_set_and_removed_last_of_all",
+    ),
+    (
+        "services[].ports[].http_options.response.pristine",
+        "proxy/tests/it/options.rs",
+        "a_pristine_answer_has_nothing_of_the_proxy",
+    ),
+    (
+        "services[].ports[].tls_options.versions",
+        "proxy/tests/it/handlers.rs",
+        "only_the_versions_of_tls_that_are_asked_for_are_spoken",
+    ),
+    (
+        "services[].ports[].proxy_proto_options.version",
+        "proxy/tests/it/handlers.rs",
+        "proxy_proto_tells_the_app_of_the_client_in_the_version_that_is_asked_for",
+    ),
+    (
+        "http_service.checks[].protocol",
+        "host/src/checks/prober/tests.rs",
+        "over_tls_the_certificate_must_be_signed_and_for_the_name_unless_any_will_do",
+    ),
+    (
+        "http_service.checks[].tls_skip_verify",
+        "host/src/checks/prober/tests.rs",
+        "over_tls_the_certificate_must_be_signed_and_for_the_name_unless_any_will_do",
+    ),
+    (
+        "http_service.checks[].tls_server_name",
+        "host/src/checks/prober/tests.rs",
+        "over_tls_the_certificate_must_be_signed_and_for_the_name_unless_any_will_do",
+    ),
+    (
+        "services[].http_checks[].protocol",
+        "host/src/checks/prober/tests.rs",
+        "over_tls_the_certificate_must_be_signed_and_for_the_name_unless_any_will_do",
+    ),
+    (
+        "services[].http_checks[].tls_skip_verify",
+        "host/src/checks/prober/tests.rs",
+        "over_tls_the_certificate_must_be_signed_and_for_the_name_unless_any_will_do",
+    ),
+    (
+        "services[].http_checks[].tls_server_name",
+        "host/src/checks/prober/tests.rs",
+        "over_tls_the_certificate_must_be_signed_and_for_the_name_unless_any_will_do",
+    ),
+    (
+        "checks.*.protocol",
+        "host/src/checks/prober/tests.rs",
+        "over_tls_the_certificate_must_be_signed_and_for_the_name_unless_any_will_do",
+    ),
+    (
+        "checks.*.tls_skip_verify",
+        "host/src/checks/prober/tests.rs",
+        "over_tls_the_certificate_must_be_signed_and_for_the_name_unless_any_will_do",
+    ),
+    (
+        "checks.*.tls_server_name",
+        "host/src/checks/prober/tests.rs",
+        "over_tls_the_certificate_must_be_signed_and_for_the_name_unless_any_will_do",
     ),
 ];
 

@@ -217,6 +217,12 @@ handlers = ["pg_tsl"]
 port = 5433
 handlers = ["edge_http", "tls"]
 proxy_proto_options = { version = "v3" }
+[[services.http_checks]]
+protocol = "ftp"
+[checks.up]
+type = "http"
+port = 1
+path = "/a b"
 "#;
     let loaded = load(text, Format::Toml);
     let text = said(&loaded).join("\n");
@@ -227,6 +233,8 @@ proxy_proto_options = { version = "v3" }
         "did you mean pg_tls?",
         "line 15 column 12: services[0].ports[1].handlers: \"edge_http\" is not offered",
         "services[0].ports[1].proxy_proto_options.version: \"v3\" is no version",
+        "line 18 column 12: services[0].http_checks[0].protocol: \"ftp\" is not offered",
+        "line 22 column 8: checks.up.path: holds spaces",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
@@ -262,7 +270,6 @@ fn example(section: &Section, path: &str) -> serde_json::Value {
         schema::Kind::Persist => serde_json::json!("always"),
         schema::Kind::Text | schema::Kind::TextPtr => match (section.name, name) {
             ("ServiceSection", "protocol") => serde_json::json!("udp"),
-            (_, "protocol") => serde_json::json!("https"),
             (_, "strategy") => serde_json::json!("canary"),
             _ => serde_json::json!("something"),
         },

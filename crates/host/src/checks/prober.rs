@@ -1,12 +1,16 @@
 //! Probing over the network: connect, or one HTTP/1.1 request whose status is read.
 //!
-//! Redirects are not followed, and at most [`MAX_ANSWER`] bytes are read of what a Machine sends.
+//! The request may go over TLS. Redirects are not followed, and at most [`MAX_ANSWER`] bytes are read of what a Machine sends.
+
+mod tls;
 
 use std::io;
 use std::time::Duration;
 
 use hangar_api::seam::BoxFuture;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::RootCertStore;
+use tls::Tls;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -20,16 +24,34 @@ const FOR_THE_BODY: Duration = Duration::from_millis(200);
 const MAX_SHOWN: usize = 200;
 
 /// A [`Prober`] that opens real connections.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NetProber;
+#[derive(Clone, Debug)]
+pub struct NetProber {
+    tls: Tls,
+}
 
 // === impl NetProber ===
 
 impl NetProber {
-    /// Returns the prober.
+    /// Returns the prober. It trusts the authorities that browsers know.
     #[must_use]
     pub fn new() -> Self {
-        Self
+        Self::trusting(RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        })
+    }
+
+    /// Returns a prober that trusts these authorities.
+    #[must_use]
+    pub fn trusting(roots: RootCertStore) -> Self {
+        Self {
+            tls: Tls::new(roots),
+        }
+    }
+}
+
+impl Default for NetProber {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -37,7 +59,7 @@ impl Prober for NetProber {
     fn probe(&self, probe: Probe) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(async move {
             let limit = probe.timeout;
-            match timeout(limit, probe_once(&probe)).await {
+            match timeout(limit, probe_once(&self.tls, &probe)).await {
                 Ok(result) => result,
                 Err(_) => Err(format!(
                     "no answer from port {} within {} s",
@@ -49,7 +71,7 @@ impl Prober for NetProber {
     }
 }
 
-async fn probe_once(probe: &Probe) -> Result<String, String> {
+async fn probe_once(tls: &Tls, probe: &Probe) -> Result<String, String> {
     if let ProbeKind::Unsupported(reason) = &probe.kind {
         return Err(reason.clone());
     }
@@ -67,9 +89,16 @@ async fn probe_once(probe: &Probe) -> Result<String, String> {
             method,
             path,
             headers,
+            tls: how,
         } => {
             let request = request_text(probe, method, path, headers)?;
-            exchange(&mut stream, &request).await
+            match how {
+                Some(how) => {
+                    let mut stream = tls.begin(probe, how, stream).await?;
+                    exchange(&mut stream, &request).await
+                }
+                None => exchange(&mut stream, &request).await,
+            }
         }
         ProbeKind::Tcp | ProbeKind::Unsupported(_) => Ok("connected".to_owned()),
     }
@@ -111,7 +140,10 @@ fn request_text(
 }
 
 /// Sends a request, reads the beginning of the answer and judges its status.
-async fn exchange(stream: &mut TcpStream, request: &str) -> Result<String, String> {
+async fn exchange<S>(stream: &mut S, request: &str) -> Result<String, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let sent = stream.write_all(request.as_bytes()).await;
     sent.map_err(|error| format!("send the request: {error}"))?;
     let mut answer = Vec::new();

@@ -10,7 +10,7 @@ use hangar_api::Timestamp;
 use hangar_api::check::{CheckConfig, CheckStatus, Health};
 use hangar_api::machine::MachineConfig;
 
-use super::ProbeKind;
+use super::{ProbeKind, ProbeTls};
 
 /// Time between two probes of a check that has not passed yet.
 pub const EAGER: Duration = Duration::from_millis(100);
@@ -120,23 +120,30 @@ fn kind_of(port: u16, check: &CheckConfig) -> ProbeKind {
     }
     match (check.kind.as_deref(), check.protocol.as_deref()) {
         (None | Some("tcp"), _) => ProbeKind::Tcp,
-        (Some("http"), Some("https")) => ProbeKind::Unsupported(
-            "checks over https are not supported: let the app answer the check over http"
-                .to_owned(),
-        ),
-        (Some("http"), _) => {
+        (Some("http"), protocol) => {
             let headers = check.headers.iter().flat_map(|header| {
                 let values = header.values.iter();
                 values.map(|value| (header.name.clone(), value.clone()))
             });
             ProbeKind::Http {
-                method: check.method.clone().unwrap_or_else(|| "GET".to_owned()),
+                method: check
+                    .method
+                    .clone()
+                    .filter(|method| !method.is_empty())
+                    .unwrap_or_else(|| "GET".to_owned()),
                 path: check
                     .path
                     .clone()
                     .filter(|path| path.starts_with('/'))
                     .unwrap_or_else(|| format!("/{}", check.path.as_deref().unwrap_or_default())),
                 headers: headers.collect(),
+                tls: (protocol == Some("https")).then(|| ProbeTls {
+                    skip_verify: check.tls_skip_verify.unwrap_or(false),
+                    server_name: check
+                        .tls_server_name
+                        .clone()
+                        .filter(|name| !name.is_empty()),
+                }),
             }
         }
         (Some(other), _) => {

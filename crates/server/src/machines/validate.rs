@@ -109,11 +109,8 @@ fn rules(config: &MachineConfig) -> Result<(), String> {
         ));
     }
     for (name, check) in checks(config) {
-        let kind = check.kind.as_deref().unwrap_or("");
-        if !["", "tcp", "http"].contains(&kind) {
-            return Err(format!(
-                "config.checks: {name} has type {kind:?}; use tcp or http"
-            ));
+        if let Some((key, text)) = check.refusals().into_iter().next() {
+            return Err(format!("config.checks: {key} of {name}: {text}"));
         }
     }
     if !config.standbys.is_empty() && !config.services.is_empty() {

@@ -88,9 +88,18 @@ fn a_readiness_check_of_the_machine_counts_for_every_service_and_an_informationa
 }
 
 #[test]
-fn a_check_over_https_never_passes_and_says_why() {
+fn a_check_over_https_says_how_its_certificate_is_looked_at() {
+    let tls_of = |check: CheckConfig| match &checks_of(&config(check))[0].kind {
+        ProbeKind::Http { tls, .. } => tls.clone(),
+        other => panic!("{other:?}"),
+    };
     let mut check = http();
+    assert_eq!(tls_of(check.clone()), None);
     check.protocol = Some("https".to_owned());
-    let checks = checks_of(&config(check));
-    assert!(matches!(&checks[0].kind, ProbeKind::Unsupported(text) if text.contains("https")));
+    assert_eq!(tls_of(check.clone()), Some(ProbeTls::default()));
+    check.tls_skip_verify = Some(true);
+    check.tls_server_name = Some("app.example".to_owned());
+    let tls = tls_of(check).unwrap();
+    assert!(tls.skip_verify);
+    assert_eq!(tls.server_name.as_deref(), Some("app.example"));
 }
