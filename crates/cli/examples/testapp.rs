@@ -1,10 +1,12 @@
 //! The app that the end-to-end tests deploy: one static program that can be told to behave in
-//! every way a Machine's program may. It needs nothing but the standard library, so its image
-//! holds only itself.
+//! every way a Machine's program may. It is static, so its image holds only itself.
 //!
 //! ```text
 //! testapp serve [PORT]        HTTP/1.1 with keep-alive; see `answer`
 //! testapp slow MS             serves on 8080 after MS milliseconds
+//! testapp told PORT           answers each connection with the first line that it hears
+//! testapp secure PORT         answers each connection over TLS with 200, certificate its own
+//! testapp datagrams PORT      sends each datagram back, with its sender's address before it
 //! testapp late MS             serves, and exits with 1 after MS milliseconds
 //! testapp lines N PAUSE_MS    prints N numbered lines, then waits for ever
 //! testapp exit CODE [MS]      exits with CODE after MS milliseconds
@@ -42,6 +44,9 @@ fn main() -> ExitCode {
             std::thread::sleep(Duration::from_millis(number(1)));
             serve(8080)
         }
+        "told" => told(u16::try_from(number(1)).unwrap_or(0)),
+        "secure" => secure(u16::try_from(number(1)).unwrap_or(0)),
+        "datagrams" => datagrams(u16::try_from(number(1)).unwrap_or(0)),
         "late" => {
             std::thread::spawn(|| serve(8080));
             std::thread::sleep(Duration::from_millis(number(1)));
@@ -82,6 +87,68 @@ fn variables() -> String {
     let mut all: Vec<String> = all.collect();
     all.sort();
     all.join("\n")
+}
+
+/// Does the same with each connection to a port.
+fn each(port: u16, mut answer: impl FnMut(TcpStream) -> std::io::Result<()>) -> ExitCode {
+    let listener = match TcpListener::bind(("0.0.0.0", port)) {
+        Ok(listener) => listener,
+        Err(error) => {
+            println!("cannot listen on {port}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for stream in listener.incoming().flatten() {
+        // A client that goes away is no news.
+        let _gone = answer(stream);
+    }
+    ExitCode::SUCCESS
+}
+
+fn told(port: u16) -> ExitCode {
+    each(port, |stream| {
+        let mut line = String::new();
+        BufReader::new(stream.try_clone()?).read_line(&mut line)?;
+        (&stream).write_all(line.as_bytes())
+    })
+}
+
+fn secure(port: u16) -> ExitCode {
+    use tokio_rustls::rustls;
+    let Ok(made) = rcgen::generate_simple_self_signed(vec!["app.example".to_owned()]) else {
+        return ExitCode::FAILURE;
+    };
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_no_client_auth())
+        .and_then(|builder| builder.with_single_cert(vec![made.cert.der().clone()], key.into()));
+    let Ok(config) = config.map(std::sync::Arc::new) else {
+        return ExitCode::FAILURE;
+    };
+    each(port, |mut stream| {
+        let session = rustls::ServerConnection::new(config.clone());
+        let mut session = session.map_err(std::io::Error::other)?;
+        let mut tls = rustls::Stream::new(&mut session, &mut stream);
+        let _asked = tls.read(&mut [0; 1024])?;
+        tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret")
+    })
+}
+
+fn datagrams(port: u16) -> ExitCode {
+    let Ok(socket) = UdpSocket::bind(("fly-global-services", port)) else {
+        println!("cannot bind fly-global-services:{port}");
+        return ExitCode::FAILURE;
+    };
+    println!("takes datagrams on {port}");
+    let mut bytes = vec![0; 65_536];
+    while let Ok((count, from)) = socket.recv_from(&mut bytes) {
+        let mut answer = format!("{from} ").into_bytes();
+        answer.extend(bytes.get(..count).unwrap_or_default());
+        let _gone = socket.send_to(&answer, from);
+    }
+    ExitCode::SUCCESS
 }
 
 fn wait_for_ever() -> ! {

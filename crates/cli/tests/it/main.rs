@@ -19,6 +19,7 @@ mod deploy;
 mod deploy_flags;
 mod dev;
 mod formations;
+mod edge;
 mod groups;
 mod images;
 mod init_pid1;

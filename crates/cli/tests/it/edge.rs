@@ -1,0 +1,160 @@
+//! What a fly.toml asks of the proxy and of checks, through the real server, with real Machines.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use crate::world::{LIMIT, World, fly_toml};
+
+/// Three groups: a web app whose answers are compressed and changed, one that says what it is told
+/// of its client, and one that speaks only TLS and is checked so.
+const GROUPS: &str = r#"
+[processes]
+web = "serve 8080"
+told = "told 5000"
+secure = "secure 8443"
+
+[http_service]
+internal_port = 8080
+processes = ["web"]
+[http_service.http_options]
+compress = true
+headers_read_timeout = 1
+[http_service.http_options.response]
+pristine = true
+[http_service.http_options.response.headers]
+X-Edge = ["one", "two"]
+[http_service.tls_options]
+versions = ["TLSv1.3"]
+[[http_service.checks]]
+path = "/health"
+interval = "2s"
+timeout = "1s"
+
+[[services]]
+internal_port = 5000
+protocol = "tcp"
+processes = ["told"]
+[[services.ports]]
+port = 5001
+handlers = ["proxy_proto"]
+[[services.ports]]
+port = 5432
+handlers = ["pg_tls", "proxy_proto"]
+[[services.tcp_checks]]
+interval = "2s"
+timeout = "1s"
+
+[checks.tls]
+type = "http"
+port = 8443
+protocol = "https"
+tls_skip_verify = true
+interval = "2s"
+timeout = "1s"
+processes = ["secure"]
+"#;
+
+/// Writes bytes and reads to the end.
+fn talk(address: SocketAddr, words: &[u8]) -> (SocketAddr, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(words).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    (stream.local_addr().unwrap(), answer)
+}
+
+fn ask(world: &World, path: &str, lines: &str) -> (String, Vec<u8>) {
+    let edge = world.edge(80);
+    let head =
+        format!("GET {path} HTTP/1.1\r\nhost: edge.localhost\r\nconnection: close\r\n{lines}\r\n");
+    let (_, answer) = world.inside(|| talk(edge, head.as_bytes()));
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    (head, answer[end + 4..].to_vec())
+}
+
+#[test]
+fn a_fly_toml_with_handlers_options_and_checks_of_the_edge_does_what_it_says() {
+    let Some(world) = World::start() else { return };
+    let folder = world.app("edge", &fly_toml("edge", GROUPS));
+    let validated = world.ok(&["config", "validate", "-c", &format!("{folder}/fly.toml")]);
+    let said = format!("{}{}", validated.stdout, validated.stderr);
+    assert!(!said.contains("not acted on"), "{said}");
+    // The deploy waits for all checks, that over https among them.
+    world.ok(&["deploy", &folder, "--ha=false"]);
+    let checks = world.json(&["checks", "list", "-a", "edge"]);
+    let text = checks.to_string();
+    assert!(text.contains("200 secret"), "{text}");
+
+    let (head, body) = ask(&world, "/bytes?n=50000", "accept-encoding: gzip\r\n");
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    assert!(
+        head.contains("x-edge: one") && head.contains("x-edge: two"),
+        "{head}"
+    );
+    assert!(
+        !head.contains("fly-request-id") && !head.contains("hangar"),
+        "{head}"
+    );
+    assert!(body.len() < 5_000, "{}", body.len());
+    let (head, body) = ask(&world, "/bytes?n=50000", "");
+    assert!(
+        !head.contains("content-encoding") && body.len() == 50_000,
+        "{head}"
+    );
+    let (head, _) = ask(&world, "/slow?ms=20000", "");
+    assert!(head.starts_with("HTTP/1.1 504"), "{head}");
+
+    let told = world.edge(5001);
+    let (own, line) = world.inside(|| talk(told, b""));
+    let wanted = format!(
+        "PROXY TCP4 {} {} {} {}\r\n",
+        own.ip(),
+        told.ip(),
+        own.port(),
+        told.port()
+    );
+    assert_eq!(String::from_utf8_lossy(&line), wanted);
+    let postgres = world.edge(5432);
+    let plain = b"\0\0\0\x13\0\x03\0\0user\0someone\0\0";
+    let (_, refused) = world.inside(|| talk(postgres, plain));
+    assert!(String::from_utf8_lossy(&refused).contains("sslmode=require"));
+    let kept = std::fs::read(world.data_dir().join("edge-tls.json")).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    let certificate = kept["certificate"].as_str().unwrap();
+    let line = world.inside(|| over_tls(postgres, certificate));
+    assert!(line.starts_with("PROXY TCP4 "), "{line}");
+}
+
+/// Asks for TLS as a Postgres client does, and reads what comes through it.
+fn over_tls(address: SocketAddr, certificate: &str) -> String {
+    use rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls;
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
+    let mut answer = [0; 1];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"S");
+    // The certificate is the one that the data directory keeps.
+    let certificate = rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.unwrap()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // As an older client, it names no app: there is only one on this port.
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let session = rustls::ClientConnection::new(std::sync::Arc::new(config), name);
+    let mut session = session.unwrap();
+    let mut tls = rustls::Stream::new(&mut session, &mut stream);
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(&mut tls), &mut line).unwrap();
+    line
+}
