@@ -244,12 +244,11 @@ fn wanted(count: Count, now: usize) -> Result<u64, ScaleError> {
 
 /// Returns the regions to look at, each once: those asked for, else the group's pool, else those in
 /// use by any group, else the primary one.
-fn regions(
-    group: &GroupName,
-    machines: &[ScaleMachine],
-    options: &ScaleOptions,
-) -> Vec<Region> {
-    let pool = options.pools.get(group).filter(|_| options.regions.is_empty());
+fn regions(group: &GroupName, machines: &[ScaleMachine], options: &ScaleOptions) -> Vec<Region> {
+    let pool = options
+        .pools
+        .get(group)
+        .filter(|_| options.regions.is_empty());
     let mut regions: Vec<Region> = Vec::new();
     for region in pool.unwrap_or(&options.regions) {
         if !regions.contains(region) {

@@ -1,5 +1,6 @@
 //! Deployments: making one (D1 to D3), and its record. [`drive`] carries it out.
 
+mod claim;
 pub(crate) mod drive;
 mod first;
 pub(crate) mod fleet;
@@ -16,8 +17,6 @@ use hangar_api::deployment::{
 };
 use hangar_api::id::{AppName, DeploymentId, GroupName, Region, ReleaseId};
 use hangar_api::image::ImageRef;
-use hangar_api::machine::MachineConfig;
-use hangar_api::machine::config::RELEASE_ID;
 use hangar_api::release::{GroupSpec, Release, ReleaseCommand, ReleaseStatus};
 use hangar_deploy::changes::group_previews;
 use hangar_deploy::{Desired, Kind, preview, refuse};
@@ -35,6 +34,9 @@ use crate::machines::validate;
 use crate::placement;
 use crate::slots;
 use crate::unit::Unit;
+
+use self::claim::take_claim;
+pub(crate) use self::claim::{refuse_other_release, refuse_second, under_way};
 
 /// Most events that a deployment's record keeps.
 const MAX_EVENTS: usize = 200;
@@ -227,73 +229,6 @@ fn check_options(options: &DeployOptions) -> Result<(), Problem> {
             .map_err(|error| Problem::Unprocessable(error.to_string()))?;
     }
     Ok(())
-}
-
-/// Refuses a Machine that a client makes for a release of its own while somebody else deploys.
-/// Copies of Machines that are there, and Machines of no release, are nobody's deploy.
-pub(crate) fn refuse_other_release(
-    core: &Core,
-    app: &AppName,
-    config: &MachineConfig,
-) -> Result<(), Problem> {
-    let Some(release) = config.metadata.get(RELEASE_ID) else {
-        return Ok(());
-    };
-    let snapshot = core.cache.snapshot();
-    let mut known = snapshot.under::<Releases, _>(app);
-    if known.any(|record| record.value.id.as_str() == release) {
-        return Ok(());
-    }
-    refuse_second(core, app)
-}
-
-/// Refuses a deployment while another one holds the claim, and says who does.
-pub(crate) fn refuse_second(core: &Core, app: &AppName) -> Result<(), Problem> {
-    match under_way(core, app) {
-        None => Ok(()),
-        Some(what) => Err(Problem::Conflict(format!(
-            "app {app} is being deployed: {what}; wait until it has ended"
-        ))),
-    }
-}
-
-/// Returns the deployment that holds the claim, in words.
-pub(crate) fn under_way(core: &Core, app: &AppName) -> Option<String> {
-    let claim = core.cache.get::<DeployClaims>(app)?;
-    let claim = &claim.value;
-    if lapsed(core, claim) {
-        return None;
-    }
-    let version = claim
-        .version
-        .map(|version| format!(" of release v{version}"));
-    let what = match &claim.owner {
-        ClaimOwner::Deployment { id } => format!("deployment {id}"),
-        ClaimOwner::Client { release } => format!("a client's deploy {release}"),
-    };
-    Some(format!(
-        "{what}{} by {} since {}",
-        version.unwrap_or_default(),
-        claim.user,
-        seconds(claim.taken_at),
-    ))
-}
-
-fn seconds(time: hangar_api::Timestamp) -> hangar_api::Timestamp {
-    hangar_api::Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-fn lapsed(core: &Core, claim: &DeployClaim) -> bool {
-    let now = core.env.now();
-    claim.expires_at.is_some_and(|end| now >= end)
-}
-
-/// Returns the write that takes the claim: none is there, or one that has lapsed.
-fn take_claim(core: &Core, app: &AppName, claim: &DeployClaim) -> Txn {
-    match core.cache.get::<DeployClaims>(app) {
-        Some(old) if lapsed(core, &old.value) => Txn::new().update(&old, claim),
-        _ => Txn::new().create::<DeployClaims>(app, claim),
-    }
 }
 
 /// What becomes of a source without an image, which is yet to be built.

@@ -144,21 +144,13 @@ fn facts(snapshot: &Snapshot, unit: &Unit, now: Timestamp) -> Facts {
     let every = every.filter(|_| !stands_by);
     let app = snapshot.get::<Apps>(&spec.app);
     let deploying = snapshot.get::<DeployClaims>(&spec.app).is_some();
-    let leased = holder().may_write(unit, now).is_err();
+    let leased = Holder::platform().may_write(unit, now).is_err();
     Facts {
         every,
         state: unit.state(),
         has_run: unit.observed().is_some_and(|seen| seen.starts > 0),
         is_free: !unit.is_lost && !deploying && !leased && app.is_some_and(|a| !a.value.deleting),
         spread: every.map_or_else(Default::default, |every| calendar::spread(&spec.id, every)),
-    }
-}
-
-fn holder() -> Holder {
-    Holder {
-        user: "flyd".to_owned(),
-        nonce: None,
-        deployment: None,
     }
 }
 
@@ -184,7 +176,7 @@ fn carry_out(
         Turn::Begin(next) | Turn::Pass(next) => Some(write(&next)),
         Turn::Run(next) => {
             let kind = ops::start(unit).ok()??;
-            let free = holder().may_write(unit, core.env.now()).ok()?;
+            let free = Holder::platform().may_write(unit, core.env.now()).ok()?;
             let asked = ops::appended(core, unit, kind, "flyd").ok()?;
             tracing::info!(machine = %unit.id(), app = %key.0, "scheduled machine is due");
             Some(write(&next).and(free).and(asked))

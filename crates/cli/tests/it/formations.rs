@@ -132,7 +132,7 @@ fn regions_that_cannot_be_are_refused_in_words() {
     let said = world.fails(
         1,
         &[
-            "regions", "remove", "gru", "-g", "worker", "-a", "pool", "-y",
+            "regions", "remove", "iad", "-g", "worker", "-a", "pool", "-y",
         ],
     );
     assert!(said.contains("at least one region"), "{said}");

@@ -137,6 +137,11 @@ fn another_group_and_from_nothing(world: &World) {
     world.ok(&["scale", "count", "db=0", "-a", APP, "--yes"]);
     assert_eq!(volumes(world).len(), 2);
     deploy(world, &both, &[]);
+    assert!(
+        world.of_group(APP, "db").is_empty(),
+        "what is scaled to 0 stays there"
+    );
+    world.ok(&["scale", "count", "db=1", "-a", APP, "--yes"]);
     let back = world.only(APP, "db");
     assert_eq!(world.said(APP, &back, "cat /data/file"), "precious\n");
 }

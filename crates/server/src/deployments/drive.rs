@@ -162,16 +162,7 @@ impl Driver {
         }
         let fleet = Fleet::observe(&self.core, &self.app, &self.id);
         let progress: Progress = read_progress(record)?;
-        if let Some(user) = self.cancelled_by()
-            && !std::mem::replace(&mut self.heard, true)
-            && progress.may_turn_back()
-        {
-            let reason = format!("it was cancelled by {user}");
-            self.report(Failure {
-                reason,
-                ..Failure::default()
-            })
-            .await?;
+        if self.turns_back(&progress).await? {
             return Ok(Next::Again);
         }
         let held = leases::hold(&self.core, record, &self.holder, &fleet.units).await?;
@@ -225,6 +216,22 @@ impl Driver {
         };
         let wave = steps::carry_out(&self.core, &self.app, &by, plan.ready).await;
         self.after(wave).await
+    }
+
+    /// Begins to turn back where somebody has asked for it and it can; returns whether it has.
+    async fn turns_back(&mut self, progress: &Progress) -> Result<bool, Problem> {
+        let Some(user) = self.cancelled_by() else {
+            return Ok(false);
+        };
+        if std::mem::replace(&mut self.heard, true) || !progress.may_turn_back() {
+            return Ok(false);
+        }
+        let failure = Failure {
+            reason: format!("it was cancelled by {user}"),
+            ..Failure::default()
+        };
+        self.report(failure).await?;
+        Ok(true)
     }
 
     /// Deals with what became of a wave.
