@@ -2,6 +2,7 @@
 //!
 //! Pure; [`crate::commands::explain`] asks the API and prints.
 
+mod formation;
 #[cfg(test)]
 mod tests;
 
@@ -9,6 +10,7 @@ use hangar_api::Timestamp;
 use hangar_api::check::{CheckStatus, Health};
 use hangar_api::deployment::{Deployment, DeploymentStatus};
 use hangar_api::event::{ExitEvent, MachineEvent};
+use hangar_api::formation::GroupFormation;
 use hangar_api::lease::Lease;
 use hangar_api::machine::config::RestartPolicy;
 use hangar_api::machine::{Machine, MachineState};
@@ -26,6 +28,8 @@ pub(crate) struct Facts<'a> {
     /// All Machines of its app.
     pub(crate) siblings: &'a [Machine],
     pub(crate) lease: Option<&'a Lease>,
+    /// What its group should have.
+    pub(crate) formation: Option<&'a GroupFormation>,
     /// The app's newest deployment.
     pub(crate) deployment: Option<&'a Deployment>,
     /// The last lines of its log, oldest first.
@@ -49,6 +53,7 @@ pub(crate) struct Finding {
 /// Returns what there is to say, the state first.
 pub(crate) fn explain(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = vec![state(facts), place(facts)];
+    found.extend(formation::formation(facts));
     found.extend(crash_loop(facts));
     found.extend(checks(facts));
     found.extend(schedule(facts));

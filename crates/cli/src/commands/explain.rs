@@ -36,10 +36,12 @@ pub(super) async fn run(context: &Context, args: &ExplainArgs) -> Result<Exit> {
     };
     let deployments = context.client.deployments(&app).await?;
     let log = last_lines(context, &app, &machine).await?;
+    let formations = context.client.formations(&app).await?;
     let found = explain(&Facts {
         machine: &machine,
         siblings: &siblings,
         lease: lease.as_ref(),
+        formation: formations.groups.get(&machine.config.group_or_app()),
         deployment: deployments.first(),
         log: &log,
         now: hangar_api::env::Env::real().now(),

@@ -57,6 +57,7 @@ fn facts<'a>(machine: &'a Machine, siblings: &'a [Machine], log: &'a [String]) -
         machine,
         siblings,
         lease: None,
+        formation: None,
         deployment: None,
         log,
         now: Timestamp::from_second(NOW).unwrap(),
@@ -256,4 +257,36 @@ fn a_schedule_says_when_it_starts_next_and_what_keeps_it_from_that() {
     assert!(standby.text.contains("nothing comes of it"), "{standby:?}");
     let found = of(&machine(json!({})));
     assert!(!found.iter().any(|finding| finding.about == "schedule"));
+}
+
+#[test]
+fn what_it_is_in_its_groups_formation() {
+    let machine = machine(json!({}));
+    let log = [];
+    let texts = |formation: Value| {
+        let formation: GroupFormation = serde_json::from_value(formation).unwrap();
+        let facts = Facts {
+            formation: Some(&formation),
+            ..facts(&machine, &[], &log)
+        };
+        let found = explain(&facts)
+            .into_iter()
+            .filter(|f| f.about == "formation");
+        found.map(|f| f.text).collect::<Vec<_>>()
+    };
+    let counts = json!({"count": 3, "regions": {"gru": 1, "iad": 2, "ord": 0}, "machines": ["00000000000001"]});
+    assert_eq!(
+        texts(counts),
+        ["it counts for group web, which should have 3 Machines (1 in gru, 2 in iad)"]
+    );
+    let goes = json!({"count": 1, "regions": {"gru": 1}, "retiring": ["00000000000001"],
+        "trouble": ["Machine 00000000000001 stays until the others are up", "Machine 2 failed"]});
+    assert_eq!(
+        texts(goes),
+        [
+            "it is to go: group web should have 1 Machine (1 in gru), and it is not among them",
+            "Machine 00000000000001 stays until the others are up",
+        ]
+    );
+    assert!(texts(json!({"count": 0, "regions": {"gru": 0}})).is_empty());
 }
