@@ -9,6 +9,7 @@ use hangar_api::id::MachineId;
 use hangar_host::agent::{LivenessFeed, LivenessMap};
 use hangar_server::{AppRoutes, Routes};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Changes that come closer together than this make one snapshot.
 const PUBLISH_EVERY: Duration = Duration::from_millis(2);
@@ -19,6 +20,7 @@ pub(crate) async fn keep(
     mut live: LivenessFeed,
     out: watch::Sender<Arc<Catalog>>,
 ) {
+    let mut published = Instant::now();
     loop {
         let (now_routes, now_live) = (
             routes.borrow_and_update().clone(),
@@ -28,6 +30,7 @@ pub(crate) async fn keep(
         let next = merge(&before, &now_routes, &now_live);
         if next.apps != before.apps || next.routes != before.routes {
             out.send_replace(Arc::new(next));
+            published = Instant::now();
         }
         let changed = tokio::select! {
             biased;
@@ -37,7 +40,8 @@ pub(crate) async fn keep(
         if changed.is_err() {
             return;
         }
-        tokio::time::sleep(PUBLISH_EVERY).await;
+        // The first change after a while is known at once: a request may wait for it.
+        tokio::time::sleep_until(published + PUBLISH_EVERY).await;
     }
 }
 

@@ -307,15 +307,36 @@ impl Actor {
             next.destroyed_at.get_or_insert(now);
         }
         if next != self.record {
-            let saved = self.shared.ledger.save(&next).await;
-            saved.map_err(|error| self.not_saved(&error))?;
-            self.record = next;
+            self.save(next).await?;
         }
         self.publish();
         for effect in step.effects {
             self.perform(effect);
         }
         self.publish();
+        Ok(())
+    }
+
+    /// Writes the record, and takes it when it is written.
+    async fn save(&mut self, next: Record) -> Result<(), Failure> {
+        let coming_up = matches!(self.record.state.phase, Phase::Starting { .. });
+        if let Phase::Started { start } = next.state.phase
+            && coming_up
+        {
+            // A run that is up takes requests while that is being written: what is on disk says
+            // that it was to be started, and whoever takes over finds it running.
+            let former = std::mem::replace(&mut self.record, next);
+            self.begin_checks(start);
+            self.publish_liveness();
+            let saved = self.shared.ledger.save(&self.record).await;
+            return saved.map_err(|error| {
+                self.record = former;
+                self.not_saved(&error)
+            });
+        }
+        let saved = self.shared.ledger.save(&next).await;
+        saved.map_err(|error| self.not_saved(&error))?;
+        self.record = next;
         Ok(())
     }
 

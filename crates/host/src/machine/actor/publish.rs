@@ -60,7 +60,7 @@ impl Actor {
         &self.record.active.spec
     }
 
-    fn publish_liveness(&self) {
+    pub(super) fn publish_liveness(&self) {
         let id = &self.record.active.spec.id;
         if self.record.state.phase == Phase::Destroyed {
             return self.shared.forget_liveness(id);
