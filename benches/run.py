@@ -193,6 +193,8 @@ def wake(world):
 
 
 def rolling(world):
+    """A group of 50 Machines, taken over to another version: by rolling a fifth at a time, and all at once."""
+    count, fifth = 50, 0.2
     app_time = statistics.median(by_hand() for _ in range(10))
     folder = os.path.join(world.folder, "app")
     os.makedirs(folder)
@@ -200,6 +202,8 @@ def rolling(world):
 primary_region = "iad"
 [build]
 image = "testapp"
+[deploy]
+max_unavailable = %s
 [env]
 VERSION = "%d"
 DELAY_MS = "%d"
@@ -210,19 +214,41 @@ path = "/health"
 interval = "2s"
 timeout = "1s"
 """
-    for delay in (0, 300):
-        open(os.path.join(folder, "fly.toml"), "w").write(toml % (0, delay))
-        world.cli("deploy", folder, "--ha=false")
-        world.cli("scale", "count", "10", "-a", APP, "--yes")
+    version = 0
+
+    def deploy(delay, *more):
+        nonlocal version
+        version += 1
+        open(os.path.join(folder, "fly.toml"), "w").write(toml % (fifth, version, delay))
+        return world.cli("deploy", folder, "--ha=false", *more)
+
+    deploy(0)
+    world.cli("scale", "count", str(count), "-a", APP, "--yes")
+    # The first Machine goes alone, the others ten at a time.
+    rounds = 1 + -(-(count - 1) // int(count * fifth))
+    for delay in (0, 300, 1000):
         own = app_time + delay / 1000
-        times = []
-        for version in range(1, 6):
-            open(os.path.join(folder, "fly.toml"), "w").write(toml % (version, delay))
-            times.append(timed(lambda: world.cli("deploy", folder, "--ha=false")))
-        # The first Machine goes alone, the other nine four at a time: four rounds.
-        floor = 4 * own
-        middle = statistics.median(times)
-        print(f"rolling deploy of 10, app takes {own * 1e3:.0f} ms: {middle * 1e3:.0f} ms, {middle / floor:.2f} x its 4 rounds of the app's own time")
+        deploy(delay)
+        middle = statistics.median(timed(lambda: deploy(delay)) for _ in range(3))
+        print(f"rolling deploy of {count}, app takes {own * 1e3:.0f} ms: {middle * 1e3:.0f} ms, {middle / (rounds * own):.2f} x its {rounds} rounds of the app's own time")
+    times, shares = [], []
+    for _ in range(5):
+        before = cpu_seconds()
+        took = timed(lambda: deploy(0, "--strategy", "immediate"))
+        used = [now - then for now, then in zip(cpu_seconds(), before)]
+        times.append(took)
+        shares.append(used[0] / sum(used))
+        # It waits for no check; the next one begins from a fleet at rest.
+        for machine in world.api("GET", f"/v1/apps/{APP}/machines"):
+            world.wait(machine["id"], "started")
+    print(f"immediate deploy of {count}: {statistics.median(times) * 1e3:.0f} ms, processors {statistics.median(shares) * 100:.0f} % busy; server {describe(smaps(world.server.pid))}")
+
+
+def cpu_seconds():
+    """Busy and idle time of all processors together."""
+    fields = [int(field) for field in open("/proc/stat").readline().split()[1:]]
+    idle = fields[3] + fields[4]
+    return sum(fields[:8]) - idle, idle
 
 
 def memory(world):
