@@ -59,6 +59,10 @@ pub(crate) enum Command {
     /// Make a new app of a folder or an image: write its fly.toml and deploy it
     Launch(migrate::LaunchArgs),
     /// Deploy the app in a folder with a fly.toml
+    #[command(
+        after_help = "Ctrl-C cancels the deploy: what it has done is undone. A second one leaves it to the server, as ending the \
+                      command in any other way does."
+    )]
     Deploy(Box<DeployArgs>),
     /// Make a fly.toml of another platform's files
     #[command(subcommand)]

@@ -6,13 +6,21 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// Whether it has been pressed. Kept for the life of the program: one that is pressed while
+/// The exit code of a program that was interrupted.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// How often it has been pressed. Kept for the life of the program: one that is pressed while
 /// nobody waits for it is not lost.
-static PRESSED: OnceLock<watch::Sender<bool>> = OnceLock::new();
+static PRESSED: OnceLock<watch::Sender<u32>> = OnceLock::new();
 
 /// Returns once Control-C has been pressed, also when that was before. From the first call on it
 /// no longer ends the program by itself.
 pub(crate) async fn pressed() -> Result<()> {
+    pressed_times(1).await
+}
+
+/// As [`pressed`], once it has been pressed so often.
+pub(crate) async fn pressed_times(times: u32) -> Result<()> {
     let state = match PRESSED.get() {
         Some(state) => state,
         None => {
@@ -22,18 +30,18 @@ pub(crate) async fn pressed() -> Result<()> {
     };
     state
         .subscribe()
-        .wait_for(|pressed| *pressed)
+        .wait_for(|pressed| *pressed >= times)
         .await
         .context("watch for Control-C")?;
     Ok(())
 }
 
-fn follow(mut signals: Signal) -> watch::Sender<bool> {
-    let state = watch::Sender::new(false);
+fn follow(mut signals: Signal) -> watch::Sender<u32> {
+    let state = watch::Sender::new(0_u32);
     let told = state.clone();
     tokio::spawn(async move {
         while signals.recv().await.is_some() {
-            told.send_replace(true);
+            told.send_modify(|pressed| *pressed = pressed.saturating_add(1));
         }
     });
     state

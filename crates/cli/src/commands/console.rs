@@ -37,8 +37,6 @@ const LEFT_OUT: [&str; 9] = [
     "schedule",
     "init",
 ];
-/// The exit code of a program that was interrupted.
-const INTERRUPTED: u8 = 130;
 
 pub(super) async fn run(context: &Context, args: ConsoleArgs) -> Result<Exit> {
     let choice = context.app(&args.app).await?;
@@ -87,7 +85,7 @@ pub(super) async fn while_it_lasts(
         done = work => done,
         pressed = interrupt::pressed() => {
             pressed?;
-            Err(Exit::Command(INTERRUPTED).with("interrupted"))
+            Err(Exit::Command(interrupt::INTERRUPTED).with("interrupted"))
         }
     };
     destroy(context, app, machine).await;

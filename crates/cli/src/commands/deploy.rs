@@ -111,10 +111,7 @@ pub(super) async fn run(args: DeployArgs) -> Result<Exit> {
     if !args.now {
         ask_of_volumes(&context, &mut prepared).await?;
     }
-    let deployment = context
-        .client
-        .create_deployment(&prepared.app, &prepared.body)
-        .await?;
+    let deployment = follow::begin(&context, &prepared.app, &prepared.body).await?;
     let exit = follow::to_the_end(&context, deployment, detach).await?;
     if !args.detach
         && let Some(url) = context.client.app(&prepared.app).await?.app_url

@@ -81,7 +81,7 @@ async fn live(context: &Context, args: &DevArgs, config: &Path) -> Result<Exit> 
             "The deploy of v{} goes on first",
             deployment.version
         ));
-        if let Err(error) = follow::to_the_end(context, deployment, false).await {
+        if let Err(error) = follow::to_the_end_undisturbed(context, deployment).await {
             output::say(&format!("Error: {error:#}"));
         }
     }
@@ -90,7 +90,7 @@ async fn live(context: &Context, args: &DevArgs, config: &Path) -> Result<Exit> 
         .create_deployment(&prepared.app, &prepared.body)
         .await?;
     // A deploy that failed has put back what ran before: that goes on, with its logs.
-    if let Err(error) = follow::to_the_end(context, deployment, false).await {
+    if let Err(error) = follow::to_the_end_undisturbed(context, deployment).await {
         let machines = context
             .client
             .machines(&prepared.app, &MachineFilter::default())

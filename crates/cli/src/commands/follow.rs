@@ -1,14 +1,17 @@
 //! Following a deployment until it is over.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Result;
-use hangar_api::deployment::{DeployEvent, Deployment, DeploymentStatus};
+use hangar_api::deployment::{CreateDeployment, DeployEvent, Deployment, DeploymentStatus};
+use hangar_api::id::AppName;
 use hangar_client::{ClientError, Followed};
 use serde_json::json;
 
 use crate::context::{self, Context};
 use crate::error::Exit;
+use crate::interrupt;
 use crate::output::{self, Progress};
 
 /// Pause before the server is asked again after the connection broke.
@@ -50,8 +53,35 @@ impl Place {
     }
 }
 
+/// Asks for a deployment. From here on Control-C ends the program no more: the server may have begun
+/// by then, and [`to_the_end`] cancels what was. Pressed again, it is left to the server.
+pub(super) async fn begin(
+    context: &Context,
+    app: &AppName,
+    body: &CreateDeployment,
+) -> Result<Deployment> {
+    let mut asking = pin!(context.client.create_deployment(app, body));
+    let mut presses = 0;
+    loop {
+        tokio::select! {
+            biased;
+            pressed = interrupt::pressed_times(presses + 1) => pressed?,
+            begun = &mut asking => return Ok(begun?),
+        }
+        presses += 1;
+        if presses > 1 {
+            return Err(Exit::Command(interrupt::INTERRUPTED).with(format!(
+                "interrupted: the server may have begun to deploy; see `hangar releases -a {app}`"
+            )));
+        }
+        output::say(
+            "Cancelling the deploy as soon as the server has answered (Ctrl-C again leaves it to the server)",
+        );
+    }
+}
+
 /// Shows what happens and returns how it ended. The deployment goes on without us: when the
-/// server is away for a moment, it is asked again from where we were.
+/// server is away for a moment, it is asked again from where we were. Control-C cancels it.
 pub(super) async fn to_the_end(
     context: &Context,
     deployment: Deployment,
@@ -65,9 +95,43 @@ pub(super) async fn to_the_end(
         tell_release(context, &deployment).await?;
         return Ok(Exit::Done);
     }
-    let (mut place, mut tries) = (Place::begin(&deployment), 0);
+    attend(context, deployment, OnInterrupt::Cancel).await
+}
+
+/// As [`to_the_end`], for a command that deals with Control-C itself.
+pub(super) async fn to_the_end_undisturbed(
+    context: &Context,
+    deployment: Deployment,
+) -> Result<Exit> {
+    attend(context, deployment, OnInterrupt::GoOn).await
+}
+
+/// What Control-C means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnInterrupt {
+    /// The deployment turns back; pressed again, it is left to the server.
+    Cancel,
+    /// Somebody else's business.
+    GoOn,
+}
+
+async fn attend(
+    context: &Context,
+    deployment: Deployment,
+    on_interrupt: OnInterrupt,
+) -> Result<Exit> {
+    let (mut place, mut tries, mut presses) = (Place::begin(&deployment), 0, 0);
     loop {
-        let followed = follow(context, &deployment, &mut place, &mut tries).await;
+        let followed = tokio::select! {
+            biased;
+            pressed = interrupt::pressed_times(presses + 1), if on_interrupt == OnInterrupt::Cancel => {
+                pressed?;
+                presses += 1;
+                cancel(context, &deployment, &place, presses).await?;
+                continue;
+            }
+            followed = follow(context, &deployment, &mut place, &mut tries) => followed,
+        };
         match followed {
             Ok(Some(over)) => {
                 let exit = verdict(&over, &place.told)?;
@@ -85,6 +149,31 @@ pub(super) async fn to_the_end(
             }
         }
     }
+}
+
+/// Asks the deployment to turn back, at the first press; leaves it to the server at the second.
+async fn cancel(
+    context: &Context,
+    deployment: &Deployment,
+    place: &Place,
+    presses: u32,
+) -> Result<()> {
+    let (app, version) = (&deployment.app, deployment.version);
+    if presses > 1 {
+        return Err(Exit::Command(interrupt::INTERRUPTED).with(format!(
+            "interrupted: the server goes on with the deploy of v{version}; see `hangar releases -a {app}`"
+        )));
+    }
+    place.progress.say(&format!(
+        "Cancelling the deploy of v{version} (Ctrl-C again leaves it to the server)"
+    ));
+    if let Err(error) = context.client.cancel_deployment(app, &deployment.id).await {
+        // It may be over, or the server away: following it tells more.
+        place
+            .progress
+            .say(&format!("! It was not cancelled: {error}"));
+    }
+    Ok(())
 }
 
 async fn follow(

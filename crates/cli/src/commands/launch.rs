@@ -380,10 +380,7 @@ fn ready(file: &Path) {
 
 async fn deploy(context: &Context, input: &DeployInput) -> Result<Exit> {
     let prepared = deploy::prepare(context, input).await?;
-    let deployment = context
-        .client
-        .create_deployment(&prepared.app, &prepared.body)
-        .await?;
+    let deployment = follow::begin(context, &prepared.app, &prepared.body).await?;
     let exit = follow::to_the_end(context, deployment, false).await?;
     if let Some(url) = context.client.app(&prepared.app).await?.app_url {
         output::say(&format!("\nVisit your newly deployed app at {url}"));

@@ -23,6 +23,7 @@ mod formations;
 mod groups;
 mod images;
 mod init_pid1;
+mod interrupts;
 mod kills;
 mod launch;
 mod load;

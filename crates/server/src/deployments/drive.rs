@@ -189,7 +189,9 @@ impl Driver {
         }
         let over = plan.verdict.status().is_over();
         let first_failure = record.error.is_none() && plan.verdict.failure().is_some();
-        let when = if over || first_failure {
+        // An app has not had its time to listen where `immediate` ends, or somebody cancels.
+        let is_time = record.options.strategy != Strategy::Immediate && !self.heard;
+        let when = if is_time && (over || first_failure) {
             When::Now
         } else {
             When::Patiently

@@ -27,8 +27,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 const AT_ONCE: usize = 20;
 /// How long giving back is tried while the server is away.
 const GIVE_BACK: Duration = Duration::from_secs(5);
-/// The exit code of a program that was interrupted.
-const INTERRUPTED: u8 = 130;
 
 /// The leases that are held.
 #[derive(Debug, Default)]
@@ -78,7 +76,7 @@ pub(in crate::commands) async fn holding_all<T>(
                     done = &mut work => break done,
                     pressed = interrupt::pressed() => {
                         pressed?;
-                        break Err(Exit::Command(INTERRUPTED).with("interrupted"));
+                        break Err(Exit::Command(interrupt::INTERRUPTED).with("interrupted"));
                     }
                     _ = refresh.tick() => refresh_all(context, app, &leases).await,
                 }

@@ -225,10 +225,7 @@ impl Migration {
             ..DeployInput::of_file(self.file.clone())
         };
         let prepared = deploy::prepare(context, &input).await?;
-        let deployment = context
-            .client
-            .create_deployment(&prepared.app, &prepared.body)
-            .await?;
+        let deployment = follow::begin(context, &prepared.app, &prepared.body).await?;
         follow::to_the_end(context, deployment, false).await?;
         let release = self.complete_release(context).await?;
         release.ok_or_else(|| Exit::Failed.with("the deploy left no complete release"))
