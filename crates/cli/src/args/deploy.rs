@@ -27,7 +27,7 @@ pub(crate) struct DeployArgs {
     pub(crate) detach: bool,
     /// Build and send the image, write down what the deploy would be, in Fly's form, and deploy
     /// nothing; .json is added to the name, and - is standard output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "now"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "now", "build_only"])]
     pub(crate) export_manifest: Option<PathBuf>,
     /// Deploy what --export-manifest wrote; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = [

@@ -135,6 +135,9 @@ async fn attend(
         match followed {
             Ok(Some(over)) => {
                 let exit = verdict(&over, &place.told)?;
+                if presses > 0 {
+                    output::say("It was too late to cancel: the deploy is complete");
+                }
                 tell_release(context, &over).await?;
                 return Ok(exit);
             }
