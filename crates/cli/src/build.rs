@@ -73,6 +73,7 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
             target: target.filter(|t| !t.is_empty()),
             args: args.into_iter().collect(),
             secrets: pairs(&flags.build_secret)?,
+            labels: pairs(&flags.label)?,
             no_cache: flags.no_cache,
         });
     }
@@ -82,7 +83,7 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
         || flags.is_set();
     if for_a_dockerfile {
         return Err(Exit::Usage.with(format!(
-            "build arguments, secrets, target and ignorefile are for a Dockerfile, and there is none in {}",
+            "build arguments, secrets, labels, target and ignorefile are for a Dockerfile, and there is none in {}",
             dir.display()
         )));
     }
@@ -143,6 +144,7 @@ impl BuildArgs {
         !self.build_arg.is_empty()
             || !self.build_secret.is_empty()
             || self.build_target.is_some()
+            || !self.label.is_empty()
             || self.no_cache
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct BuildArgs {
     /// The stage to build, over that of fly.toml
     #[arg(long, value_name = "STAGE")]
     pub(crate) build_target: Option<String>,
+    /// A label of the image; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
     /// Build every step anew
     #[arg(long)]
     pub(crate) no_cache: bool,

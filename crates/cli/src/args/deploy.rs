@@ -70,7 +70,7 @@ pub(crate) struct WhatArgs {
     pub(crate) volume_initial_size: Option<u64>,
     /// Do not ask: also replace Machines by such without their volume where fly.toml has no
     /// [[mounts]] for them any more
-    #[arg(short, long)]
+    #[arg(short, long, visible_alias = "auto-confirm")]
     pub(crate) yes: bool,
 }
 

@@ -92,6 +92,9 @@ impl Builder {
         for (name, value) in &plan.args {
             option("--build-arg", format!("{name}={value}"));
         }
+        for (name, value) in &plan.labels {
+            option("--label", format!("{name}={value}"));
+        }
         for (name, file) in secrets {
             option("--secret", format!("id={name},src={}", shown(file)));
         }
@@ -134,6 +137,9 @@ fn buildctl(plan: &Plan, secrets: &[SecretFile], archive: &Path) -> Vec<String> 
     for (name, value) in &plan.args {
         option("--opt", format!("build-arg:{name}={value}"));
     }
+    for (name, value) in &plan.labels {
+        option("--opt", format!("label:{name}={value}"));
+    }
     for (name, file) in secrets {
         option("--secret", format!("id={name},src={}", shown(file)));
     }
@@ -160,6 +166,7 @@ mod tests {
             target: Some("right".to_owned()),
             args: vec![("A".to_owned(), "1 2".to_owned())],
             secrets: Vec::new(),
+            labels: vec![("L".to_owned(), "x y".to_owned())],
             no_cache: true,
         }
     }
@@ -169,7 +176,7 @@ mod tests {
         let secrets = [("KEY".to_owned(), "/tmp/s/KEY".into())];
         let words =
             |builder: Builder| builder.build(&plan(), &secrets, "name:1", Path::new("/tmp/i.tar"));
-        let classic = "build --file /src/docker/Own --tag name:1 --target right --build-arg A=1 2 --secret id=KEY,src=/tmp/s/KEY";
+        let classic = "build --file /src/docker/Own --tag name:1 --target right --build-arg A=1 2 --label L=x y --secret id=KEY,src=/tmp/s/KEY";
         let docker = words(Builder::Docker).join(" ");
         assert_eq!(docker, format!("{classic} --no-cache /src"));
         for builder in [Builder::Buildah, Builder::Podman] {
@@ -182,7 +189,7 @@ mod tests {
         let buildkit = words(Builder::Buildkit).join(" ");
         assert_eq!(
             buildkit,
-            "build --frontend dockerfile.v0 --local context=/src --local dockerfile=/src/docker --opt filename=Own --opt target=right --opt build-arg:A=1 2 --secret id=KEY,src=/tmp/s/KEY --output type=docker,dest=/tmp/i.tar --no-cache"
+            "build --frontend dockerfile.v0 --local context=/src --local dockerfile=/src/docker --opt filename=Own --opt target=right --opt build-arg:A=1 2 --opt label:L=x y --secret id=KEY,src=/tmp/s/KEY --output type=docker,dest=/tmp/i.tar --no-cache"
         );
         let saved = Builder::Buildah
             .save("name:1", Path::new("/i.tar"))

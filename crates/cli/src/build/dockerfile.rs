@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) args: Vec<(String, String)>,
     /// Names and values that the build may read and that are in no layer.
     pub(super) secrets: Vec<(String, String)>,
+    /// Labels of the image.
+    pub(super) labels: Vec<(String, String)>,
     pub(super) no_cache: bool,
 }
 

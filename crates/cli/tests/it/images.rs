@@ -69,6 +69,8 @@ fn a_dockerfile_is_built_with_its_arguments_target_and_ignore_file() {
         "--ha=false",
         "--build-arg",
         "SHAPE=round",
+        "--label",
+        "made.by=a test",
     ]);
     assert!(ran.stderr.contains("with buildah"), "{}", ran.stderr);
     // What the builder says is passed on.
@@ -86,6 +88,14 @@ fn a_dockerfile_is_built_with_its_arguments_target_and_ignore_file() {
         exec(&["has", "/private"]).code,
         1,
         "the ignore file was not heeded"
+    );
+    let blobs = std::fs::read_dir(world.data_dir().join("images/blobs/sha256")).unwrap();
+    let label = b"\"made.by\":\"a test\"";
+    let has_it = |blob: Vec<u8>| blob.windows(label.len()).any(|part| part == label);
+    let mut blobs = blobs.flatten();
+    assert!(
+        blobs.any(|blob| std::fs::read(blob.path()).is_ok_and(has_it)),
+        "no label"
     );
     let said = world.fails(2, &["deploy", &folder, "--build-arg", "NOTHING"]);
     assert!(said.contains("NAME=VALUE"), "{said}");
