@@ -87,28 +87,38 @@ async fn remote(context: &Context, app: &AppArgs) -> Result<Remote> {
             app,
         });
     }
-    let mut machines = context
-        .client
-        .machines(&app, &MachineFilter::default())
-        .await?;
+    let config = of_machines(context, &app).await?.ok_or_else(|| {
+        Exit::NotFound.with(format!(
+            "{app} has no release yet and no Machines, so no configuration"
+        ))
+    })?;
+    Ok(Remote {
+        source: OF_MACHINES.to_owned(),
+        config,
+        app,
+    })
+}
+
+/// What [`of_machines`] returns, in words.
+pub(super) const OF_MACHINES: &str = "the configuration of its Machines";
+
+/// Returns the configuration that most Machines of an app would come from, and warns of what
+/// deviates; `None` where there are none.
+pub(super) async fn of_machines(context: &Context, app: &AppName) -> Result<Option<AppConfig>> {
+    let filter = MachineFilter::default();
+    let mut machines = context.client.machines(app, &filter).await?;
     machines.retain(|machine| machine.state.is_active() && !runs_once(machine));
     let those: Vec<_> = machines
         .iter()
         .map(|m| (m.id.as_str(), &m.config))
         .collect();
-    let rebuilt = rebuild::from_machines(app.as_str(), &those).ok_or_else(|| {
-        Exit::NotFound.with(format!(
-            "{app} has no release yet and no Machines, so no configuration"
-        ))
-    })?;
+    let Some(rebuilt) = rebuild::from_machines(app.as_str(), &those) else {
+        return Ok(None);
+    };
     if !rebuilt.warnings.is_empty() {
         output::say(&format!("WARNINGS:\n{}", rebuilt.warnings.join("\n")));
     }
-    Ok(Remote {
-        source: "the configuration of its Machines".to_owned(),
-        config: rebuilt.config,
-        app,
-    })
+    Ok(Some(rebuilt.config))
 }
 
 /// Returns whether a Machine was made for one command, and is no part of what the app is.

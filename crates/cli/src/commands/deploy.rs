@@ -224,17 +224,15 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     let (mut config, name) = match (&input.manifest, &input.file) {
         (Some(from), _) => (from.config.clone(), from.name.clone()),
         (None, Some(file)) => (config::read(file)?, file.display().to_string()),
-        (None, None) => return redeploy(context, input).await,
+        (None, None) => match redeploy(context, input).await? {
+            Some(prepared) => return Ok(prepared),
+            None => (
+                of_machines(context, input).await?,
+                config::OF_MACHINES.to_owned(),
+            ),
+        },
     };
-    let app = match (&input.app, &config.app) {
-        (Some(app), _) => app.clone(),
-        (None, Some(name)) => AppName::new(name).map_err(|e| Exit::Usage.with(e.to_string()))?,
-        (None, None) => {
-            return Err(Exit::Usage.with(format!(
-                "{name}: the config for your app is missing an app name"
-            )));
-        }
-    };
+    let app = app_of(input, &config, &name)?;
     if let Some(region) = &input.primary_region {
         config.primary_region = Some(region.to_string());
     }
@@ -289,16 +287,49 @@ pub(super) async fn prepare(context: &Context, input: &DeployInput) -> Result<Pr
     Ok(Prepared { app, body })
 }
 
+/// Returns the app that is meant: the one that was said, else the configuration's.
+fn app_of(input: &DeployInput, config: &AppConfig, name: &str) -> Result<AppName> {
+    match (&input.app, &config.app) {
+        (Some(app), _) => Ok(app.clone()),
+        (None, Some(name)) => AppName::new(name).map_err(|e| Exit::Usage.with(e.to_string())),
+        (None, None) => Err(Exit::Usage.with(format!(
+            "{name}: the config for your app is missing an app name"
+        ))),
+    }
+}
+
+/// Returns the app that is meant where there is no file.
+fn app_without_file(input: &DeployInput) -> Result<AppName> {
+    let app = input.app.clone();
+    app.ok_or_else(|| Exit::Usage.with("there is no fly.toml here, and no -a"))
+}
+
+fn nothing_to_deploy_again(app: &AppName) -> anyhow::Error {
+    Exit::Failed.with(format!(
+        "{app} has no complete release to deploy again: deploy it from a folder with its fly.toml"
+    ))
+}
+
+/// Without a file, and without a release, an app is what its Machines are.
+async fn of_machines(context: &Context, input: &DeployInput) -> Result<AppConfig> {
+    let app = app_without_file(input)?;
+    let config = config::of_machines(context, &app).await?;
+    let config = config.ok_or_else(|| nothing_to_deploy_again(&app))?;
+    output::say("No fly.toml here and no release: deploying the configuration of its Machines");
+    Ok(config)
+}
+
 /// Without a file the newest complete release is deployed again, with what the flags change.
-async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
-    let app = input
-        .app
-        .clone()
-        .ok_or_else(|| Exit::Usage.with("there is no fly.toml here, and no -a"))?;
+/// Returns `None` where there never was a release: of one that failed, Machines say too little.
+async fn redeploy(context: &Context, input: &DeployInput) -> Result<Option<Prepared>> {
+    let app = app_without_file(input)?;
     let releases = context.client.releases(&app, 25).await?;
-    let newest = releases.into_iter().find(|r| r.status == ReleaseStatus::Complete).ok_or_else(|| {
-        Exit::Failed.with(format!("{app} has no complete release to deploy again: deploy it from a folder with its fly.toml"))
-    })?;
+    if releases.is_empty() {
+        return Ok(None);
+    }
+    let mut releases = releases.into_iter();
+    let newest = releases.find(|r| r.status == ReleaseStatus::Complete);
+    let newest = newest.ok_or_else(|| nothing_to_deploy_again(&app))?;
     output::say(&format!(
         "No fly.toml here: deploying the configuration of v{} again",
         newest.version
@@ -343,14 +374,14 @@ async fn redeploy(context: &Context, input: &DeployInput) -> Result<Prepared> {
         primary_region: region,
         definition: newest.definition,
     };
-    Ok(Prepared {
+    Ok(Some(Prepared {
         app,
         body: CreateDeployment {
             source,
             options,
             dry_run: false,
         },
-    })
+    }))
 }
 
 /// Checks the process groups that are deployed, under the strategy that the flag gives: one may be

@@ -86,6 +86,32 @@ fn a_single_machine_makes_it_alone_and_a_release_takes_its_place() {
         "{valid:?}"
     );
 
+    // A deploy without a fly.toml is of that configuration; the Machine itself is left alone.
+    let lone = world.machines("one").remove(0);
+    let deploy = ["deploy", "-a", "one", "--ha=false", "--smoke-checks=false"];
+    let said = world.fails(2, &deploy);
+    assert!(said.contains("there is nothing to build"), "{said}");
+    let said = world
+        .ok(&[&deploy[..], &["--image", IMAGE]].concat())
+        .stderr;
+    assert!(
+        said.contains("deploying the configuration of its Machines"),
+        "{said}"
+    );
+    let machines = world.machines("one");
+    assert_eq!(machines.len(), 2, "{machines:?}");
+    for machine in &machines {
+        assert_eq!(machine["config"]["env"]["ENV"], "preflight");
+        assert_eq!(
+            machine["config"]["init"]["cmd"],
+            lone["config"]["init"]["cmd"]
+        );
+    }
+    assert_eq!(
+        world.machine("one", lone["id"].as_str().unwrap())["config"],
+        lone["config"]
+    );
+
     let folder = world.app(
         "one",
         &crate::world::fly_toml("one", "[env]\nENV = \"release\"\n"),
