@@ -27,7 +27,7 @@ pub(crate) struct DeployArgs {
     pub(crate) detach: bool,
     /// Build and send the image, write down what the deploy would be, in Fly's form, and deploy
     /// nothing; .json is added to the name, and - is standard output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "now", "build_only"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "build_only"])]
     pub(crate) export_manifest: Option<PathBuf>,
     /// Deploy what --export-manifest wrote; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = [
@@ -35,8 +35,8 @@ pub(crate) struct DeployArgs {
         "env", "volume_initial_size", "yes", "image_label", "dry_run", "export_manifest"
     ])]
     pub(crate) from_manifest: Option<PathBuf>,
-    /// Ask nothing: what needs a yes is refused, as it is where nobody can answer
-    #[arg(long, conflicts_with = "yes")]
+    /// Ask nothing: without --yes, what needs a yes is refused, as it is where nobody can answer
+    #[arg(long)]
     pub(crate) now: bool,
 }
 

@@ -98,7 +98,7 @@ pub(super) async fn to_the_end(
     attend(context, deployment, OnInterrupt::Cancel).await
 }
 
-/// As [`to_the_end`], for a command that deals with Control-C itself.
+/// As [`to_the_end`], for a command that deals with Control-C itself, or that it may end.
 pub(super) async fn to_the_end_undisturbed(
     context: &Context,
     deployment: Deployment,
@@ -211,7 +211,12 @@ async fn tell_release(context: &Context, deployment: &Deployment) -> Result<()> 
     if context::variable("FLY_EMIT_RELEASE_JSON").is_none() {
         return Ok(());
     }
-    let releases = context.client.releases(&deployment.app, SEARCHED).await?;
+    let releases = context.client.releases(&deployment.app, SEARCHED).await;
+    // The deploy is done, whether or not its image can be asked for.
+    let releases = releases.unwrap_or_else(|error| {
+        output::say(&format!("! The release's image is not known: {error}"));
+        Vec::new()
+    });
     let release = releases.iter().find(|r| r.id == deployment.release);
     let group = release.and_then(|release| release.groups.values().next());
     let image = group.map_or("", |group| group.config.image.as_str());

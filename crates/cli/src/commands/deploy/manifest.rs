@@ -435,6 +435,7 @@ mod tests {
             ("strategy", json!("slow"), "slow"),
             ("only_machines", json!({"x": true}), "only_machines"),
             ("config", json!({"app": 1}), "not valid"),
+            ("config", json!(null), "not valid"),
         ] {
             let mut manifest = full();
             manifest[key] = value;

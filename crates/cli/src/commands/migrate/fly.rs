@@ -213,7 +213,7 @@ impl Migration {
         let deployments = context.client.deployments(&self.app).await?;
         // One that a former run has asked for may still be on its way.
         if let Some(running) = deployments.into_iter().find(|d| !d.status.is_over()) {
-            follow::to_the_end(context, running, false).await?;
+            follow::to_the_end_undisturbed(context, running).await?;
         }
         if let Some(release) = self.complete_release(context).await? {
             return Ok(release);
@@ -225,8 +225,12 @@ impl Migration {
             ..DeployInput::of_file(self.file.clone())
         };
         let prepared = deploy::prepare(context, &input).await?;
-        let deployment = follow::begin(context, &prepared.app, &prepared.body).await?;
-        follow::to_the_end(context, deployment, false).await?;
+        let deployment = context
+            .client
+            .create_deployment(&prepared.app, &prepared.body)
+            .await?;
+        // Control-C ends the program as at every other step: it goes on from here the next time.
+        follow::to_the_end_undisturbed(context, deployment).await?;
         let release = self.complete_release(context).await?;
         release.ok_or_else(|| Exit::Failed.with("the deploy left no complete release"))
     }
