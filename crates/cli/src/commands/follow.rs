@@ -30,6 +30,8 @@ struct Place {
     told: Vec<String>,
     /// Shows that it goes on.
     progress: Progress,
+    /// The server is yet to be asked to turn it back.
+    is_cancelling: bool,
 }
 
 // === impl Place ===
@@ -40,7 +42,23 @@ impl Place {
             from: "0".to_owned(),
             told: Vec::new(),
             progress: Progress::start(format!("Deploying v{}", deployment.version)),
+            is_cancelling: false,
         }
+    }
+
+    /// Has the deployment turned back, at the first press; leaves it to the server at the second.
+    fn cancel(&mut self, deployment: &Deployment, presses: u32) -> Result<()> {
+        let Deployment { app, version, .. } = deployment;
+        if presses > 1 {
+            return Err(Exit::Command(interrupt::INTERRUPTED).with(format!(
+                "interrupted: the server goes on with the deploy of v{version}; see `hangar releases -a {app}`"
+            )));
+        }
+        self.progress.say(&format!(
+            "Cancelling the deploy of v{version} (Ctrl-C again leaves it to the server)"
+        ));
+        self.is_cancelling = true;
+        Ok(())
     }
 
     fn show(&self, event: &DeployEvent) {
@@ -127,10 +145,10 @@ async fn attend(
             pressed = interrupt::pressed_times(presses + 1), if on_interrupt == OnInterrupt::Cancel => {
                 pressed?;
                 presses += 1;
-                cancel(context, &deployment, &place, presses).await?;
+                place.cancel(&deployment, presses)?;
                 continue;
             }
-            followed = follow(context, &deployment, &mut place, &mut tries) => followed,
+            followed = round(context, &deployment, &mut place, &mut tries) => followed,
         };
         match followed {
             Ok(Some(over)) => {
@@ -154,29 +172,26 @@ async fn attend(
     }
 }
 
-/// Asks the deployment to turn back, at the first press; leaves it to the server at the second.
-async fn cancel(
+/// Passes on that the deployment is to turn back, and follows it.
+async fn round(
     context: &Context,
     deployment: &Deployment,
-    place: &Place,
-    presses: u32,
-) -> Result<()> {
-    let (app, version) = (&deployment.app, deployment.version);
-    if presses > 1 {
-        return Err(Exit::Command(interrupt::INTERRUPTED).with(format!(
-            "interrupted: the server goes on with the deploy of v{version}; see `hangar releases -a {app}`"
-        )));
+    place: &mut Place,
+    tries: &mut u32,
+) -> Result<Option<Deployment>, ClientError> {
+    if place.is_cancelling {
+        let Deployment { app, id, .. } = deployment;
+        match context.client.cancel_deployment(app, id).await {
+            Ok(_) => {}
+            // The server is away: it is asked again when it is back.
+            Err(error) if error.may_pass() => return Err(error),
+            Err(error) => place
+                .progress
+                .say(&format!("! It was not cancelled: {error}")),
+        }
+        place.is_cancelling = false;
     }
-    place.progress.say(&format!(
-        "Cancelling the deploy of v{version} (Ctrl-C again leaves it to the server)"
-    ));
-    if let Err(error) = context.client.cancel_deployment(app, &deployment.id).await {
-        // It may be over, or the server away: following it tells more.
-        place
-            .progress
-            .say(&format!("! It was not cancelled: {error}"));
-    }
-    Ok(())
+    follow(context, deployment, place, tries).await
 }
 
 async fn follow(

@@ -116,7 +116,6 @@ fn interrupted_twice_the_command_ends_and_the_server_goes_on() {
     });
     let (code, said) = end(&world, child);
     assert_eq!(code, Some(130), "{said}");
-    assert!(said.contains("It was not cancelled"), "{said}");
     assert!(
         said.contains("the server goes on with the deploy of v"),
         "{said}"
@@ -125,4 +124,22 @@ fn interrupted_twice_the_command_ends_and_the_server_goes_on() {
     world.eventually("the deploy is complete", |w| {
         (versions(w, "broken") == ["2"; 3]).then_some(())
     });
+}
+
+#[test]
+fn a_server_that_was_away_is_told_when_it_is_back() {
+    let Some(mut world) = World::start() else {
+        return;
+    };
+    let folder = fleet(&world, "broken", "rolling", 3);
+    let before = ids(&world, "broken");
+    let child = begin(&world, &folder, "rolling", "Updating Machine");
+    world.kill_server();
+    press(&child);
+    world.start_server();
+    let (code, said) = end(&world, child);
+    assert_eq!(code, Some(5), "{said}");
+    assert_eq!(ids(&world, "broken"), before);
+    assert_eq!(versions(&world, "broken"), ["1"; 3]);
+    nothing_is_held(&world, &folder, "rolling");
 }
