@@ -319,6 +319,7 @@ async fn an_image_that_is_missing_is_said_before_anything_begins() {
         ("strategy", json!("sideways"), "bluegreen"),
         ("signal", json!("SIGFOO"), "SIGFOO"),
         ("max_concurrent", json!(0), "at least 1"),
+        ("lease_timeout_secs", json!(1), "5 to 86400 seconds"),
         (
             "filters",
             json!({"process_groups": ["db"]}),
