@@ -8,7 +8,7 @@ use hangar_api::Timestamp;
 use hangar_api::deployment::DeployEvent;
 use hangar_api::id::{GroupName, MachineId, ReleaseId};
 use hangar_api::machine::config::RELEASE_ID;
-use hangar_api::machine::{MachineConfig, MachineState};
+use hangar_api::machine::{MachineConfig, MachineState, Service};
 use jiff::SignedDuration;
 
 use crate::core::Core;
@@ -124,7 +124,7 @@ fn candidates<'a>(
         let of = config.metadata.get(RELEASE_ID);
         let ours = of.is_some_and(|id| id == release.as_str());
         let runs = unit.state() == MachineState::Started;
-        let serves = !service_ports(config).is_empty();
+        let serves = config.services.iter().any(is_tcp);
         (ours && runs && serves).then(|| (unit, config.group_or_app()))
     })
 }
@@ -136,11 +136,12 @@ fn patience(config: &MachineConfig) -> SignedDuration {
         .fold(PATIENCE, SignedDuration::max)
 }
 
+fn is_tcp(service: &Service) -> bool {
+    service.protocol == "tcp"
+}
+
 fn service_ports(config: &MachineConfig) -> BTreeSet<u16> {
-    let services = config
-        .services
-        .iter()
-        .filter(|service| service.protocol == "tcp");
+    let services = config.services.iter().filter(|service| is_tcp(service));
     services.map(|service| service.internal_port).collect()
 }
 
