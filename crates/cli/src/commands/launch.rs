@@ -37,6 +37,8 @@ struct Launch {
     overwrite: bool,
     /// The fly.toml that is there and used.
     file: Option<PathBuf>,
+    /// What a deploy of that file needs besides, because it does not name this app.
+    by_name: String,
     rows: Vec<[String; 3]>,
 }
 
@@ -116,6 +118,7 @@ async fn copied(context: &Context, args: &LaunchArgs, file: PathBuf) -> Result<L
         files: None,
         overwrite: false,
         file: Some(file.clone()),
+        by_name: String::new(),
     };
     let groups = definition["processes"].as_object();
     let groups: Vec<&str> = groups
@@ -129,9 +132,14 @@ async fn copied(context: &Context, args: &LaunchArgs, file: PathBuf) -> Result<L
             .rows
             .push(row("Processes", &groups.join(", "), &from));
     }
-    if named.is_some_and(|named| named != launch.name) {
+    if named.as_ref() != Some(&launch.name) {
+        launch.by_name = format!(" -a {}", launch.name);
+        let line = match named {
+            Some(_) => "keeps its app = line",
+            None => "has no app = line",
+        };
         output::say(&format!(
-            "{} keeps its app = line: deploy to this one with -a {}",
+            "{} {line}: deploy to this one with -a {}",
             file.display(),
             launch.name
         ));
@@ -191,6 +199,7 @@ async fn new(context: &Context, args: &LaunchArgs, overwrite: bool) -> Result<La
         files: Some(converted),
         overwrite,
         file: None,
+        by_name: String::new(),
         rows,
     })
 }
@@ -314,7 +323,7 @@ async fn carry_out(context: &Context, args: LaunchArgs, launch: Launch) -> Resul
         let file = launch.file.context("a file is used")?;
         create(context, &launch.name).await?;
         if args.no_deploy {
-            ready(&file);
+            ready(&file, &launch.by_name);
             return Ok(Exit::Done);
         }
         let input = DeployInput {
@@ -340,7 +349,7 @@ async fn carry_out(context: &Context, args: LaunchArgs, launch: Launch) -> Resul
                     "Set before the first deploy: hangar secrets set {secret}=... --stage -a {name}"
                 ));
             }
-            ready(&path);
+            ready(&path, "");
             continue;
         }
         let main = name == launch.name;
@@ -371,9 +380,9 @@ async fn create(context: &Context, name: &AppName) -> Result<()> {
     Ok(())
 }
 
-fn ready(file: &Path) {
+fn ready(file: &Path, by_name: &str) {
     output::say(&format!(
-        "Your app is ready! Deploy it with `hangar deploy -c {}`",
+        "Your app is ready! Deploy it with `hangar deploy -c {}{by_name}`",
         file.display()
     ));
 }

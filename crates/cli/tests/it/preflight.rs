@@ -397,3 +397,46 @@ fn a_configuration_that_is_not_there_is_named_with_what_was_tried() {
     let shown = world.ok(&["config", "show", "-a", "there"]).stdout;
     assert!(shown.contains("\"app\": \"there\""), "{shown}");
 }
+
+/// Row: ParseExperimental. The file stays as it is, so it is said how it is deployed again.
+#[test]
+fn a_fly_toml_without_a_name_is_launched_under_one() {
+    let Some(world) = World::start() else { return };
+    let text =
+        "[build]\nimage = \"testapp\"\n[experimental]\ncmd = \"lines\"\nauto_rollback = true\n";
+    let folder = world.app("nameless", text);
+    let launch = [
+        "launch",
+        "--path",
+        &folder,
+        "--copy-config",
+        "--yes",
+        "--ha=false",
+    ];
+    let said = world
+        .ok(&[&launch[..], &["--name", "parsed", "--now"]].concat())
+        .stderr;
+    assert!(
+        said.contains("has no app = line: deploy to this one with -a parsed"),
+        "{said}"
+    );
+    let machine = world.machines("parsed").remove(0);
+    assert_eq!(machine["config"]["init"]["cmd"][0], "lines");
+    let file = Path::new(&folder).join("fly.toml");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let said = world
+        .ok(&[&launch[..], &["--name", "later", "--no-deploy"]].concat())
+        .stderr;
+    let hint = format!("hangar deploy -c {} -a later", file.display());
+    assert!(said.contains(&hint), "{said}");
+    world.ok(&[
+        "deploy",
+        "-c",
+        &file.to_string_lossy(),
+        "-a",
+        "later",
+        "--ha=false",
+        QUICK,
+    ]);
+    assert_eq!(world.machines("later").len(), 1);
+}
