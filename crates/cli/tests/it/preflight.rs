@@ -440,3 +440,44 @@ fn a_fly_toml_without_a_name_is_launched_under_one() {
     ]);
     assert_eq!(world.machines("later").len(), 1);
 }
+
+/// Row: ErrOutput.
+#[test]
+fn sizes_that_are_not_offered_and_updates_that_take_too_long_are_told_in_flyctls_words() {
+    let Some(world) = World::with_shell() else {
+        return;
+    };
+    let app = "errors";
+    // It hears no signal, so that its update takes as long as it may take to stop.
+    let deaf = "[processes]\napp = \"sh -c 'trap : INT TERM; while :; do sleep 1; done'\"\n";
+    let toml = format!("kill_timeout = \"8s\"\n{}", shell_toml(app, deaf));
+    let folder = world.app(app, &toml);
+    world.ok(&["deploy", &folder, "--ha=false", QUICK]);
+    let id = world.only(app, "app");
+    let update = |more: &[&str]| {
+        world.hangar(&[&["machine", "update", &id, "-a", app, "--yes"], more].concat())
+    };
+    for (flags, text) in [
+        (&["--vm-cpus", "3"][..], "invalid number of CPUs"),
+        (&["--vm-cpu-kind", "odd"], "invalid CPU kind"),
+        (&["--vm-memory", "300"], "invalid memory size"),
+        (
+            &["--vm-cpus", "4", "--vm-memory", "256"],
+            "memory size for config is too low",
+        ),
+        (
+            &["--vm-memory", "4096"],
+            "memory size for config is too high",
+        ),
+        (
+            &["-e", "A=1", "--wait-timeout", "1"],
+            "timeout reached waiting for machine's state to change",
+        ),
+    ] {
+        let ran = update(flags);
+        assert!(
+            ran.code != 0 && ran.stderr.contains(text),
+            "{flags:?}: {ran:?}"
+        );
+    }
+}

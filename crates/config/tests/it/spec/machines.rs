@@ -195,6 +195,30 @@ fn one_size_counts_for_a_group_and_is_not_mixed_with_others() {
     assert_eq!(alone["host_dedication_id"], "own");
 }
 
+/// Row: resolveComputeSettings (9.3).
+#[test]
+fn memory_in_megabytes_wins_over_its_text_and_both_over_the_size() {
+    let guest = |vm: &str| {
+        let made = sent(&format!("[[vm]]\n{vm}"), "app")["guest"].clone();
+        let number = |key: &str| made[key].as_u64().unwrap();
+        (
+            made["cpu_kind"].as_str().unwrap().to_owned(),
+            number("cpus"),
+            number("memory_mb"),
+        )
+    };
+    let of = |kind: &str, cpus, memory| (kind.to_owned(), cpus, memory);
+    assert_eq!(guest("size = 'shared-cpu-4x'"), of("shared", 4, 1024));
+    let text = "size = 'shared-cpu-4x'\nmemory = '2gb'\n";
+    assert_eq!(guest(text), of("shared", 4, 2048));
+    let both = format!("{text}memory_mb = 4096");
+    assert_eq!(guest(&both), of("shared", 4, 4096));
+    let gpu = "gpu_kind = 'a100-pcie-40gb'";
+    let (kind, cpus, _) = guest(gpu);
+    assert_eq!((kind.as_str(), cpus), ("performance", 8));
+    assert_eq!(guest("cpus = 1"), of("shared", 1, 256));
+}
+
 /// Row: tomachine-compute-nodefault.
 #[test]
 fn a_size_of_one_group_is_not_the_others() {
