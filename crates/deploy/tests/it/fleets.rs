@@ -191,6 +191,18 @@ fn cases() -> impl proptest::strategy::Strategy<Value = Case> {
             let (max_unavailable, max_concurrent, ha, retries, lost) = numbers;
             faults.push(Fault::None);
             no_room.push(false);
+            // Volumes rule canaries and green Machines out; most fleets with some go on.
+            let ruled_out = matches!(strategy, Strategy::Canary | Strategy::Bluegreen);
+            let strategy = match strategy {
+                _ if ruled_out && max_concurrent > 2 && !disks.has.is_empty() => Strategy::Rolling,
+                other => other,
+            };
+            // A group that there is not is refused; mostly it is not asked for.
+            let mut filters: Filters = filters;
+            if !filters.update_only {
+                let chosen = filters.groups.iter_mut().zip(&groups);
+                chosen.for_each(|(chosen, group)| *chosen &= group.1);
+            }
             Case {
                 strategy,
                 groups,
