@@ -142,6 +142,9 @@ fn another_group_and_from_nothing(world: &World) {
         "what is scaled to 0 stays there"
     );
     world.ok(&["scale", "count", "db=1", "-a", APP, "--yes"]);
-    let back = world.only(APP, "db");
+    let back = world.eventually("it is up", |world| {
+        let up = world.started_groups(APP).contains(&"db".to_owned());
+        up.then(|| world.only(APP, "db"))
+    });
     assert_eq!(world.said(APP, &back, "cat /data/file"), "precious\n");
 }
