@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::config::MachineConfig;
 
 /// How often a scheduled Machine is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Every hour.

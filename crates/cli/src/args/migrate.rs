@@ -87,7 +87,7 @@ pub(crate) struct MigrateFlyArgs {
     /// What `fly machines list --json` printed
     #[arg(long, value_name = "FILE", required_unless_present_any = ["undo", "confirm"])]
     pub(crate) machines: Option<PathBuf>,
-    /// What `fly volumes list --json` printed
+    /// What `fly volumes list --json` printed: volumes of the same names and sizes are made, empty
     #[arg(long, value_name = "FILE")]
     pub(crate) volumes: Option<PathBuf>,
     /// What `fly secrets list --json` printed

@@ -3,15 +3,17 @@
 //! Pure. `hangar migrate fly` shows [`plan`]; with `--apply` it deploys once and then takes one
 //! [`next`] after the other until there is none, which is why it can be stopped and gone on with.
 
+pub(crate) mod disks;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hangar_api::machine::config::PLATFORM_VERSION;
-use hangar_api::machine::{Guest, MachineConfig};
+use hangar_api::machine::{Guest, MachineConfig, Schedule};
 use serde_json::Value;
 
+use self::disks::{Copy, Disk};
 use super::value::{table, text};
 use super::{Note, Unreadable};
 
@@ -29,6 +31,8 @@ pub(crate) struct Source<'a> {
     pub(crate) secrets: Option<&'a str>,
     /// Groups of the configuration, which `fly config show` printed.
     pub(crate) groups: &'a BTreeSet<String>,
+    /// The name of the volume that a group mounts.
+    pub(crate) mounted: &'a BTreeMap<String, String>,
     /// Variables that the configuration sets.
     pub(crate) env: &'a BTreeSet<String>,
     /// Where Machines of a region go that there is not here.
@@ -43,6 +47,9 @@ pub(crate) struct Place {
     pub(crate) cpus: u32,
     pub(crate) memory_mb: u64,
     pub(crate) standby: bool,
+    /// The name of its volume.
+    pub(crate) volume: Option<String>,
+    pub(crate) schedule: Option<Schedule>,
 }
 
 /// What is to be made.
@@ -50,8 +57,10 @@ pub(crate) struct Place {
 pub(crate) struct Plan {
     /// The Machines of each group; none for a group that is scaled to zero.
     pub(crate) groups: BTreeMap<String, Vec<Place>>,
-    /// Volumes, in words.
-    pub(crate) volumes: Vec<String>,
+    /// Volumes, which are made empty.
+    pub(crate) volumes: Vec<Disk>,
+    /// Data of volumes that Machines have.
+    pub(crate) copies: Vec<Copy>,
     /// Names of secrets.
     pub(crate) secrets: Vec<String>,
     /// What is not carried over.
@@ -73,23 +82,11 @@ pub(crate) fn plan(source: &Source<'_>) -> Result<Plan, Unreadable> {
     for group in source.groups {
         plan.groups.insert(group.clone(), Vec::new());
     }
+    for volume in list("volumes", source.volumes.unwrap_or("[]"))? {
+        plan.volumes.extend(disks::read(&volume, source.regions));
+    }
     for machine in list("machines", source.machines)? {
         read_machine(&machine, source, &mut plan);
-    }
-    for volume in list("volumes", source.volumes.unwrap_or("[]"))? {
-        let part = |key: &str| text(&volume[key]).unwrap_or_default();
-        let attached = text(&volume["attached_machine_id"]).filter(|id| !id.is_empty());
-        plan.volumes.push(format!(
-            "{} {} ({} GB, {}), {}",
-            part("id"),
-            part("name"),
-            part("size_gb"),
-            region(&part("region"), source.regions),
-            attached.map_or_else(
-                || "not attached".to_owned(),
-                |id| format!("of Machine {id}")
-            )
-        ));
     }
     for secret in list("secrets", source.secrets.unwrap_or("[]"))? {
         let name = text(&secret["name"]).or_else(|| text(&secret["Name"]));
@@ -143,12 +140,7 @@ fn read_machine(machine: &Value, source: &Source<'_>, plan: &mut Plan) {
         }
     };
     if !config.is_managed() {
-        let is_own = config.metadata.contains_key(PLATFORM_VERSION);
-        note(if is_own {
-            "is a helper of a deploy or console: it is not made".to_owned()
-        } else {
-            "is not part of Fly Launch: it is not made; run one like it by hand".to_owned()
-        });
+        note(unmanaged(&config));
         return;
     }
     let group = config.group_or_app().to_string();
@@ -161,8 +153,17 @@ fn read_machine(machine: &Value, source: &Source<'_>, plan: &mut Plan) {
     oddities(machine, &config, source)
         .into_iter()
         .for_each(note);
+    let mounted = source.mounted.get(&group).map(String::as_str);
+    let (volume, said) = disks::of_machine(&config, mounted, &plan.volumes);
+    plan.notes.extend(said.map(|text| Note {
+        at: format!("Machine {id}"),
+        text: text.to_owned(),
+    }));
+    let schedule = config.schedule().ok().flatten();
     let guest = config.guest.unwrap_or_default();
     let place = Place {
+        volume,
+        schedule,
         region: region(
             &text(&machine["region"]).unwrap_or_default(),
             source.regions,
@@ -172,7 +173,24 @@ fn read_machine(machine: &Value, source: &Source<'_>, plan: &mut Plan) {
         memory_mb: guest.memory_mb,
         standby: !config.standbys.is_empty(),
     };
+    if let (Some(mount), Some(_)) = (config.mounts.first(), &place.volume) {
+        disks::keep(plan, mount, id, &group, &place);
+    }
     plan.groups.entry(group).or_default().push(place);
+}
+
+/// Returns why a Machine that deploys leave alone is not made.
+fn unmanaged(config: &MachineConfig) -> String {
+    if config.metadata.contains_key(PLATFORM_VERSION) {
+        return "is a helper of a deploy or console: it is not made".to_owned();
+    }
+    let how = match config.schedule() {
+        Ok(Some(schedule)) => {
+            format!(", with `hangar machine run IMAGE --schedule {schedule}`")
+        }
+        _ => String::new(),
+    };
+    format!("is not part of Fly Launch: it is not made; run one like it by hand{how}")
 }
 
 /// Returns what a Machine has of its own that is not carried over.
@@ -191,7 +209,6 @@ fn oddities(machine: &Value, config: &MachineConfig, source: &Source<'_>) -> Vec
         ));
     }
     for (key, what) in [
-        ("schedule", "a schedule"),
         ("rootfs", "a root file system of its own kind"),
         ("containers", "several containers"),
     ] {
@@ -270,19 +287,30 @@ pub(crate) fn describe(plan: &Plan) -> Vec<String> {
                 "machine"
             };
             let s = if count == 1 { "" } else { "s" };
+            let volume = place.volume.as_ref();
+            let volume = volume.map_or_else(String::new, |name| format!(" and volume {name}"));
+            let schedule = place.schedule.map_or_else(String::new, |schedule| {
+                format!(", {schedule}, begun by its first start")
+            });
             out.push(format!(
-                " * create {count} \"{group}\" {kind}{s} in {} of size {} with {} MB",
+                " * create {count} \"{group}\" {kind}{s} in {} of size {} with {} MB{volume}{schedule}",
                 place.region,
                 place.guest().size_name(),
                 place.memory_mb
             ));
         }
     }
-    out.extend(
-        plan.volumes
-            .iter()
-            .map(|v| format!(" * by hand: volume {v}: what is in it is not copied")),
-    );
+    out.extend(plan.volumes.iter().map(|disk| {
+        let owner = disk.attached.as_ref();
+        let copy = owner.and_then(|id| plan.copies.iter().find(|copy| copy.from == *id));
+        disks::describe(disk, copy.map(|copy| copy.group.as_str()))
+    }));
+    if !plan.volumes.is_empty() {
+        out.push(
+            " * by hand: what is in the volumes is not copied; the commands for it come at the end"
+                .to_owned(),
+        );
+    }
     if !plan.secrets.is_empty() {
         out.push(format!(
             " * by hand, Fly does not give their values: secrets {}",

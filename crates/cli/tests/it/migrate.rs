@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::busybox::SHELL;
 use crate::world::{IMAGE, World, finish};
 
 /// Runs `hangar` without a server: conversions need none.
@@ -265,4 +266,165 @@ fn a_migration_is_taken_back_until_it_is_confirmed() {
     assert!(world.fails(2, &undo).contains("no migration of moved"));
     assert!(world.fails(2, &apply).contains("is here already"));
     world.ok(&["status", "-a", "moved"]);
+}
+
+/// Writes what Fly's commands print of an app whose two databases have volumes, and a third volume
+/// that nobody has.
+fn fly_app_with_volumes(world: &World) {
+    let config = format!(
+        r#"{{"app": "moved", "primary_region": "iad", "build": {{"image": "{SHELL}"}},
+        "processes": {{"db": "sleep 100000", "job": "sleep 100000"}},
+        "mounts": [{{"source": "data", "destination": "/data", "processes": ["db"]}}]}}"#
+    );
+    let machine = |id: &str, region: &str| {
+        let mut machine = fly_machine(id, "db", region, 256);
+        let mount = serde_json::json!({"volume": format!("vol_{id}"), "path": "/data"});
+        machine["config"]["mounts"] = serde_json::json!([mount]);
+        machine
+    };
+    let volume = |id: &str, name: &str, region: &str, size: u64, machine: Option<&str>| {
+        serde_json::json!({
+            "id": id, "name": name, "region": region, "size_gb": size, "state": "created",
+            "attached_machine_id": machine, "snapshot_retention": 7,
+        })
+    };
+    let mut job = fly_machine("4", "job", "gru", 256);
+    job["config"]["schedule"] = "weekly".into();
+    let machines = serde_json::json!([machine("1", "iad"), machine("2", "ams"), job]);
+    let volumes = serde_json::json!([
+        volume("vol_1", "data", "iad", 1, Some("1")),
+        volume("vol_2", "data", "ams", 2, Some("2")),
+        volume("vol_3", "spare", "ams", 1, None),
+    ]);
+    std::fs::write(world.path("config.json"), config).unwrap();
+    std::fs::write(world.path("machines.json"), machines.to_string()).unwrap();
+    std::fs::write(world.path("volumes.json"), volumes.to_string()).unwrap();
+}
+
+/// Returns name, region, size and owner of each volume here.
+fn disks(world: &World) -> Vec<String> {
+    let listed = world.json(&["volumes", "list", "-a", "moved"]);
+    let line = |volume: &serde_json::Value| {
+        let part = |key: &str| volume[key].as_str().unwrap_or("nobody").to_owned();
+        let size = &volume["size_gb"];
+        format!(
+            "{} {} {size} {}",
+            part("name"),
+            part("region"),
+            part("attached_machine_id")
+        )
+    };
+    let mut disks: Vec<String> = listed.as_array().unwrap().iter().map(line).collect();
+    disks.sort();
+    disks
+}
+
+#[test]
+fn volumes_of_flys_are_made_here_and_their_data_is_copied_as_the_plan_says() {
+    if !Path::new("/dev/loop-control").exists() {
+        eprintln!("skipped: needs loop devices (modprobe loop)");
+        return;
+    }
+    let Some(world) = World::with_shell() else {
+        return;
+    };
+    fly_app_with_volumes(&world);
+    let fly = [
+        "migrate",
+        "fly",
+        "--config",
+        "config.json",
+        "--machines",
+        "machines.json",
+        "--volumes",
+        "volumes.json",
+    ];
+    let shown = world.ok(&fly).stderr;
+    for part in [
+        "create 1 \"db\" machine in ams of size shared-cpu-1x with 256 MB and volume data",
+        "create volume data (2 GB) in ams, empty, for a \"db\" machine",
+        "create volume spare (1 GB) in ams, empty, attached to no Machine",
+        "what is in the volumes is not copied",
+    ] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+    let apply = [&fly[..], &["--apply", "--yes"]].concat();
+    let said = world.ok(&apply).stderr;
+    let machine = |region: &str| {
+        let all = world.machines("moved");
+        let mut of = all.iter().filter(|m| m["region"] == region);
+        let found = of.next().unwrap()["id"].as_str().unwrap().to_owned();
+        assert!(of.next().is_none(), "{all:?}");
+        found
+    };
+    let expected = || {
+        [
+            format!("data ams 2 {}", machine("ams")),
+            format!("data iad 1 {}", machine("iad")),
+            "spare ams 1 nobody".to_owned(),
+        ]
+    };
+    assert_eq!(disks(&world), expected());
+    // One with a schedule rests until somebody begins it.
+    let job = world.machine("moved", &machine("gru"));
+    assert_eq!(job["config"]["schedule"], "weekly");
+    assert_ne!(job["state"], "started");
+    assert!(
+        said.contains(&format!(
+            "begins with: hangar machine start {}",
+            machine("gru")
+        )),
+        "{said}"
+    );
+    let copy = format!(
+        "fly ssh console -a moved --machine 2 -C \"tar -C /data -cf - .\" | hangar ssh console -a moved --machine {} -C \"tar -C /data -xf -\"",
+        machine("ams")
+    );
+    assert!(said.contains(&copy), "{copy} in\n{said}");
+
+    let ams = machine("ams");
+    unpack_into(&world, &ams);
+    // Again, nothing is to be done; a lost Machine is made anew and gets its volume back.
+    world.ok(&apply);
+    assert_eq!(disks(&world), expected());
+    world.ok(&["machine", "destroy", "--force", &ams, "-a", "moved"]);
+    world.ok(&apply);
+    assert_ne!(machine("ams"), ams);
+    assert_eq!(disks(&world), expected());
+    let back = machine("ams");
+    assert_eq!(world.said("moved", &back, "cat /data/precious"), "kept\n");
+    is_taken_back(&world);
+}
+
+/// The second half of the command that the migration prints, with an archive of anybody's.
+fn unpack_into(world: &World, machine: &str) {
+    let file = world.path("data.tar");
+    let mut archive = std::process::Command::new("tar");
+    let folder = world.path("fly-data");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("precious"), "kept\n").unwrap();
+    archive
+        .arg("-C")
+        .arg(&folder)
+        .arg("-cf")
+        .arg(&file)
+        .arg(".");
+    assert_eq!(finish(&mut archive).code, 0);
+    let mut console = world.command(env!("CARGO_BIN_EXE_hangar"));
+    let words = ["ssh", "console", "-a", "moved", "--machine", machine, "-C"];
+    console.args(words).arg("/bin/busybox tar -C /data -xf -");
+    console.stdin(std::fs::File::open(&file).unwrap());
+    let ran = finish(&mut console);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let said = world.said("moved", machine, "cat /data/precious");
+    assert_eq!(said, "kept\n");
+}
+
+fn is_taken_back(world: &World) {
+    world.ok(&[&JOURNAL[..], &["--undo", "--yes"]].concat());
+    world.fails(3, &["status", "-a", "moved"]);
+    world.eventually("nothing is left on disk", |world| {
+        let images = std::fs::read_dir(world.data_dir().join("volumes")).unwrap();
+        (images.count() == 0).then_some(())
+    });
 }

@@ -3,6 +3,8 @@
 //! All that is to be known of how far it came is read from the server. The journal beside the
 //! configuration only says that this migration made the app, so that `--undo` may remove it.
 
+mod disks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,7 @@ use hangar_api::release::{Release, ReleaseStatus};
 use hangar_client::MachineFilter;
 use serde_json::json;
 
+use self::disks::mount;
 use super::{parent, put, read};
 use crate::args::migrate::MigrateFlyArgs;
 use crate::commands::deploy::{self, DeployInput};
@@ -32,6 +35,8 @@ const RELEASES: usize = 25;
 /// What a migration is about.
 struct Migration {
     app: AppName,
+    /// What it is called on Fly.
+    app_there: String,
     file: PathBuf,
     journal: PathBuf,
 }
@@ -39,6 +44,7 @@ struct Migration {
 pub(super) async fn run(args: MigrateFlyArgs) -> Result<Exit> {
     let definition = config::read(&args.config)?.definition();
     let named = definition["app"].as_str().map(str::to_owned);
+    let app_there = named.clone();
     let app = match (&args.name, named) {
         (Some(name), _) => name.clone(),
         (None, Some(name)) => AppName::new(name).map_err(|e| Exit::Usage.with(e.to_string()))?,
@@ -49,6 +55,7 @@ pub(super) async fn run(args: MigrateFlyArgs) -> Result<Exit> {
     let migration = Migration {
         journal: parent(&args.config).join(format!("{app}.migration.json")),
         file: args.config.clone(),
+        app_there: app_there.unwrap_or_else(|| app.to_string()),
         app,
     };
     if args.undo {
@@ -107,7 +114,9 @@ fn read_plan(args: &MigrateFlyArgs, definition: &serde_json::Value) -> Result<Pl
         regions.insert(from.to_owned(), to.to_owned());
     }
     let machines = read(file)?;
+    let mounted = mounted(definition, &groups);
     let source = Source {
+        mounted: &mounted,
         machines: &machines,
         volumes: volumes.as_deref(),
         secrets: secrets.as_deref(),
@@ -116,6 +125,21 @@ fn read_plan(args: &MigrateFlyArgs, definition: &serde_json::Value) -> Result<Pl
         regions: &regions,
     };
     plan(&source).map_err(|error| super::refused(file, &error))
+}
+
+/// Returns the name of the volume that each group mounts.
+fn mounted(definition: &serde_json::Value, groups: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let mounts = definition["mounts"].as_array();
+    let all = || mounts.into_iter().flatten();
+    let of = |group: &String| {
+        let has = |mount: &&serde_json::Value| match mount["processes"].as_array() {
+            Some(list) if !list.is_empty() => list.iter().any(|g| g.as_str() == Some(group)),
+            _ => true,
+        };
+        let source = all().find(has)?["source"].as_str()?;
+        Some((group.clone(), source.to_owned()))
+    };
+    groups.iter().filter_map(of).collect()
 }
 
 // === impl Migration ===
@@ -129,10 +153,13 @@ impl Migration {
         }
         self.ensure_app(&context).await?;
         self.check_secrets(&context, plan).await?;
+        // Before the deploy, which takes what is there.
+        self.ensure_volumes(&context, plan).await?;
         let release = self.ensure_release(&context, args).await?;
         for (group, wanted) in &plan.groups {
             self.ensure_group(&context, &release, group, wanted).await?;
         }
+        self.tell_of_data(&context, plan).await?;
         let named = args.name.as_ref().map(|name| format!(" --name {name}"));
         let command = format!(
             "hangar migrate fly --config {}{}",
@@ -148,18 +175,15 @@ impl Migration {
 
     async fn check_regions(&self, context: &Context, plan: &Plan) -> Result<()> {
         let regions = context.client.regions().await?;
-        for place in plan.groups.values().flatten() {
-            if !regions
-                .iter()
-                .any(|region| region.code.as_str() == place.region)
-            {
-                return Err(Exit::Usage.with(format!(
-                    "region {} is not here, so nothing was made: say where its Machines go with --map-region {}=REGION",
-                    place.region, place.region
-                )));
-            }
+        let of_machines = plan.groups.values().flatten().map(|place| &place.region);
+        let of_volumes = plan.volumes.iter().map(|disk| &disk.region);
+        let is_here = |code: &String| regions.iter().any(|region| region.code.as_str() == code);
+        match of_machines.chain(of_volumes).find(|code| !is_here(code)) {
+            None => Ok(()),
+            Some(code) => Err(Exit::Usage.with(format!(
+                "region {code} is not here, so nothing was made: say where its Machines go with --map-region {code}=REGION"
+            ))),
         }
-        Ok(())
     }
 
     /// Makes the app, or finds the one that this migration has made.
@@ -302,6 +326,12 @@ impl Migration {
         })?;
         let mut config = spec.config.clone();
         config.guest = Some(place.guest());
+        mount(&mut config, place)?;
+        let rests = place.standby || place.schedule.is_some();
+        if let Some(schedule) = place.schedule {
+            let word = schedule.as_str().into();
+            config.other.insert("schedule".to_owned(), word);
+        }
         let mut mark = |key: &str, value: String| config.metadata.insert(key.to_owned(), value);
         mark(PLATFORM_VERSION, "v2".to_owned());
         mark(PROCESS_GROUP, group.to_owned());
@@ -321,15 +351,21 @@ impl Migration {
         let input = LaunchInput {
             config: Some(config),
             region: Some(place.region.clone()),
-            skip_launch: place.standby,
+            skip_launch: rests,
             ..LaunchInput::default()
         };
         let made = context.client.create_machine(&self.app, &input).await?;
-        if !place.standby {
+        if !rests {
             wait::settle(context, &self.app, &made.id, Settle::Healthy).await?;
         }
+        let begins = place.schedule.map_or_else(String::new, |schedule| {
+            format!(
+                "; its schedule, {schedule}, begins with: hangar machine start {}",
+                made.id
+            )
+        });
         output::say(&format!(
-            "Created Machine {} [{group}] in {}",
+            "Created Machine {} [{group}] in {}{begins}",
             made.id, place.region
         ));
         Ok(())
@@ -387,5 +423,7 @@ fn place_of(machine: &Machine) -> Place {
         cpus: guest.cpus,
         memory_mb: guest.memory_mb,
         standby: !machine.config.standbys.is_empty(),
+        volume: machine.config.mounts.first().map(|m| m.name.clone()),
+        schedule: machine.config.schedule().ok().flatten(),
     }
 }
