@@ -30,6 +30,7 @@ mod load;
 mod machine_commands;
 mod machine_disks;
 mod machine_extent;
+mod machine_rows;
 mod machines;
 mod manifest;
 mod migrate;

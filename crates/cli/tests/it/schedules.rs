@@ -161,3 +161,24 @@ fn a_group_gets_a_schedule_and_keeps_it_through_deploys() {
         (starts(world, "site", &sweep) > before).then_some(())
     });
 }
+
+#[test]
+fn a_periodic_job_of_nomads_is_deployed_with_its_schedule() {
+    let Some(world) = World::start() else { return };
+    let folder = world.path("report");
+    std::fs::create_dir(&folder).unwrap();
+    let job = serde_json::json!({"Job": {
+        "ID": "report", "Type": "batch", "Periodic": {"Enabled": true, "Specs": ["0 4 * * 1"]},
+        "TaskGroups": [{"Name": "report", "Count": 1, "Tasks": [{"Name": "report",
+            "Driver": "docker", "Config": {"image": IMAGE, "args": ["exit", "0"]}}]}]}});
+    std::fs::write(folder.join("job.json"), job.to_string()).unwrap();
+    let said = world.ok(&["migrate", "nomad", "report/job.json"]).stderr;
+    assert!(said.contains("\"0 4 * * 1\" becomes weekly"), "{said}");
+    world.ok(&["deploy", "report", "--ha=false"]);
+    let all = world.machines("report");
+    assert_eq!(all.len(), 1, "{all:?}");
+    let id = all[0]["id"].as_str().unwrap();
+    let ran = world.eventually("it has run", |world| is_stopped(world, "report", id));
+    assert_eq!(ran["config"]["schedule"], "weekly");
+    assert_eq!(starts(&world, "report", id), 1);
+}

@@ -115,6 +115,10 @@ async fn remove(runtime: &Arc<dyn Runtime>, key: &RunKey) {
     assert_eq!(runtime.status(key.clone()).await, RunStatus::Absent);
     let runs = runtime.runs().await.expect("runs can be listed");
     assert!(!runs.contains(key), "nothing of it is left");
+    for _ in 0..2 {
+        let wiped = runtime.wipe(key.machine.clone()).await;
+        wiped.expect("a machine without runs can be wiped, twice");
+    }
 }
 
 async fn what_never_was_is_absent(subject: &Subject) {

@@ -65,6 +65,12 @@ pub(in crate::commands) fn apply(from: MachineConfig, edit: &Edit<'_>) -> Result
     }
     if let Some(word) = &args.schedule {
         schedule(&mut config, word)?;
+        if config.auto_destroy && !word.is_empty() {
+            notes.push(
+                "It is destroyed when its first run ends: nothing is left for its schedule to start"
+                    .to_owned(),
+            );
+        }
     }
     if let Some(ids) = &args.standby_for {
         let ids = standbys(ids);

@@ -130,6 +130,9 @@ fn a_schedule_is_one_of_four_words_and_can_be_taken_away() {
     assert_eq!(kept.config.schedule(), Ok(Some(Schedule::Weekly)));
     let gone = edited(set.config, &args("")).unwrap().config;
     assert_eq!(gone.schedule(), Ok(None));
+    let once = config(json!({"image": "x", "auto_destroy": true}));
+    let noted = edited(once, &args("daily")).unwrap().notes;
+    assert!(noted[0].contains("nothing is left"), "{noted:?}");
     let error = edited(config(json!({})), &args("0 3 * * *")).unwrap_err();
     assert!(
         error.contains("hourly, daily, weekly or monthly"),
