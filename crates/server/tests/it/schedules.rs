@@ -1,10 +1,11 @@
 //! Scheduled Machines on a simulated clock: hours and months pass in no time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hangar_api::Timestamp;
 use hangar_api::env::Env;
-use hangar_store::Store;
+use hangar_store::{MemoryBackend, MemoryOptions, Store};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -115,6 +116,38 @@ async fn a_server_that_dies_neither_doubles_a_run_nor_forgets_one() {
     let hourly = cluster.runs(&hourly) - (1 + u64::try_from(hours).unwrap());
     assert_eq!((hourly, cluster.runs(&daily)), (1, 2));
     assert_eq!(cluster.host.done_twice(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_say_whether_it_has_written_doubles_no_run() {
+    for seed in 0..4 {
+        let backend = Arc::new(MemoryBackend::new(MemoryOptions {
+            seed,
+            merge_watch: true,
+            unknown_one_in: 0,
+        }));
+        let store = Store::new(backend.clone());
+        let mut cluster = Cluster::start_in(Env::simulated(seed), store).await;
+        cluster.app("cron").await;
+        let hourly = cluster.scheduled("hourly", "job", false).await;
+        let path = format!("{MACHINES}/{hourly}");
+        cluster.until(&path, |m| !m["next_run"].is_null()).await;
+        let began = cluster.env.now();
+        for _ in 0..6 {
+            cluster.pass(HOUR / 2).await;
+            backend.set_unknown_one_in(0);
+            cluster.down().await;
+            cluster.up().await;
+            backend.set_unknown_one_in(3);
+            cluster.pass(HOUR / 2).await;
+            // What was left open is looked at again within ten seconds.
+            cluster.pass(SPREAD).await;
+            let hours = cluster.env.now().duration_since(began).as_hours();
+            let runs = 1 + u64::try_from(hours).unwrap();
+            assert_eq!(cluster.runs(&hourly), runs, "seed {seed}");
+        }
+        assert_eq!(cluster.host.done_twice(), 0, "seed {seed}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -134,3 +134,34 @@ fn a_volume_is_mounted_where_it_was_said_and_nowhere_that_it_must_not_be() {
         assert!(error.contains(volume) && error.contains(path), "{error}");
     }
 }
+
+#[test]
+fn swap_stands_beside_memory_and_what_is_kept_has_the_name_of_its_time() {
+    let mut spec = crate::machine::testing::spec("app1", 7);
+    let plan = |spec: &MachineSpec| {
+        let inputs = Inputs {
+            spec,
+            secrets: &SecretValues::default(),
+            image: &image(),
+            start: 1,
+            v4: Ipv4Addr::LOCALHOST,
+        };
+        start_plan(inputs, PathBuf::from("/logs")).unwrap()
+    };
+    let bare = plan(&spec);
+    assert_eq!((bare.kept, bare.limits.swap_bytes), (None, 0));
+    let swap = ("swap_size_mb".to_owned(), 64.into());
+    spec.config.init.other.extend([swap]);
+    assert_eq!(plan(&spec).limits.swap_bytes, 64 << 20);
+    assert_eq!(plan(&spec).limits.memory_bytes, bare.limits.memory_bytes);
+    let generation = format!("generation-{}", spec.generation);
+    for (word, kept) in [
+        ("never", None),
+        ("restart", Some(generation)),
+        ("always", Some("always".to_owned())),
+    ] {
+        let rootfs = serde_json::json!({ "persist": word });
+        spec.config.other.insert("rootfs".to_owned(), rootfs);
+        assert_eq!(plan(&spec).kept, kept, "{word}");
+    }
+}
