@@ -428,3 +428,47 @@ fn is_taken_back(world: &World) {
         (images.count() == 0).then_some(())
     });
 }
+
+/// Stopped in the middle, by a kill that nobody can catch, the same command comes to the same end.
+#[test]
+fn a_migration_that_was_killed_makes_no_volume_twice() {
+    if !Path::new("/dev/loop-control").exists() {
+        eprintln!("skipped: needs loop devices (modprobe loop)");
+        return;
+    }
+    let Some(mut world) = World::with_shell() else {
+        return;
+    };
+    fly_app_with_volumes(&world);
+    let apply = [
+        "migrate",
+        "fly",
+        "--config",
+        "config.json",
+        "--machines",
+        "machines.json",
+        "--volumes",
+        "volumes.json",
+        "--apply",
+        "--yes",
+    ];
+    for volumes in 1..4 {
+        world.start_hangar(&apply);
+        world.eventually("so many volumes are there", |world| {
+            let listed = world.hangar(&["volumes", "list", "-a", "moved", "--json"]);
+            let listed: serde_json::Value = serde_json::from_str(&listed.stdout).ok()?;
+            (listed.as_array()?.len() >= volumes).then_some(())
+        });
+        let migration = world.last_started();
+        migration.kill().unwrap();
+        migration.wait().unwrap();
+    }
+    world.ok(&apply);
+    let made = disks(&world);
+    assert_eq!(made.len(), 3, "{made:?}");
+    let owned = made.iter().filter(|line| !line.ends_with("nobody"));
+    assert_eq!(owned.count(), 2, "{made:?}");
+    let groups = world.machines("moved");
+    assert_eq!(groups.len(), 3, "{groups:?}");
+    is_taken_back(&world);
+}
