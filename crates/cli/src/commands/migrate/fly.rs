@@ -354,6 +354,7 @@ impl Migration {
             skip_launch: rests,
             ..LaunchInput::default()
         };
+        self.until_free(context, place).await?;
         let made = context.client.create_machine(&self.app, &input).await?;
         if !rests {
             wait::settle(context, &self.app, &made.id, Settle::Healthy).await?;

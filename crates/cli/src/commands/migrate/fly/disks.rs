@@ -1,8 +1,11 @@
 //! The volumes of a migration: made before the first deploy, mounted by the Machines, and how their
 //! data comes here.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use hangar_api::machine::MachineConfig;
+use hangar_api::volume::Volume;
 use hangar_client::MachineFilter;
 
 use super::{Migration, place_of};
@@ -10,6 +13,10 @@ use crate::context::Context;
 use crate::error::Exit;
 use crate::migrate::fly::{Place, Plan, disks};
 use crate::output;
+
+/// How often it is looked whether a volume is free, and what lies between two looks.
+const FREE_LOOKS: u32 = 50;
+const FREE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Makes a Machine's configuration mount the volume that its place says, or none. Which of those
 /// with that name is free is decided by the server.
@@ -44,6 +51,28 @@ impl Migration {
                 "Created volume {} ({}, {} GB) in {}, empty",
                 made.id, made.name, made.size_gb, made.region
             ));
+        }
+        Ok(())
+    }
+
+    /// Waits until a Machine's volume is free: that of one which has just gone is so a moment later.
+    /// When it takes longer, the server says what is missing.
+    pub(super) async fn until_free(&self, context: &Context, place: &Place) -> Result<()> {
+        let Some(name) = &place.volume else {
+            return Ok(());
+        };
+        for _ in 0..FREE_LOOKS {
+            let volumes = context.client.volumes(&self.app).await?;
+            let is_free = |volume: &Volume| {
+                volume.name == *name
+                    && volume.region.as_str() == place.region
+                    && volume.attached_machine_id.is_none()
+                    && volume.state.is_usable()
+            };
+            if volumes.iter().any(is_free) {
+                break;
+            }
+            tokio::time::sleep(FREE_PAUSE).await;
         }
         Ok(())
     }
