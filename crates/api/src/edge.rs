@@ -14,9 +14,15 @@ pub struct EdgeMap {
     pub domain: String,
     /// External port of a service to the port that is bound for it. Stable across restarts.
     pub ports: BTreeMap<u16, u16>,
+    /// The same for datagrams.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub udp: BTreeMap<u16, u16>,
     /// Ports that could not be bound: external port to the reason, in words.
     #[serde(default)]
     pub refused: BTreeMap<u16, String>,
+    /// The same for datagrams.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub udp_refused: BTreeMap<u16, String>,
 }
 
 // === impl EdgeMap ===
@@ -27,7 +33,9 @@ impl Default for EdgeMap {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             domain: "localhost".to_owned(),
             ports: BTreeMap::new(),
+            udp: BTreeMap::new(),
             refused: BTreeMap::new(),
+            udp_refused: BTreeMap::new(),
         }
     }
 }

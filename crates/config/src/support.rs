@@ -36,8 +36,6 @@ enum When {
     Always,
     /// Not off, not false and not 0.
     On,
-    /// This text, or a list that holds it.
-    Is(&'static str),
 }
 
 /// A key that a file has and that is not acted on.
@@ -83,12 +81,6 @@ pub const TABLE: &[Row] = &[
     ),
     refused("vm[].gpu_kind", NO_GPUS),
     refused("vm[].gpus", NO_GPUS),
-    Row {
-        path: "services[].protocol",
-        kind: Kind::Refused,
-        why: "the proxy forwards TCP only",
-        when: When::Is("udp"),
-    },
     named(
         "deploy.seed_command",
         When::Always,
@@ -266,7 +258,6 @@ impl Row {
         match self.when {
             When::Always => None,
             When::On => Some("when it is on".to_owned()),
-            When::Is(value) => Some(format!("with `{value}`")),
         }
     }
 }
@@ -283,13 +274,6 @@ impl When {
                 Value::Int(number) => *number != 0,
                 Value::Float(number) => *number != 0.0,
                 _ => true,
-            },
-            Self::Is(wanted) => match value {
-                Value::Text(text) => text == wanted,
-                Value::List(items) => items
-                    .iter()
-                    .any(|i| matches!(&i.value, Value::Text(t) if t == wanted)),
-                _ => false,
             },
         }
     }

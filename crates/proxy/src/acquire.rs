@@ -164,12 +164,7 @@ async fn hold(core: &Core, group: &Arc<Group>, attempt: &mut Attempt) -> Result<
         }
         let mut full = false;
         if !std::mem::take(&mut must_wait) {
-            let now_group = core
-                .shared
-                .index
-                .load()
-                .group(&group.app, group.external)
-                .cloned();
+            let now_group = core.shared.index.load().renewed(group).cloned();
             let Some(now_group) = now_group else {
                 return Err(nobody(group));
             };

@@ -39,7 +39,7 @@ pub struct Limits {
     pub hold: Duration,
     /// Most requests held for one service.
     pub held_per_service: usize,
-    /// Most client connections on one port.
+    /// Most client connections on one port, or clients of its datagrams.
     pub connections_per_port: usize,
     /// Longest time for a TLS handshake, and for the first bytes that tell a protocol.
     pub handshake: Duration,
@@ -48,6 +48,10 @@ pub struct Limits {
     /// Longest time that a client may send nothing of a body that it has begun, or take nothing of
     /// an answer.
     pub body_idle: Duration,
+    /// How long a client of datagrams that was answered is remembered after the last one.
+    pub datagrams_idle: Duration,
+    /// The same for one that was never answered.
+    pub datagrams_unanswered: Duration,
     /// Largest head of a request or response, in bytes.
     pub head_bytes: usize,
     /// Most headers of a request or response.
@@ -97,6 +101,8 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(60),
             body_idle: Duration::from_secs(60),
+            datagrams_idle: Duration::from_secs(60),
+            datagrams_unanswered: Duration::from_secs(10),
             head_bytes: 64 * 1024,
             headers: 128,
             compressed: 256,

@@ -14,8 +14,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::index::{Builder, Index};
-use crate::listen::{self, Door};
+use crate::index::{Builder, Entry, Index};
+use crate::listen::{self, Door, Listening};
+use crate::load::Transport;
 use crate::ports;
 use crate::shared::Shared;
 
@@ -34,10 +35,10 @@ const BIND_AGAIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(crate) struct Control {
     shared: Arc<Shared>,
-    cores: Vec<mpsc::Sender<Door>>,
-    open: BTreeMap<u16, OpenPort>,
-    refused: BTreeMap<u16, Refused>,
-    remembered: BTreeMap<u16, u16>,
+    cores: Vec<mpsc::Sender<(Door, Listening)>>,
+    open: BTreeMap<Entry, OpenPort>,
+    refused: BTreeMap<Entry, Refused>,
+    remembered: BTreeMap<Entry, u16>,
 }
 
 #[derive(Debug)]
@@ -57,8 +58,8 @@ struct Refused {
 impl Control {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        cores: Vec<mpsc::Sender<Door>>,
-        remembered: BTreeMap<u16, u16>,
+        cores: Vec<mpsc::Sender<(Door, Listening)>>,
+        remembered: BTreeMap<Entry, u16>,
     ) -> Self {
         Self {
             shared,
@@ -157,7 +158,7 @@ impl Control {
 
     /// Opens a listener for each external port of the index, and closes the others.
     async fn follow_ports(&mut self) {
-        let wanted: BTreeSet<u16> = self.shared.index.load().ports.keys().copied().collect();
+        let wanted = self.shared.index.load().entries();
         let now = Instant::now();
         let before = self.edge();
         self.open.retain(|port, open| {
@@ -185,28 +186,28 @@ impl Control {
             .send_if_modified(|edge| std::mem::replace(edge, after.clone()) != after);
     }
 
-    async fn open_port(&mut self, external: u16, wanted: &BTreeSet<u16>, now: Instant) {
-        match self.bind(external, wanted) {
+    async fn open_port(&mut self, entry: Entry, wanted: &BTreeSet<Entry>, now: Instant) {
+        let (_, external) = entry;
+        match self.bind(entry, wanted) {
             Ok((bound, sockets)) => {
                 if bound != external {
                     tracing::info!(port = external, bound, "external port bound elsewhere");
                 }
-                self.refused.remove(&external);
+                self.refused.remove(&entry);
                 let closed = CancellationToken::new();
                 let places = self.shared.config.limits.connections_per_port;
                 let places = Arc::new(Semaphore::new(places));
                 for (core, socket) in self.cores.iter().zip(sockets) {
                     let door = Door {
                         external,
-                        socket,
                         places: places.clone(),
                         closed: closed.clone(),
                     };
-                    if core.send(door).await.is_err() {
+                    if core.send((door, socket)).await.is_err() {
                         tracing::error!(port = external, "a thread of the proxy is gone");
                     }
                 }
-                self.open.insert(external, OpenPort { bound, closed });
+                self.open.insert(entry, OpenPort { bound, closed });
             }
             Err(why) => {
                 if self.refused.len() >= MAX_REFUSED {
@@ -214,7 +215,7 @@ impl Control {
                 }
                 let again = now + BIND_AGAIN;
                 let told = self.refused.insert(
-                    external,
+                    entry,
                     Refused {
                         why: why.clone(),
                         again,
@@ -229,24 +230,29 @@ impl Control {
 
     fn bind(
         &self,
-        external: u16,
-        wanted: &BTreeSet<u16>,
-    ) -> Result<(u16, Vec<std::net::TcpListener>), String> {
+        entry: Entry,
+        wanted: &BTreeSet<Entry>,
+    ) -> Result<(u16, Vec<Listening>), String> {
         if self.open.len() >= MAX_LISTENERS {
             return Err(format!(
                 "more than {MAX_LISTENERS} external ports are in use"
             ));
         }
-        let taken: BTreeSet<u16> = self.open.values().map(|open| open.bound).collect();
-        let reserved = wanted | &taken;
-        let remembered = self.remembered.get(&external).copied();
+        let (transport, external) = entry;
+        let alike = |other: &Transport| *other == transport;
+        let open = self.open.iter().filter(|((t, _), _)| alike(t));
+        let taken: BTreeSet<u16> = open.map(|(_, open)| open.bound).collect();
+        let wanted = wanted.iter().filter(|(t, _)| alike(t));
+        let wanted: BTreeSet<u16> = wanted.map(|(_, port)| *port).collect();
+        let reserved = &wanted | &taken;
+        let remembered = self.remembered.get(&entry).copied();
         let config = &self.shared.config;
         let mut first = None;
         for port in ports::choices(external, remembered, &reserved) {
             if taken.contains(&port) {
                 continue;
             }
-            match listen::bind(config.address, port, config.cores) {
+            match listen::bind(config.address, (transport, port), config.cores) {
                 Ok(sockets) => return Ok((port, sockets)),
                 Err(error) => {
                     first.get_or_insert_with(|| in_words(port, &error));
@@ -261,26 +267,46 @@ impl Control {
 
     fn edge(&self) -> EdgeMap {
         let config = &self.shared.config;
-        let bound = self.open.iter().map(|(port, open)| (*port, open.bound));
-        let unbound = self.refused.iter().map(|(port, r)| (*port, r.why.clone()));
+        let bound = |of: Transport| {
+            let open = self.open.iter().filter(move |((t, _), _)| *t == of);
+            open.map(|((_, port), open)| (*port, open.bound)).collect()
+        };
+        let unbound = |of: Transport| {
+            let refused = self.refused.iter().filter(move |((t, _), _)| *t == of);
+            refused.map(|((_, port), r)| (*port, r.why.clone()))
+        };
         let index = self.shared.index.load();
         let ambiguous = index
             .ports
             .iter()
             .filter(|(_, spoken)| spoken.raw.len() > 1);
         let ambiguous = ambiguous.map(|(port, _)| (*port, several_apps(*port)));
+        let crowded = index.datagrams.iter().filter(|(_, apps)| apps.len() > 1);
+        let crowded = crowded.map(|(port, _)| (*port, several_apps_of_udp(*port)));
         EdgeMap {
             address: config.address,
             domain: config.domain.clone(),
-            ports: bound.collect(),
-            refused: ambiguous.take(MAX_REFUSED).chain(unbound).collect(),
+            ports: bound(Transport::Tcp),
+            udp: bound(Transport::Udp),
+            refused: ambiguous
+                .take(MAX_REFUSED)
+                .chain(unbound(Transport::Tcp))
+                .collect(),
+            udp_refused: crowded
+                .take(MAX_REFUSED)
+                .chain(unbound(Transport::Udp))
+                .collect(),
         }
     }
 
     /// Writes the port memory. Where that fails the ports work, and may move after a restart.
     fn remember(&mut self, edge: &EdgeMap) {
         let before = self.remembered.clone();
-        self.remembered.extend(edge.ports.iter());
+        let tcp = edge.ports.iter().map(|bound| (Transport::Tcp, bound));
+        let udp = edge.udp.iter().map(|bound| (Transport::Udp, bound));
+        for (transport, (external, bound)) in tcp.chain(udp) {
+            self.remembered.insert((transport, *external), *bound);
+        }
         while self.remembered.len() > MAX_REMEMBERED {
             self.remembered.pop_last();
         }
@@ -288,8 +314,14 @@ impl Control {
         if before == self.remembered && path.exists() {
             return;
         }
+        let kept = |of: Transport| {
+            let kept = self.remembered.iter().filter(move |((t, _), _)| *t == of);
+            kept.map(|((_, external), bound)| (*external, *bound))
+                .collect()
+        };
         let memory = EdgeMap {
-            ports: self.remembered.clone(),
+            ports: kept(Transport::Tcp),
+            udp: kept(Transport::Udp),
             ..edge.clone()
         };
         let written =
@@ -314,6 +346,13 @@ fn several_apps(port: u16) -> String {
     format!(
         "several apps take raw TCP on port {port}, and nothing tells whose a connection is: give \
          each a port of its own, or the tls handler"
+    )
+}
+
+fn several_apps_of_udp(port: u16) -> String {
+    format!(
+        "several apps take datagrams on port {port}, and nothing tells whose one is: give each a \
+         port of its own"
     )
 }
 

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use crate::error::ProxyError;
-use crate::listen::{self, Door};
+use crate::listen::{self, Door, Listening};
 use crate::shared::Shared;
+use crate::udp;
 
 /// Most listeners on their way to a core.
 const MAX_MESSAGES: usize = 64;
@@ -27,8 +28,8 @@ pub(crate) struct Core {
 /// The way to a core's thread.
 #[derive(Debug)]
 pub(crate) struct CoreThread {
-    /// Listeners to serve.
-    pub(crate) doors: mpsc::Sender<Door>,
+    /// Sockets to serve.
+    pub(crate) doors: mpsc::Sender<(Door, Listening)>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -63,15 +64,22 @@ impl Core {
         z ^ (z >> 31)
     }
 
-    async fn run(self: Arc<Self>, mut messages: mpsc::Receiver<Door>) {
+    async fn run(self: Arc<Self>, mut messages: mpsc::Receiver<(Door, Listening)>) {
         let exit = self.shared.exit.clone();
         loop {
             tokio::select! {
                 biased;
                 () = exit.cancelled() => break,
                 door = messages.recv() => match door {
-                    // The accept loop ends with the door's token.
-                    Some(door) => drop(self.shared.env.spawn(listen::accept(self.clone(), door))),
+                    // What serves it ends with the door's token.
+                    Some((door, Listening::Tcp(socket))) => {
+                        let work = listen::accept(self.clone(), door, socket);
+                        drop(self.shared.env.spawn(work));
+                    }
+                    Some((door, Listening::Udp(socket))) => {
+                        let work = udp::serve(self.clone(), door, socket);
+                        drop(self.shared.env.spawn(work));
+                    }
                     None => break,
                 },
             }

@@ -1,6 +1,5 @@
 //! Starting the proxy, ending it, and draining a Machine.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,8 +67,7 @@ impl Proxy {
         let edge = EdgeMap {
             address: config.address,
             domain: config.domain.clone(),
-            ports: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            ..EdgeMap::default()
         };
         let shared = Arc::new(Shared {
             registry: Registry::new(config.cores, Arc::clone(&held)),

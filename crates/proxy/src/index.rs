@@ -4,7 +4,7 @@
 //! Built by the control task when the Catalog changes, read by every core without a lock. Apps
 //! that did not change are taken over from the index before.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use hyper::header::HeaderValue;
 use tokio::time::Instant;
 
 use crate::config::{Limits, ProxyConfig};
-use crate::load::Load;
+use crate::load::{Load, Transport};
 use crate::pick::{Status, View};
 use crate::policy::{Policies, Policy};
 use crate::queue::Queue;
@@ -35,6 +35,8 @@ pub(crate) struct Index {
     pub(crate) apps: HashMap<AppName, Arc<App>>,
     /// What is spoken on each external port.
     pub(crate) ports: BTreeMap<u16, Arc<Spoken>>,
+    /// The apps that take datagrams on each external port of UDP, at most two.
+    pub(crate) datagrams: BTreeMap<u16, Vec<AppName>>,
     hosts: HashMap<Box<str>, Arc<App>>,
 }
 
@@ -57,14 +59,18 @@ pub(crate) struct Spoken {
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) source: Arc<CatalogApp>,
-    /// By external port.
+    /// By transport and external port.
     groups: Vec<Arc<Group>>,
 }
+
+/// Where a client comes in.
+pub(crate) type Entry = (Transport, u16);
 
 /// What serves one external port of an app.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) app: AppName,
+    pub(crate) transport: Transport,
     pub(crate) external: u16,
     pub(crate) policy: Arc<Policy>,
     pub(crate) candidates: Vec<Candidate>,
@@ -127,9 +133,30 @@ impl Index {
         self.hosts.get(host)
     }
 
-    /// Returns the service of an app on an external port.
+    /// Returns the service of an app on an external port of TCP.
     pub(crate) fn group(&self, app: &AppName, external: u16) -> Option<&Arc<Group>> {
         self.apps.get(app)?.group(external)
+    }
+
+    /// Returns the service as it is now.
+    pub(crate) fn renewed(&self, group: &Group) -> Option<&Arc<Group>> {
+        let app = self.apps.get(&group.app)?;
+        app.find((group.transport, group.external))
+    }
+
+    /// Returns the one service that takes datagrams on an external port.
+    pub(crate) fn datagrams(&self, external: u16) -> Option<&Arc<Group>> {
+        let [only] = &self.datagrams.get(&external)?[..] else {
+            return None;
+        };
+        self.apps.get(only)?.find((Transport::Udp, external))
+    }
+
+    /// Returns where clients may come in.
+    pub(crate) fn entries(&self) -> BTreeSet<Entry> {
+        let tcp = self.ports.keys().map(|port| (Transport::Tcp, *port));
+        let udp = self.datagrams.keys().map(|port| (Transport::Udp, *port));
+        tcp.chain(udp).collect()
     }
 
     /// Returns whether a service that vanished has been waited for long enough.
@@ -155,7 +182,12 @@ impl Index {
 
 impl App {
     pub(crate) fn group(&self, external: u16) -> Option<&Arc<Group>> {
-        self.groups.iter().find(|group| group.external == external)
+        self.find((Transport::Tcp, external))
+    }
+
+    fn find(&self, entry: Entry) -> Option<&Arc<Group>> {
+        let mut groups = self.groups.iter();
+        groups.find(|group| (group.transport, group.external) == entry)
     }
 
     /// Returns the external port that speaks https, 443 first.
@@ -235,6 +267,13 @@ impl Builder<'_> {
         }
         self.forget_lost(before, &index);
         index.ports = spoken(&index);
+        for group in index.apps.values().flat_map(|app| app.groups.iter()) {
+            if group.transport == Transport::Udp {
+                let apps = index.datagrams.entry(group.external).or_default();
+                apps.push(group.app.clone());
+                apps.truncate(2);
+            }
+        }
         index
     }
 
@@ -254,7 +293,7 @@ impl Builder<'_> {
     }
 
     fn app(&self, source: &Arc<CatalogApp>, before: Option<&App>) -> App {
-        let mut groups: BTreeMap<u16, Group> = BTreeMap::new();
+        let mut groups: BTreeMap<Entry, Group> = BTreeMap::new();
         let mut policies = Policies::default();
         for machine in &source.machines {
             if self.first {
@@ -269,11 +308,12 @@ impl Builder<'_> {
         for old in before.iter().flat_map(|app| app.groups.iter()) {
             let since_now = self.now + self.limits().vanished;
             let until = old.vanished_until.unwrap_or(since_now);
-            if !groups.contains_key(&old.external) && self.now < until {
-                let mut group = self.group(source, old.external, Some(old));
+            let entry = (old.transport, old.external);
+            if !groups.contains_key(&entry) && self.now < until {
+                let mut group = self.group(source, entry, Some(old));
                 group.policy = old.policy.clone();
                 group.vanished_until = Some(until);
-                groups.insert(old.external, group);
+                groups.insert(entry, group);
             }
         }
         let groups: Vec<_> = groups.into_values().map(Arc::new).collect();
@@ -292,7 +332,7 @@ impl Builder<'_> {
         machine: &CatalogMachine,
         settled: Instant,
         before: Option<&App>,
-        groups: &mut BTreeMap<u16, Group>,
+        groups: &mut BTreeMap<Entry, Group>,
         policies: &mut Policies,
     ) {
         let runs = matches!(machine.live.phase, Phase::Up | Phase::Draining);
@@ -308,27 +348,31 @@ impl Builder<'_> {
             planned.collect()
         };
         for (service, healthy) in services {
-            if service.protocol != "tcp" {
-                continue;
-            }
+            let transport = match service.protocol.as_str() {
+                "tcp" => Transport::Tcp,
+                "udp" => Transport::Udp,
+                _ => continue,
+            };
             for port in &service.ports {
                 let Some(policy) = policies.of(port) else {
                     continue;
                 };
                 for external in port.range().filter(|port| *port != 0) {
-                    if groups.len() >= MAX_PORTS_PER_APP && !groups.contains_key(&external) {
+                    let entry = (transport, external);
+                    if groups.len() >= MAX_PORTS_PER_APP && !groups.contains_key(&entry) {
                         break;
                     }
-                    let group = groups.entry(external).or_insert_with(|| {
-                        let old = before.and_then(|app| app.group(external));
-                        self.group(source, external, old)
+                    let group = groups.entry(entry).or_insert_with(|| {
+                        let old = before.and_then(|app| app.find(entry));
+                        self.group(source, entry, old)
                     });
                     // The first of its services with this port counts.
                     let last = group.candidates.last();
                     if last.is_some_and(|c| c.machine == machine.route.id) {
                         continue;
                     }
-                    let candidate = self.candidate(machine, settled, service, port, healthy);
+                    let from = (service, port, entry);
+                    let candidate = self.candidate(machine, settled, from, healthy);
                     // Those that run say how the port is spoken to.
                     if group.candidates.is_empty() || candidate.state == State::Ready {
                         group.policy = policy.clone();
@@ -343,15 +387,20 @@ impl Builder<'_> {
         &self,
         machine: &CatalogMachine,
         settled: Instant,
-        service: &Service,
-        port: &Port,
+        (service, port, (transport, external)): (&Service, &Port, Entry),
         healthy: bool,
     ) -> Candidate {
         let (route, live) = (&machine.route, &machine.live);
         let seen = match live.address {
             Some(address) if live.phase == Phase::Up => {
                 let port = service.internal_port;
-                self.registry.service(&route.id, port, address, self.now)
+                // The port of a datagram is never rewritten (9.3).
+                let reached = match transport {
+                    Transport::Tcp => port,
+                    Transport::Udp => external,
+                };
+                let target = (transport, (address, reached).into());
+                self.registry.service(&route.id, port, target, self.now)
             }
             _ => None,
         };
@@ -390,9 +439,15 @@ impl Builder<'_> {
         }
     }
 
-    fn group(&self, source: &CatalogApp, external: u16, old: Option<&Arc<Group>>) -> Group {
+    fn group(
+        &self,
+        source: &CatalogApp,
+        (transport, external): Entry,
+        old: Option<&Arc<Group>>,
+    ) -> Group {
         Group {
             app: source.name.clone(),
+            transport,
             external,
             policy: Arc::default(),
             candidates: Vec::new(),
@@ -425,7 +480,8 @@ impl Builder<'_> {
 
 fn spoken(index: &Index) -> BTreeMap<u16, Arc<Spoken>> {
     let mut ports: BTreeMap<u16, Spoken> = BTreeMap::new();
-    for group in index.groups() {
+    let tcp = |group: &&Arc<Group>| group.transport == Transport::Tcp;
+    for group in index.groups().filter(tcp) {
         let spoken = ports.entry(group.external).or_default();
         let Policy {
             http,

@@ -34,6 +34,7 @@ mod registry;
 mod shared;
 mod tcp;
 mod tls;
+mod udp;
 mod wake;
 
 pub use config::{AUTOSTOP_EVERY, Limits, ProxyConfig};

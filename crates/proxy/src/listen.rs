@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection;
 use crate::core::Core;
+use crate::index::Entry;
+use crate::load::Transport;
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -26,30 +28,51 @@ const LOG_EVERY: u32 = 100;
 /// Idle time after which the kernel probes whether the other side is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A listening socket on its way to a core.
+/// A port of a core.
 #[derive(Debug)]
 pub(crate) struct Door {
     /// The services' port; the one that is bound may be another.
     pub(crate) external: u16,
-    pub(crate) socket: std::net::TcpListener,
     /// Places for connections on this port, shared by all cores.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) closed: CancellationToken,
 }
 
+/// What connections or datagrams come in by.
+#[derive(Debug)]
+pub(crate) enum Listening {
+    Tcp(std::net::TcpListener),
+    Udp(std::net::UdpSocket),
+}
+
 /// Binds one socket a core.
 pub(crate) fn bind(
     address: IpAddr,
-    port: u16,
+    (transport, port): Entry,
     cores: usize,
-) -> io::Result<Vec<std::net::TcpListener>> {
+) -> io::Result<Vec<Listening>> {
     let address = SocketAddr::new(address, port);
+    let one = |shared| match transport {
+        Transport::Tcp => tcp_socket(address, shared).map(Listening::Tcp),
+        Transport::Udp => udp_socket(address, shared).map(Listening::Udp),
+    };
     // With the option, a port of another process of the same user would silently be shared.
-    drop(socket(address, false)?);
-    (0..cores).map(|_| socket(address, true)).collect()
+    drop(one(false)?);
+    (0..cores).map(|_| one(true)).collect()
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+fn udp_socket(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking().cloexec(),
@@ -69,8 +92,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener
 }
 
 /// Accepts connections until the door is closed; what the kernel has accepted by then is served.
-pub(crate) async fn accept(core: Arc<Core>, door: Door) {
-    let listener = match TcpListener::from_std(door.socket) {
+pub(crate) async fn accept(core: Arc<Core>, door: Door, listener: std::net::TcpListener) {
+    let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(port = door.external, %error, "listener not taken over");

@@ -24,14 +24,23 @@ const CLOSED: u32 = 1 << 31;
 /// Most idle connections kept to one service of a Machine by one core.
 const MAX_IDLE: usize = 512;
 
+/// What a service is reached by. External ports of one are not those of the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Transport {
+    #[default]
+    Tcp,
+    Udp,
+}
+
 /// One service of one start of a Machine.
 pub(crate) struct Load {
     /// The Machine.
     pub(crate) machine: MachineId,
     /// Its start.
     pub(crate) starts: u64,
-    /// Where the service listens.
+    /// Where the service listens, and by what.
     pub(crate) address: SocketAddr,
+    pub(crate) transport: Transport,
     /// When the proxy first saw this start up.
     pub(crate) up_since: Instant,
     /// Asks upgraded connections to end, politely.
@@ -83,7 +92,7 @@ impl Load {
     pub(crate) fn new(
         machine: MachineId,
         starts: u64,
-        address: SocketAddr,
+        (transport, address): (Transport, SocketAddr),
         up_since: Instant,
         cores: usize,
         held: Arc<AtomicUsize>,
@@ -92,6 +101,7 @@ impl Load {
             machine,
             starts,
             address,
+            transport,
             up_since,
             cut: CancellationToken::new(),
             state: AtomicU32::new(0),
@@ -352,7 +362,7 @@ mod tests {
         Arc::new(Load::new(
             MachineId::new("0123456789abcd").unwrap(),
             1,
-            ([127, 0, 0, 2], 80).into(),
+            (Transport::Tcp, ([127, 0, 0, 2], 80).into()),
             Instant::now(),
             1,
             Arc::default(),

@@ -11,6 +11,8 @@ use std::path::Path;
 use hangar_api::edge::EdgeMap;
 
 use crate::error::ProxyError;
+use crate::index::Entry;
+use crate::load::Transport;
 
 /// How many ports are tried for one external port.
 const TRIES: u16 = 20;
@@ -41,7 +43,7 @@ pub(crate) fn choices(
 }
 
 /// Returns the remembered ports. A file that is missing or cannot be understood is an empty one.
-pub(crate) fn remembered(path: &Path) -> Result<BTreeMap<u16, u16>, ProxyError> {
+pub(crate) fn remembered(path: &Path) -> Result<BTreeMap<Entry, u16>, ProxyError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -53,7 +55,17 @@ pub(crate) fn remembered(path: &Path) -> Result<BTreeMap<u16, u16>, ProxyError> 
         }
     };
     match serde_json::from_slice::<EdgeMap>(&text) {
-        Ok(map) => Ok(map.ports),
+        Ok(map) => {
+            let tcp = map
+                .ports
+                .into_iter()
+                .map(|(port, to)| ((Transport::Tcp, port), to));
+            let udp = map
+                .udp
+                .into_iter()
+                .map(|(port, to)| ((Transport::Udp, port), to));
+            Ok(tcp.chain(udp).collect())
+        }
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "port memory unreadable, starting afresh");
             Ok(BTreeMap::new())
@@ -128,9 +140,11 @@ mod tests {
         assert!(remembered(&path).unwrap().is_empty());
         let map = EdgeMap {
             ports: BTreeMap::from([(80, 8080)]),
+            udp: BTreeMap::from([(80, 8081)]),
             ..EdgeMap::default()
         };
         write(&path, &serde_json::to_vec(&map).unwrap(), 0o600).unwrap();
-        assert_eq!(remembered(&path).unwrap(), map.ports);
+        let both = [((Transport::Tcp, 80), 8080), ((Transport::Udp, 80), 8081)];
+        assert_eq!(remembered(&path).unwrap(), both.into());
     }
 }

@@ -5,7 +5,7 @@
 //! not open it again.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use hangar_api::catalog::{CatalogMachine, Phase};
 use hangar_api::id::MachineId;
 use tokio::time::Instant;
 
-use crate::load::Load;
+use crate::load::{Load, Transport};
 
 /// How long a Machine that is down is remembered to have been alive.
 const TIDY_AFTER: Duration = Duration::from_secs(60);
@@ -105,29 +105,29 @@ impl Registry {
         }
     }
 
-    /// Returns the load of a service of a Machine that is up, a new one where there is none.
+    /// Returns the load of a service of a Machine that is up, a new one where there is none. The
+    /// service is known by its internal port, and reached at `target`.
     pub(crate) fn service(
         &self,
         machine: &MachineId,
         port: u16,
-        address: Ipv4Addr,
+        target: (Transport, SocketAddr),
         now: Instant,
     ) -> Option<Seen> {
         let mut machines = self.lock();
         let entry = machines.get_mut(machine)?;
         let (starts, up_since) = entry.up?;
-        let address = SocketAddr::new(IpAddr::V4(address), port);
-        let known = entry
-            .loads
-            .iter()
-            .find(|load| load.starts == starts && load.address == address && !load.is_cut());
+        let known = entry.loads.iter().find(|load| {
+            let same = (load.transport, load.address) == target;
+            load.starts == starts && same && !load.is_cut()
+        });
         let load = if let Some(load) = known {
             load.clone()
         } else {
             let load = Arc::new(Load::new(
                 machine.clone(),
                 starts,
-                address,
+                target,
                 up_since,
                 self.cores,
                 self.held.clone(),

@@ -90,11 +90,16 @@ fn row(
     // Of a range, its first port stands for all, and the first that is not served is told.
     let (first, last) = external.split_once('-').unwrap_or((&external, &external));
     let ports = first.parse::<u16>().ok().zip(last.parse::<u16>().ok());
+    let (open, closed) = if protocol == "UDP" {
+        (&edge.udp, &edge.udp_refused)
+    } else {
+        (&edge.ports, &edge.refused)
+    };
     let bound = ports
-        .and_then(|(first, _)| edge.ports.get(&first))
+        .and_then(|(first, _)| open.get(&first))
         .map(|bound| format!("{}:{bound}", edge.address));
     let refused = ports
-        .and_then(|(first, last)| edge.refused.range(first..=last).next())
+        .and_then(|(first, last)| closed.range(first..=last).next())
         .map(|(port, reason)| format!("{port} nowhere: {reason}"));
     vec![
         protocol,

@@ -1,19 +1,20 @@
 //! What a fly.toml asks of the proxy and of checks, through the real server, with real Machines.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 
 use serde_json::Value;
 
 use crate::world::{LIMIT, World, fly_toml};
 
-/// Three groups: a web app whose answers are compressed and changed, one that says what it is told
-/// of its client, and one that speaks only TLS and is checked so.
+/// Four groups: a web app whose answers are compressed and changed, one that says what it is told
+/// of its client, one that speaks only TLS and is checked so, and one of datagrams.
 const GROUPS: &str = r#"
 [processes]
 web = "serve 8080"
 told = "told 5000"
 secure = "secure 8443"
+dns = "datagrams 5353"
 
 [http_service]
 internal_port = 8080
@@ -45,6 +46,13 @@ handlers = ["pg_tls", "proxy_proto"]
 [[services.tcp_checks]]
 interval = "2s"
 timeout = "1s"
+
+[[services]]
+internal_port = 5353
+protocol = "udp"
+processes = ["dns"]
+[[services.ports]]
+port = 5353
 
 [checks.tls]
 type = "http"
@@ -108,6 +116,15 @@ fn a_fly_toml_with_handlers_options_and_checks_of_the_edge_does_what_it_says() {
     let (head, _) = ask(&world, "/slow?ms=20000", "");
     assert!(head.starts_with("HTTP/1.1 504"), "{head}");
 
+    let edge = world.json(&["services", "list", "-a", "edge"]).to_string();
+    assert!(edge.contains("udp"), "{edge}");
+    let id = world.only("edge", "dns");
+    assert!(datagram(&world, b"one").ends_with(b" one"));
+    // It is started by a datagram, which waits for it.
+    world.ok(&["machine", "stop", &id, "-a", "edge"]);
+    assert!(datagram(&world, b"two").ends_with(b" two"));
+    assert_eq!(world.machine("edge", &id)["state"], "started");
+
     let told = world.edge(5001);
     let (own, line) = world.inside(|| talk(told, b""));
     let wanted = format!(
@@ -127,6 +144,23 @@ fn a_fly_toml_with_handlers_options_and_checks_of_the_edge_does_what_it_says() {
     let certificate = kept["certificate"].as_str().unwrap();
     let line = world.inside(|| over_tls(postgres, certificate));
     assert!(line.starts_with("PROXY TCP4 "), "{line}");
+}
+
+/// Sends one datagram and waits for the answer.
+fn datagram(world: &World, text: &[u8]) -> Vec<u8> {
+    let kept = std::fs::read(world.data_dir().join("edge.json")).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    let bound: u16 = kept["udp"]["5353"].as_u64().unwrap().try_into().unwrap();
+    world.inside(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        socket.connect(("127.0.0.1", bound)).unwrap();
+        socket.send(text).unwrap();
+        let mut answer = vec![0; 1024];
+        let count = socket.recv(&mut answer).unwrap();
+        answer.truncate(count);
+        answer
+    })
 }
 
 /// Asks for TLS as a Postgres client does, and reads what comes through it.

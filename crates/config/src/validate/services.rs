@@ -78,7 +78,17 @@ impl Check<'_> {
             let path = format!("{path}.{key}");
             self.tell(Severity::Refused, &path, message, hint.as_deref());
         }
+        let is_udp = service.protocol.as_deref() == Some("udp");
         for (i, port) in service.ports.iter().enumerate() {
+            if let Some(external) = port
+                .port
+                .filter(|port| is_udp && *port != service.internal_port)
+            {
+                let message = format!(
+                    "the port of a datagram is never rewritten, so that the app must listen on {external}"
+                );
+                self.warn(&format!("{path}.ports[{i}].port"), message);
+            }
             self.port(&format!("{path}.ports[{i}]"), port);
         }
         for (i, check) in service.tcp_checks.iter().enumerate() {

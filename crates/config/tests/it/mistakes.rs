@@ -190,10 +190,10 @@ path = "/m"
     );
     let quiet = "[http_service]\ninternal_port = 1\nauto_stop_machines = false\n[deploy]\nstrategy = 'rolling'";
     assert_eq!(load(quiet, Format::Toml).not_acted_on(), None);
-    let refused = load("[[services]]\nprotocol = 'udp'", Format::Toml);
+    let refused = load("[[vm]]\ngpus = 1", Format::Toml);
     let text = said(&refused).join("\n");
     assert!(
-        text.contains("refused: line 2 column 12: services[0].protocol: is not supported"),
+        text.contains("refused: line 2 column 8: vm[0].gpus: is not supported"),
         "{text}"
     );
     assert!(refused.is_valid() && !refused.is_deployable());
@@ -219,6 +219,12 @@ handlers = ["edge_http", "tls"]
 proxy_proto_options = { version = "v3" }
 [[services.http_checks]]
 protocol = "ftp"
+[[services]]
+protocol = "udp"
+internal_port = 5
+[[services.ports]]
+port = 53
+handlers = ["tls"]
 [checks.up]
 type = "http"
 port = 1
@@ -234,7 +240,9 @@ path = "/a b"
         "line 15 column 12: services[0].ports[1].handlers: \"edge_http\" is not offered",
         "services[0].ports[1].proxy_proto_options.version: \"v3\" is no version",
         "line 18 column 12: services[0].http_checks[0].protocol: \"ftp\" is not offered",
-        "line 22 column 8: checks.up.path: holds spaces",
+        "line 23 column 8: services[1].ports[0].port: the port of a datagram is never rewritten",
+        "line 24 column 12: services[1].ports[0].handlers: must be left out for udp",
+        "line 28 column 8: checks.up.path: holds spaces",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
@@ -269,7 +277,6 @@ fn example(section: &Section, path: &str) -> serde_json::Value {
         schema::Kind::Autostop => serde_json::json!("suspend"),
         schema::Kind::Persist => serde_json::json!("always"),
         schema::Kind::Text | schema::Kind::TextPtr => match (section.name, name) {
-            ("ServiceSection", "protocol") => serde_json::json!("udp"),
             (_, "strategy") => serde_json::json!("canary"),
             _ => serde_json::json!("something"),
         },

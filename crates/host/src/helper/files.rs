@@ -21,7 +21,7 @@ pub(super) fn write_all(request: &StartRequest) -> Result<(), MakeError> {
     let hosts = format!(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
          ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n\
-         {v6}\tfly-local-6pn\n{v4}\t{name}\n{v6}\t{name}\n",
+         {v6}\tfly-local-6pn\n{v4}\tfly-global-services\n{v4}\t{name}\n{v6}\t{name}\n",
         v6 = request.net.v6,
         v4 = request.net.v4,
         name = request.hostname,

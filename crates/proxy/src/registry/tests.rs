@@ -2,7 +2,11 @@ use super::*;
 use hangar_api::catalog::{Liveness, MachineRoute};
 use hangar_api::id::{GroupName, HostId, Region};
 
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 2);
+
+fn at(port: u16) -> (Transport, SocketAddr) {
+    (Transport::Tcp, (ADDRESS, port).into())
+}
 
 fn id() -> MachineId {
     MachineId::new("0123456789abcd").unwrap()
@@ -36,7 +40,7 @@ fn registry() -> (Registry, Instant) {
 }
 
 fn load(registry: &Registry, now: Instant) -> Arc<Load> {
-    registry.service(&id(), 80, ADDRESS, now).unwrap().load
+    registry.service(&id(), 80, at(80), now).unwrap().load
 }
 
 #[tokio::test]
@@ -120,7 +124,7 @@ async fn only_what_is_idle_is_closed_and_may_be_opened_again() {
     registry.observe(&machine(Phase::Up, 1), now);
     let until = now + Duration::from_secs(9);
     let (one, other) = (load(&registry, now), || {
-        registry.service(&id(), 81, ADDRESS, now).unwrap().load
+        registry.service(&id(), 81, at(81), now).unwrap().load
     });
     let claim = other().claim(None).unwrap();
     assert!(!registry.close_if_idle(&id(), 1, until));

@@ -4,6 +4,7 @@
 
 mod autostop;
 mod balance;
+mod datagrams;
 mod drain;
 mod handlers;
 mod headers;

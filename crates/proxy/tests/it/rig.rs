@@ -252,19 +252,27 @@ impl Rig {
             self.proxy.revision() >= revision
         })
         .await;
-        let wanted: Vec<u16> = {
+        let wanted: Vec<(bool, u16)> = {
             let apps = self.apps.lock().unwrap();
             let machines = apps.values().flat_map(|app| app.machines.iter());
             let services = machines.flat_map(|machine| machine.route.services.iter().cloned());
-            let tcp = services.filter(|service| service.protocol == "tcp");
-            tcp.flat_map(|s| s.ports)
-                .flat_map(|port| port.range())
-                .collect()
+            let each = services.flat_map(|service| {
+                let udp = service.protocol == "udp";
+                let ports = service.ports.into_iter().flat_map(|port| port.range());
+                ports.map(move |port| (udp, port))
+            });
+            each.collect()
         };
         let mut edge = self.proxy.edge();
         let open = edge.wait_for(|edge| {
-            let known =
-                |port: &u16| edge.ports.contains_key(port) || edge.refused.contains_key(port);
+            let known = |(udp, port): &(bool, u16)| {
+                let (open, refused) = if *udp {
+                    (&edge.udp, &edge.udp_refused)
+                } else {
+                    (&edge.ports, &edge.refused)
+                };
+                open.contains_key(port) || refused.contains_key(port)
+            };
             wanted.iter().all(known)
         });
         tokio::time::timeout(SOON, open).await.unwrap().unwrap();

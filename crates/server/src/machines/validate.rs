@@ -229,8 +229,8 @@ mod tests {
                 "no signal is called \"SIGFOO\"",
             ),
             (
-                r#"{"image":"x","services":[{"internal_port":1,"protocol":"udp"}]}"#,
-                "udp",
+                r#"{"image":"x","services":[{"internal_port":1,"protocol":"sctp"}]}"#,
+                "tcp or udp",
             ),
             (
                 r#"{"image":"x","services":[{"ports":[]}]}"#,

@@ -124,12 +124,14 @@ impl Service {
     #[must_use]
     pub fn refusals(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
-        if self.protocol != "tcp" {
-            let text = format!("{:?} is not offered; use tcp", self.protocol);
+        let udp = self.protocol == "udp";
+        if !udp && self.protocol != "tcp" {
+            let text = format!("{:?} is not offered; use tcp or udp", self.protocol);
             all.push(("protocol".to_owned(), text));
         }
         for (index, port) in self.ports.iter().enumerate() {
-            let below = port.handling().err().into_iter().flatten();
+            let refused = if udp { port.of_udp() } else { port.handling() };
+            let below = refused.err().into_iter().flatten();
             all.extend(below.map(|r| (format!("ports[{index}].{}", r.key), r.text)));
         }
         let asked: usize = self.ports.iter().map(|port| port.range().len()).sum();
@@ -177,6 +179,23 @@ impl Port {
             proxy_proto: self.has("proxy_proto").then_some(version),
             force_https: self.force_https,
         })
+    }
+
+    /// Datagrams are passed on as they are.
+    fn of_udp(&self) -> Result<Handling, Vec<Refusal>> {
+        let mut wrong = Vec::new();
+        if !self.handlers.is_empty() {
+            let text = "must be left out for udp: datagrams are passed on as they are";
+            wrong.push(refusal("handlers", text));
+        }
+        if self.force_https {
+            wrong.push(refusal("force_https", "needs the http handler"));
+        }
+        if wrong.is_empty() {
+            Ok(Handling::default())
+        } else {
+            Err(wrong)
+        }
     }
 }
 

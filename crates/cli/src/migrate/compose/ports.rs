@@ -44,8 +44,14 @@ fn long_form(item: &Value, at: &str, found: &mut Vec<Published>, out: &mut Conve
 
 fn short_form(short: &str, at: &str, found: &mut Vec<Published>, out: &mut Converted) {
     let (ports, protocol) = short.split_once('/').unwrap_or((short, "tcp"));
+    if protocol == "udp" {
+        let text = "datagrams are not carried over: add [[services]] with protocol = \"udp\", and the \
+                    same port inside and outside";
+        out.note(at, format!("{short}: {text}"));
+        return;
+    }
     if protocol != "tcp" {
-        out.note(at, format!("{short}: the proxy serves TCP only"));
+        out.note(at, format!("{short}: the proxy serves TCP and UDP only"));
         return;
     }
     let mut parts = ports.rsplitn(3, ':');

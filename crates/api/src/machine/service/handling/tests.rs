@@ -94,6 +94,9 @@ fn a_service_names_the_port_that_is_wrong() {
     assert!(service(fine).is_empty());
     let wrong = json!({"ports": [{"port": 1}, {"port": 2, "handlers": ["x"]}]});
     assert_eq!(keys(service(wrong)), ["ports[1].handlers"]);
+    let wrong =
+        json!({"protocol": "udp", "ports": [{"port": 1}, {"port": 2, "handlers": ["tls"]}]});
+    assert_eq!(keys(service(wrong)), ["ports[1].handlers"]);
     let wrong = json!({"protocol": "sctp", "ports": [{"start_port": 1000, "end_port": 2000}]});
     assert_eq!(keys(service(wrong)), ["protocol", "ports"]);
 }
