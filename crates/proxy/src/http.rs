@@ -5,7 +5,7 @@ pub(crate) mod body;
 mod compress;
 pub(crate) mod forward;
 pub(crate) mod headers;
-mod idle;
+pub(crate) mod idle;
 pub(crate) mod serve;
 pub(crate) mod stall;
 pub(crate) mod tunnel;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! accept -> detect, TLS -> route -> policy -> pick -> claim -> dial -> forward
+//! datagram -> the flow of its client, or a new one: pick -> claim -> forward
 //! ```
 //!
 //! It reads the Catalog and nothing else, asks a [`Waker`] for Machines that are down and to bring

@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hangar_api::id::MachineId;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::body::RequestBody;
+use crate::http::idle::Silent;
+use crate::http::upstream::Kept;
 use crate::queue::Queue;
 
 /// Set in the state while nothing new is let in; the other bits count.
@@ -74,11 +76,14 @@ pub(crate) enum NoClaim {
 #[derive(Default)]
 struct Pool {
     idle: Vec<Idle>,
-    http2: Option<(http2::SendRequest<RequestBody>, IdleTimeout)>,
+    http2: Option<(KeptHttp2, IdleTimeout)>,
 }
 
+/// A connection of HTTP/2, and what tells of its silence.
+pub(crate) type KeptHttp2 = (http2::SendRequest<RequestBody>, Silent);
+
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    sender: Kept,
     since: Instant,
     idle_timeout: IdleTimeout,
 }
@@ -228,7 +233,7 @@ impl Load {
         core: usize,
         max_idle: Duration,
         idle_timeout: IdleTimeout,
-    ) -> Option<http1::SendRequest<RequestBody>> {
+    ) -> Option<Kept> {
         let mut pool = lock(self.pools.get(core)?);
         let alike = |idle: &Idle| idle.idle_timeout == idle_timeout;
         while let Some(last) = pool.idle.iter().rposition(alike) {
@@ -238,7 +243,7 @@ impl Load {
                 pool.idle.drain(..last);
                 return None;
             }
-            if !idle.sender.is_closed() {
+            if !idle.sender.0.is_closed() {
                 return Some(idle.sender);
             }
         }
@@ -246,12 +251,7 @@ impl Load {
     }
 
     /// Keeps a connection that has just become idle.
-    pub(crate) fn put_idle(
-        &self,
-        core: usize,
-        sender: http1::SendRequest<RequestBody>,
-        idle_timeout: IdleTimeout,
-    ) {
+    pub(crate) fn put_idle(&self, core: usize, sender: Kept, idle_timeout: IdleTimeout) {
         let Some(pool) = self.pools.get(core) else {
             return;
         };
@@ -268,31 +268,22 @@ impl Load {
     }
 
     /// Returns the core's HTTP/2 connection, if it has a live one.
-    pub(crate) fn http2(
-        &self,
-        core: usize,
-        idle_timeout: IdleTimeout,
-    ) -> Option<http2::SendRequest<RequestBody>> {
+    pub(crate) fn http2(&self, core: usize, idle_timeout: IdleTimeout) -> Option<KeptHttp2> {
         let mut pool = lock(self.pools.get(core)?);
-        let (sender, kept_for) = pool.http2.as_ref()?;
-        if sender.is_closed() {
+        let (kept, kept_for) = pool.http2.as_ref()?;
+        if kept.0.is_closed() {
             pool.http2 = None;
             return None;
         }
-        (*kept_for == idle_timeout).then(|| sender.clone())
+        (*kept_for == idle_timeout).then(|| kept.clone())
     }
 
     /// Keeps the core's HTTP/2 connection.
-    pub(crate) fn put_http2(
-        &self,
-        core: usize,
-        sender: http2::SendRequest<RequestBody>,
-        idle_timeout: IdleTimeout,
-    ) {
+    pub(crate) fn put_http2(&self, core: usize, kept: KeptHttp2, idle_timeout: IdleTimeout) {
         if let Some(pool) = self.pools.get(core) {
             let mut pool = lock(pool);
             if !self.is_closed() {
-                pool.http2 = Some((sender, idle_timeout));
+                pool.http2 = Some((kept, idle_timeout));
             }
         }
     }

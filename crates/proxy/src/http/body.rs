@@ -12,11 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
 use super::compress::{Compressed, Compressor};
 use super::stall::{self, Timer};
+use super::upstream::Kept;
 use crate::load::Claim;
 
 /// Most bytes of a request's body that are kept to be sent again.
@@ -53,7 +53,7 @@ pub(crate) struct Progress {
 /// A body of which the first part is remembered.
 #[derive(Debug)]
 pub(crate) struct KeptBody {
-    shared: Arc<Mutex<Kept>>,
+    shared: Arc<Mutex<Beginning>>,
     /// Which sending this is: an earlier one gets nothing more.
     sending: u32,
     /// The next remembered piece to send.
@@ -63,7 +63,7 @@ pub(crate) struct KeptBody {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Beginning {
     incoming: Incoming,
     pieces: Vec<Bytes>,
     bytes: usize,
@@ -97,7 +97,7 @@ pub(crate) struct Flight {
     /// The core, to which an idle connection returns.
     pub(crate) core: usize,
     /// The connection, if the next request may use it.
-    pub(crate) sender: Option<SendRequest<RequestBody>>,
+    pub(crate) sender: Option<Kept>,
     /// How long the connection may be silent.
     pub(crate) idle_timeout: Option<Duration>,
     /// How far the request's body has come; `None` when there was none.
@@ -158,7 +158,7 @@ impl RequestBody {
                 timer,
             };
         }
-        let kept = Kept {
+        let kept = Beginning {
             incoming,
             pieces: Vec::new(),
             bytes: 0,
@@ -196,7 +196,7 @@ impl RequestBody {
 
 /// The right to send a body again.
 #[derive(Debug)]
-pub(crate) struct Again(Option<Arc<Mutex<Kept>>>);
+pub(crate) struct Again(Option<Arc<Mutex<Beginning>>>);
 
 impl Again {
     /// Returns the body from its start, or `None` when that is no longer there. An earlier

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::body::{Again, Flight, Progress, RequestBody, ResponseBody};
 use super::compress::{self, Coding};
 use super::upstream::{self, Line, NotAnswered};
-use super::{answer, headers, idle, tunnel};
+use super::{answer, headers, tunnel};
 use crate::acquire::{Attempt, Chosen, Refusal, acquire};
 use crate::announce;
 use crate::connection::{Client, Place};
@@ -280,14 +280,18 @@ impl Tries {
         stalled: bool,
         spare: Option<Spare>,
     ) -> Result<Request<RequestBody>, Refusal> {
-        let NotAnswered { unsent, error } = failed;
+        let NotAnswered {
+            unsent,
+            silent,
+            error,
+        } = failed;
         match unsent {
             Some(request) if reused => {
                 self.stale += 1;
                 return Ok(request);
             }
             _ if stalled => return Err(client_stalled()),
-            _ if idle::is_silence(&error) => return Err(too_slow(chosen, "idle_timeout")),
+            _ if silent => return Err(too_slow(chosen, "idle_timeout")),
             _ => {}
         }
         let refusal = not_answered(chosen, &error);

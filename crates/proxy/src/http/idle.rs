@@ -3,6 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,24 +18,24 @@ pub(super) struct Watched<S> {
     silence: Option<Silence>,
 }
 
+/// Tells whether a connection was given up for its silence. What HTTP makes of it does not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Silent(Arc<AtomicBool>);
+
 #[derive(Debug)]
 struct Silence {
     limit: Duration,
     moved: Instant,
     sleep: Pin<Box<Sleep>>,
+    told: Silent,
 }
 
-/// Returns whether a connection ended because it was silent for too long.
-pub(super) fn is_silence(error: &hyper::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
-            return true;
-        }
-        cause = error.source();
+// === impl Silent ===
+
+impl Silent {
+    pub(super) fn is_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
-    false
 }
 
 // === impl Watched ===
@@ -44,8 +46,17 @@ impl<S> Watched<S> {
             limit,
             moved: Instant::now(),
             sleep: Box::pin(tokio::time::sleep(limit)),
+            told: Silent::default(),
         });
         Self { inner, silence }
+    }
+
+    /// Returns what will tell of its silence.
+    pub(super) fn silent(&self) -> Silent {
+        let silence = self.silence.as_ref();
+        silence
+            .map(|silence| silence.told.clone())
+            .unwrap_or_default()
     }
 
     fn note<T>(&mut self, result: Poll<T>) -> Poll<T> {
@@ -80,6 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
         if let Some(silence) = self.silence.as_mut().filter(|_| read.is_pending()) {
             ready!(silence.poll(cx));
+            silence.told.0.store(true, Ordering::Relaxed);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         self.note(read)
@@ -139,7 +151,10 @@ mod tests {
                 watched.read_exact(&mut byte).await.unwrap();
             }
         }
+        let silent = watched.silent();
+        assert!(!silent.is_told());
         let error = watched.read_exact(&mut byte).await.unwrap_err();
+        assert!(silent.is_told());
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed().as_secs(), 34);
     }

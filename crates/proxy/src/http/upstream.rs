@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
-use super::idle::Watched;
+use super::idle::{Silent, Watched};
 use crate::acquire::{Chosen, Refusal};
 use crate::core::Core;
 use crate::listen;
@@ -26,9 +26,12 @@ const WINDOW: u32 = 1024 * 1024;
 /// A connection that can take a request.
 #[derive(Debug)]
 pub(crate) enum Connection {
-    Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
+    Http1(http1::SendRequest<RequestBody>, Silent),
+    Http2(http2::SendRequest<RequestBody>, Silent),
 }
+
+/// A connection of HTTP/1.1 for the next request, and what tells of its silence.
+pub(crate) type Kept = (http1::SendRequest<RequestBody>, Silent);
 
 /// What a connection is made with.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +47,8 @@ pub(crate) struct Line {
 pub(crate) struct NotAnswered {
     /// The request, if none of it was sent.
     pub(crate) unsent: Option<Request<RequestBody>>,
+    /// The connection was silent for too long.
+    pub(crate) silent: bool,
     pub(crate) error: hyper::Error,
 }
 
@@ -58,13 +63,13 @@ pub(crate) async fn connect(
     let load = chosen.claim.load();
     if let Some(max_idle) = max_idle.filter(|_| line.announced.is_none()) {
         if chosen.http2 {
-            if let Some(sender) = load.http2(core.number, line.idle_timeout) {
-                return Ok((Connection::Http2(sender), true));
+            if let Some((sender, silent)) = load.http2(core.number, line.idle_timeout) {
+                return Ok((Connection::Http2(sender, silent), true));
             }
         } else if chosen.pooled
-            && let Some(sender) = idle(core, load, line, max_idle).await
+            && let Some((sender, silent)) = idle(core, load, line, max_idle).await
         {
-            return Ok((Connection::Http1(sender), true));
+            return Ok((Connection::Http1(sender, silent), true));
         }
     }
     let mut stream = dial(core, load).await?;
@@ -72,19 +77,22 @@ pub(crate) async fn connect(
         let written = stream.write_all(announced).await;
         written.map_err(|error| not_connected(load, &error))?;
     }
-    if chosen.http2 {
-        let sender = http2_handshake(core, Watched::new(stream, line.idle_timeout)).await?;
-        if line.announced.is_none() {
-            load.put_http2(core.number, sender.clone(), line.idle_timeout);
-        }
-        return Ok((Connection::Http2(sender), false));
-    }
-    if !chosen.pooled {
+    if !chosen.http2 && !chosen.pooled {
         // One connection a request: none of them shall linger and keep its local port.
         drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
     }
-    let sender = http1_handshake(core, Watched::new(stream, line.idle_timeout)).await?;
-    Ok((Connection::Http1(sender), false))
+    let stream = Watched::new(stream, line.idle_timeout);
+    let silent = stream.silent();
+    if chosen.http2 {
+        let sender = http2_handshake(core, stream).await?;
+        if line.announced.is_none() {
+            let kept = (sender.clone(), silent.clone());
+            load.put_http2(core.number, kept, line.idle_timeout);
+        }
+        return Ok((Connection::Http2(sender, silent), false));
+    }
+    let sender = http1_handshake(core, stream).await?;
+    Ok((Connection::Http1(sender, silent), false))
 }
 
 /// Connects to a service of a Machine.
@@ -106,15 +114,16 @@ async fn idle(
     load: &Load,
     line: &Line,
     max_idle: Duration,
-) -> Option<http1::SendRequest<RequestBody>> {
-    while let Some(mut sender) = load.take_idle(core.number, max_idle, line.idle_timeout) {
+) -> Option<(http1::SendRequest<RequestBody>, Silent)> {
+    while let Some((mut sender, silent)) = load.take_idle(core.number, max_idle, line.idle_timeout)
+    {
         if sender.is_ready() {
-            return Some(sender);
+            return Some((sender, silent));
         }
         // The answer before was read to the end, but its task has not run since.
         let ready = tokio::time::timeout(READY_LIMIT, sender.ready()).await;
         if matches!(ready, Ok(Ok(()))) {
-            return Some(sender);
+            return Some((sender, silent));
         }
     }
     None
@@ -168,19 +177,23 @@ impl Connection {
     pub(crate) async fn send(
         self,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Option<http1::SendRequest<RequestBody>>), NotAnswered> {
-        let not_answered = |mut failed: hyper::client::conn::TrySendError<_>| NotAnswered {
-            unsent: failed.take_message(),
-            error: failed.into_error(),
-        };
+    ) -> Result<(Response<Incoming>, Option<Kept>), NotAnswered> {
+        let not_answered =
+            |mut failed: hyper::client::conn::TrySendError<_>, silent: &Silent| NotAnswered {
+                unsent: failed.take_message(),
+                silent: silent.is_told(),
+                error: failed.into_error(),
+            };
         match self {
-            Self::Http1(mut sender) => {
+            Self::Http1(mut sender, silent) => {
                 let answer = sender.try_send_request(request).await;
-                Ok((answer.map_err(not_answered)?, Some(sender)))
+                let answer = answer.map_err(|failed| not_answered(failed, &silent))?;
+                Ok((answer, Some((sender, silent))))
             }
-            Self::Http2(mut sender) => {
+            Self::Http2(mut sender, silent) => {
                 let answer = sender.try_send_request(request).await;
-                Ok((answer.map_err(not_answered)?, None))
+                let answer = answer.map_err(|failed| not_answered(failed, &silent))?;
+                Ok((answer, None))
             }
         }
     }

@@ -350,6 +350,13 @@ async fn a_connection_to_the_app_on_which_nothing_moves_is_given_up() {
     assert!(answer.body.contains("idle_timeout"), "{}", answer.body);
     assert!(began.elapsed() >= SECOND);
     assert_eq!(one.requests(), 1, "it is not sent again");
+    // A connection of HTTP/2, too.
+    let two = Server::start("two").await;
+    let h2 = start(two.address, &json!({"idle_timeout": 1, "h2_backend": true})).await;
+    let answer = h2.client("app").get("/slow").await;
+    assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(two.requests(), 1, "it is not sent again");
+    assert_eq!(h2.client("app").get("/").await.body, "two");
     // In the middle of an answer, and after an upgrade.
     let half = canned("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
     let stalled = start(half.await, &json!({"idle_timeout": 1})).await;
