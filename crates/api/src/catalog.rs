@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::id::{AppName, GroupName, HostId, InstanceId, MachineId, Region};
-use crate::machine::Service;
+use crate::machine::{Service, Static};
 use crate::net::NetworkId;
 
 /// A snapshot of all apps.
@@ -90,6 +90,9 @@ pub struct Liveness {
     pub address: Option<Ipv4Addr>,
     /// What the running generation serves; each with whether its checks pass.
     pub services: Arc<[LiveService]>,
+    /// Folders whose files the proxy answers with.
+    #[serde(default)]
+    pub statics: Arc<[Static]>,
 }
 
 /// A service of a running Machine.
@@ -134,6 +137,7 @@ impl Default for Liveness {
             starts: 0,
             address: None,
             services: Arc::new([]),
+            statics: Arc::new([]),
         }
     }
 }

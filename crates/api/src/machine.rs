@@ -10,6 +10,7 @@ pub mod guest;
 pub mod schedule;
 pub mod service;
 pub mod state;
+pub mod statics;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ pub use guest::Guest;
 pub use schedule::Schedule;
 pub use service::Service;
 pub use state::MachineState;
+pub use statics::Static;
 
 use crate::Timestamp;
 use crate::check::CheckStatus;

@@ -133,6 +133,17 @@ pub trait VolumeCalls: Send + Sync + std::fmt::Debug {
     fn usage(&self, volume: VolumeId) -> BoxFuture<'_, Result<VolumeUsage, Failure>>;
 }
 
+/// Files of Machines that run, for the proxy to answer with. Implemented by the host.
+pub trait MachineFiles: Send + Sync + std::fmt::Debug {
+    /// Opens a file of a started Machine by its absolute path inside. `None` where there is no
+    /// regular file, or a symlink on the way. Never opens anything outside of the Machine.
+    fn open(
+        &self,
+        machine: MachineId,
+        path: PathBuf,
+    ) -> BoxFuture<'_, Result<Option<std::fs::File>, Failure>>;
+}
+
 /// Brings Machines up that a request needs (autostart), and to rest when none does (autostop).
 /// Implemented by the host, called by the proxy; honours leases and cordons. Many calls share one
 /// start.

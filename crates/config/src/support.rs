@@ -106,7 +106,11 @@ pub const TABLE: &[Row] = &[
         When::Always,
         "every Machine gets every file, as on Fly",
     ),
-    named("statics", When::Always, "the app serves its files itself"),
+    named(
+        "statics[].index_document",
+        When::Always,
+        "only buckets have one, as on Fly",
+    ),
     named("metrics", When::Always, "the endpoint is not scraped"),
     named(
         "host_dedication_id",

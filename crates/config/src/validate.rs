@@ -58,6 +58,7 @@ impl Check<'_> {
         self.commands();
         self.deploy();
         self.services();
+        self.statics();
         self.checks();
         self.mounts();
         self.restart();

@@ -198,6 +198,14 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Returns the TCP sockets that listen inside.
     fn listeners(&self, key: RunKey) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>>;
 
+    /// Opens a file by its absolute path inside; `None` where there is no regular file, or a
+    /// symlink on the way. Never opens anything outside of the run's own file system.
+    fn open(
+        &self,
+        key: RunKey,
+        path: PathBuf,
+    ) -> BoxFuture<'_, Result<Option<std::fs::File>, Failure>>;
+
     /// Removes all that is left of a run (cgroups, writable layer, run directory), killing what
     /// still lives. Afterwards its status is `Absent`. Logs stay.
     fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>>;

@@ -13,7 +13,7 @@ use hangar_api::image::ImageRef;
 use hangar_api::link::{FromHost, ToHost};
 use hangar_api::net::{NetworkId, RESOLVER};
 use hangar_api::region::Slot;
-use hangar_api::seam::{BoxFuture, Drain, IdleMachine, Waker};
+use hangar_api::seam::{BoxFuture, Drain, IdleMachine, MachineFiles, Waker};
 use hangar_dns::{Dns, DnsConfig, DnsHandle, Upstreams};
 use hangar_host::agent::{self, HostAgent, HostConfig, HostHandle, HostLink, HostParts, NetHooks};
 use hangar_host::checks::NetProber;
@@ -83,7 +83,7 @@ pub(crate) fn proxy(
     root: &Path,
     config: &NodeConfig,
     catalog: watch::Receiver<Arc<Catalog>>,
-    waker: Arc<dyn Waker>,
+    host: Arc<LateWaker>,
     env: Env,
 ) -> Result<Arc<ProxyHandle>, NodeError> {
     let config = ProxyConfig {
@@ -92,7 +92,7 @@ pub(crate) fn proxy(
         autostop_every: config.autostop_every,
         ..ProxyConfig::new(root.join("edge.json"))
     };
-    Proxy::start(config, catalog, waker, env).map_err(NodeError::role("the proxy"))
+    Proxy::start(config, catalog, host.clone(), host, env).map_err(NodeError::role("the proxy"))
 }
 
 /// What the host is made of.
@@ -253,7 +253,20 @@ impl Waker for LateWaker {
     }
 }
 
-fn still_starting<'a>() -> BoxFuture<'a, Result<(), Failure>> {
+impl MachineFiles for LateWaker {
+    fn open(
+        &self,
+        machine: MachineId,
+        path: PathBuf,
+    ) -> BoxFuture<'_, Result<Option<std::fs::File>, Failure>> {
+        match self.0.get() {
+            Some(host) => host.open(machine, path),
+            None => still_starting(),
+        }
+    }
+}
+
+fn still_starting<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T, Failure>> {
     let starting = Failure::new(ErrorKind::Unavailable, "the host is still starting");
     Box::pin(std::future::ready(Err(starting)))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hangar_api::id::MachineId;
+use hangar_api::machine::Static;
 use hyper::StatusCode;
 use tokio::time::Instant;
 
@@ -40,6 +41,8 @@ pub(crate) struct Chosen {
     pub(crate) claim: Claim,
     pub(crate) pooled: bool,
     pub(crate) http2: bool,
+    /// Folders whose files answer requests.
+    pub(crate) statics: Arc<[Static]>,
 }
 
 /// Why a request goes nowhere: what the client is told.
@@ -225,6 +228,7 @@ fn look(core: &Core, group: &Group, attempt: &mut Attempt) -> Look {
                         claim,
                         pooled: candidate.pooled,
                         http2: candidate.http2,
+                        statics: candidate.statics.clone(),
                     });
                 }
             }

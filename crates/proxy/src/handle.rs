@@ -8,7 +8,7 @@ use hangar_api::catalog::Catalog;
 use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
 use hangar_api::id::MachineId;
-use hangar_api::seam::{BoxFuture, Drain, Waker};
+use hangar_api::seam::{BoxFuture, Drain, MachineFiles, Waker};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,7 @@ impl Proxy {
         config: ProxyConfig,
         catalog: watch::Receiver<Arc<Catalog>>,
         waker: Arc<dyn Waker>,
+        files: Arc<dyn MachineFiles>,
         env: Env,
     ) -> Result<Arc<ProxyHandle>, ProxyError> {
         let config = ProxyConfig {
@@ -72,6 +73,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             registry: Registry::new(config.cores, Arc::clone(&held)),
             wakes: Wakes::new(waker),
+            files,
             tls,
             env: env.clone(),
             index,

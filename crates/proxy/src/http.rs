@@ -8,5 +8,6 @@ pub(crate) mod headers;
 pub(crate) mod idle;
 pub(crate) mod serve;
 pub(crate) mod stall;
+pub(crate) mod statics;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;

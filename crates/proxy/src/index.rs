@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use hangar_api::catalog::{Catalog, CatalogApp, CatalogMachine, Phase};
 use hangar_api::id::{AppName, MachineId, Region};
-use hangar_api::machine::Service;
 use hangar_api::machine::service::{MAX_PORTS_PER_APP, Port};
+use hangar_api::machine::{Service, Static};
 use hyper::header::HeaderValue;
 use tokio::time::Instant;
 
@@ -93,6 +93,8 @@ pub(crate) struct Candidate {
     pub(crate) pooled: bool,
     /// HTTP/2 without TLS is spoken to it.
     pub(crate) http2: bool,
+    /// Folders whose files answer requests.
+    pub(crate) statics: Arc<[Static]>,
     /// Present while it is up.
     pub(crate) load: Option<Arc<Load>>,
 }
@@ -435,6 +437,7 @@ impl Builder<'_> {
                     .as_ref()
                     .and_then(|options| options.h2_backend)
                     .unwrap_or(false),
+            statics: live.statics.clone(),
             load: seen.map(|seen| seen.load),
         }
     }

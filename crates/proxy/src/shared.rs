@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use arc_swap::ArcSwap;
 use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
+use hangar_api::seam::MachineFiles;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) index: Arc<ArcSwap<Index>>,
     pub(crate) registry: Registry,
     pub(crate) wakes: Wakes,
+    pub(crate) files: Arc<dyn MachineFiles>,
     pub(crate) tls: Tls,
     /// Requests that wait in any queue.
     pub(crate) held: Arc<AtomicUsize>,

@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 
 use serde_json::Value;
 
-use crate::world::{LIMIT, World, fly_toml};
+use hangar_image::build::ImageFile;
+
+use crate::world::{IMAGE, LIMIT, World, fly_toml, image_spec, service};
 
 /// Four groups: a web app whose answers are compressed and changed, one that says what it is told
 /// of its client, one that speaks only TLS and is checked so, and one of datagrams.
@@ -144,6 +146,53 @@ fn a_fly_toml_with_handlers_options_and_checks_of_the_edge_does_what_it_says() {
     let certificate = kept["certificate"].as_str().unwrap();
     let line = world.inside(|| over_tls(postgres, certificate));
     assert!(line.starts_with("PROXY TCP4 "), "{line}");
+}
+
+#[test]
+fn files_of_a_machine_are_served_without_its_app() {
+    let Some(world) = World::start() else { return };
+    let mut spec = image_spec();
+    for (path, content) in [("/www/a.txt", "from the file"), ("/secret", "not this")] {
+        spec.files.push(ImageFile {
+            path: path.into(),
+            mode: 0o600,
+            content: content.into(),
+        });
+    }
+    world.import("site", &spec);
+    let statics = "[[statics]]\nguest_path = \"/www\"\nurl_prefix = \"/public\"\n";
+    let text = fly_toml("site", &format!("{}{statics}", service(&[])));
+    let folder = world.app("site", &text.replace(IMAGE, "site"));
+    world.ok(&["deploy", &folder, "--ha=false"]);
+    let file = world.get("site", "/public/a.txt");
+    assert_eq!((file.status, file.body.as_str()), (200, "from the file"));
+    // What is no file below the folder is the app's.
+    for path in [
+        "/public/none",
+        "/public/../secret",
+        "/public/%2e%2e/secret",
+        "/a.txt",
+    ] {
+        let answer = world.get("site", path);
+        assert!(
+            answer.body.contains("\"machine\""),
+            "{path}: {}",
+            answer.body
+        );
+    }
+    let id = world.only("site", "app");
+    world.ok(&["machine", "stop", &id, "-a", "site"]);
+    assert_eq!(world.get("site", "/public/a.txt").body, "from the file");
+    assert_eq!(world.machine("site", &id)["state"], "started");
+    let bucket = text.replace("url_prefix", "tigris_bucket = \"b\"\nurl_prefix");
+    let folder = world.app("bucket", &bucket.replace("\"site\"", "\"bucket\""));
+    let refused = world.hangar(&["deploy", &folder, "--ha=false"]);
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused.stderr.contains("buckets are not there"),
+        "{}",
+        refused.stderr
+    );
 }
 
 /// Sends one datagram and waits for the answer.

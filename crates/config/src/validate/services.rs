@@ -6,6 +6,7 @@ use hangar_api::check::CheckConfig;
 use hangar_api::duration::GoDuration;
 use hangar_api::machine::service::MAX_PORTS_PER_APP;
 use hangar_api::machine::service::handling::HANDLERS;
+use hangar_api::machine::{Static, statics};
 
 use super::Check;
 use crate::app::{Concurrency, Port, ServiceSection};
@@ -108,6 +109,19 @@ impl Check<'_> {
             let path = format!("{path}.http_checks[{i}]");
             self.service_check(&path, "HTTP", &times);
             self.probe(&path, machine::checked(check));
+        }
+    }
+
+    /// Folders that the proxy serves files of.
+    pub(super) fn statics(&self) {
+        let statics = self.config.statics.iter().map(|one| Static {
+            guest_path: one.guest_path.clone().unwrap_or_default(),
+            url_prefix: one.url_prefix.clone().unwrap_or_default(),
+            tigris_bucket: one.tigris_bucket.clone().unwrap_or_default(),
+        });
+        let statics: Vec<_> = statics.collect();
+        for (key, message) in statics::refusals(&statics) {
+            self.refuse(&key, message);
         }
     }
 

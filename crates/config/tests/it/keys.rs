@@ -57,6 +57,16 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "secrets_and_rollbacks_keep_to_the_deploy_section_of_the_release",
     ),
     (
+        "statics[].guest_path",
+        "proxy/tests/it/statics.rs",
+        "a_file_below_a_prefix_is_answered_without_the_app",
+    ),
+    (
+        "statics[].url_prefix",
+        "proxy/tests/it/statics.rs",
+        "a_file_below_a_prefix_is_answered_without_the_app",
+    ),
+    (
         "deploy.wait_timeout",
         "cli/tests/it/deploy.rs",
         "secrets_and_rollbacks_keep_to_the_deploy_section_of_the_release",

@@ -229,6 +229,10 @@ handlers = ["tls"]
 type = "http"
 port = 1
 path = "/a b"
+[[statics]]
+guest_path = "public"
+url_prefix = "/x"
+tigris_bucket = "b"
 "#;
     let loaded = load(text, Format::Toml);
     let text = said(&loaded).join("\n");
@@ -243,6 +247,8 @@ path = "/a b"
         "line 23 column 8: services[1].ports[0].port: the port of a datagram is never rewritten",
         "line 24 column 12: services[1].ports[0].handlers: must be left out for udp",
         "line 28 column 8: checks.up.path: holds spaces",
+        "line 30 column 14: statics[0].guest_path: \"public\" must be an absolute path",
+        "line 32 column 17: statics[0].tigris_bucket: buckets are not there",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }

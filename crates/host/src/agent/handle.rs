@@ -1,6 +1,7 @@
 //! What the rest of the process may ask of a host.
 
 use std::net::{SocketAddr, SocketAddrV6};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::MachineId;
 use hangar_api::logs::{LogLine, LogQuery, Provider};
-use hangar_api::seam::{BoxFuture, BoxStream, Connection, HostCalls, IdleMachine, Waker};
+use hangar_api::seam::{
+    BoxFuture, BoxStream, Connection, HostCalls, IdleMachine, MachineFiles, Waker,
+};
 use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -179,6 +182,19 @@ impl HostCalls for HostHandle {
         Box::pin(async move {
             let key = self.run_of(machine)?;
             self.shared.runtime.listeners(key).await
+        })
+    }
+}
+
+impl MachineFiles for HostHandle {
+    fn open(
+        &self,
+        machine: MachineId,
+        path: PathBuf,
+    ) -> BoxFuture<'_, Result<Option<std::fs::File>, Failure>> {
+        Box::pin(async move {
+            let key = self.run_of(machine)?;
+            self.shared.runtime.open(key, path).await
         })
     }
 }

@@ -7,10 +7,12 @@
 //! speaks only for its own Machine.
 
 mod dial;
+mod files;
 mod program;
 mod session;
 mod state;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -410,6 +412,21 @@ impl Runtime for ContainerRuntime {
 
     fn wipe(&self, machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move { self.wipe_machine(&machine).await })
+    }
+
+    fn open(
+        &self,
+        key: RunKey,
+        path: PathBuf,
+    ) -> BoxFuture<'_, Result<Option<std::fs::File>, Failure>> {
+        Box::pin(async move {
+            let root = dial::root(&self.run_dir(&key)).await?;
+            let opened = tokio::task::spawn_blocking(move || files::open(&root, &path)).await;
+            opened.map_err(io::Error::other).flatten().map_err(|error| {
+                let text = format!("open a file of machine {}: {error}", key.machine);
+                Failure::new(ErrorKind::Unavailable, text)
+            })
+        })
     }
 
     fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -497,6 +498,23 @@ impl Runtime for FakeRuntime {
     fn wipe(&self, _machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {
         // Its runs write nothing.
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn open(
+        &self,
+        key: RunKey,
+        path: PathBuf,
+    ) -> BoxFuture<'_, Result<Option<std::fs::File>, Failure>> {
+        // Its programs have no files.
+        drop(path);
+        Box::pin(async move {
+            let now = Instant::now();
+            let world = self.lock();
+            let run = world.runs.get(&key).filter(|run| run.is_live(now));
+            let text = "the Machine is not running";
+            run.map(|_| None)
+                .ok_or_else(|| Failure::new(ErrorKind::FailedPrecondition, text))
+        })
     }
 
     fn remove(&self, key: RunKey) -> BoxFuture<'_, Result<(), Failure>> {

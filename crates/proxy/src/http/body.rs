@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::compress::{Compressed, Compressor};
 use super::stall::{self, Timer};
+use super::statics::FileBody;
 use super::upstream::Kept;
 use crate::load::Claim;
 
@@ -86,6 +87,8 @@ pub(crate) enum ResponseBody {
         /// Of the frame before.
         rest: Bytes,
     },
+    /// A file of a Machine.
+    File(Box<FileBody>),
     /// From a Machine, and compressed on the way.
     Compressed(Box<Compressed>),
 }
@@ -350,6 +353,7 @@ impl Body for ResponseBody {
                 Poll::Ready(frame.map(|frame| frame.map(|frame| stall::hand(frame, rest))))
             }
             Self::Compressed(body) => body.poll(cx),
+            Self::File(body) => body.poll(cx).map(|frame| frame.map(Ok)),
         }
     }
 
@@ -358,6 +362,7 @@ impl Body for ResponseBody {
             Self::Words(words) => words.is_none(),
             Self::Upstream { incoming, rest, .. } => rest.is_empty() && incoming.is_end_stream(),
             Self::Compressed(body) => body.is_over(),
+            Self::File(body) => body.left() == 0,
         }
     }
 
@@ -369,6 +374,7 @@ impl Body for ResponseBody {
             }
             Self::Upstream { incoming, .. } => incoming.size_hint(),
             Self::Compressed(_) => SizeHint::default(),
+            Self::File(body) => SizeHint::with_exact(body.left()),
         }
     }
 }

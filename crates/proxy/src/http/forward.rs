@@ -24,12 +24,13 @@ use tokio::time::Instant;
 use super::body::{Again, Flight, Progress, RequestBody, ResponseBody};
 use super::compress::{self, Coding};
 use super::upstream::{self, Line, NotAnswered};
-use super::{answer, headers, tunnel};
+use super::{answer, headers, statics, tunnel};
 use crate::acquire::{Attempt, Chosen, Refusal, acquire};
 use crate::announce;
 use crate::connection::{Client, Place};
 use crate::core::Core;
 use crate::index::Group;
+use crate::policy::Policy;
 
 /// Times a request is sent again after some of it may have been sent.
 const MAX_RESENDS: u32 = 2;
@@ -146,12 +147,7 @@ async fn forward(
         id,
         coding,
     };
-    let line = Line {
-        idle_timeout: policy.idle_timeout,
-        announced: policy
-            .proxy_proto
-            .map(|form| announce::header(form, client.ends)),
-    };
+    let line = line(policy, client);
     let mut tries = Tries::new(headers::is_idempotent(&parts.method) && upgrade.is_none());
     let (region, start) = (&group.region, request_start(core));
     headers::for_machine(&mut parts, client, region, id, start, upgrade.is_some());
@@ -159,7 +155,11 @@ async fn forward(
     let body = RequestBody::new(incoming, tries.again, core.shared.config.limits.body_idle);
     let mut outgoing = Request::from_parts(parts, body);
     loop {
-        let mut chosen = acquire(core, group, &mut tries.attempt).await?;
+        let chosen = acquire(core, group, &mut tries.attempt).await?;
+        let mut chosen = match statics::answer(core, chosen, &outgoing).await {
+            Ok(file) => return Ok(asked.answered(file, group)),
+            Err(chosen) => chosen,
+        };
         chosen.pooled &= line.announced.is_none();
         let max_idle = tries.max_idle(core).filter(|_| upgrade.is_none());
         let connecting = upstream::connect(core, &chosen, &line, max_idle);
@@ -200,6 +200,14 @@ async fn forward(
     }
 }
 
+fn line(policy: &Policy, client: &Client) -> Line {
+    let announced = policy.proxy_proto;
+    Line {
+        idle_timeout: policy.idle_timeout,
+        announced: announced.map(|form| announce::header(form, client.ends)),
+    }
+}
+
 /// Returns the outcome of sending a request, or `None` when the head of an answer was not there
 /// in time, which runs from when all of the request was sent.
 async fn in_time<T>(
@@ -232,6 +240,17 @@ struct Asked<'a> {
     version: Version,
     id: &'a HeaderValue,
     coding: Option<Coding>,
+}
+
+// === impl Asked ===
+
+impl Asked<'_> {
+    /// Makes an answer that did not come from the app one for the client.
+    fn answered(&self, mut own: Response<ResponseBody>, group: &Group) -> Response<ResponseBody> {
+        let answers = &group.policy.answers;
+        headers::for_client(own.headers_mut(), self.version, self.id, false, answers);
+        own
+    }
 }
 
 /// How often a request was sent, and may be.
@@ -381,9 +400,8 @@ fn respond(
     if upgraded {
         let Some((client, place)) = upgrade else {
             let text = "the app changed the protocol without being asked".to_owned();
-            let mut own = answer::refusal(&Refusal::bad_gateway("PU02", text));
-            headers::for_client(own.headers_mut(), asked.version, asked.id, false, answers);
-            return own;
+            let own = answer::refusal(&Refusal::bad_gateway("PU02", text));
+            return asked.answered(own, group);
         };
         let machine = hyper::upgrade::on(&mut response);
         let is_websocket = tunnel::is_websocket(response.headers());

@@ -17,4 +17,5 @@ mod retry;
 mod rig;
 mod routing;
 mod stall;
+mod statics;
 mod wake;

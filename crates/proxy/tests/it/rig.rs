@@ -6,6 +6,7 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::id::{AppName, GroupName, HostId, MachineId, Region};
 use hangar_api::machine::Service;
 use hangar_api::net::NetworkId;
-use hangar_api::seam::{BoxFuture, IdleMachine, Waker};
+use hangar_api::seam::{BoxFuture, IdleMachine, MachineFiles, Waker};
 use hangar_proxy::{Proxy, ProxyConfig, ProxyHandle};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
@@ -80,6 +81,23 @@ impl Waker for TestWaker {
             }
             Ok(())
         })
+    }
+}
+
+/// The files of each Machine are those of a folder with its id.
+#[derive(Debug)]
+struct Folders(PathBuf);
+
+impl MachineFiles for Folders {
+    fn open(
+        &self,
+        machine: MachineId,
+        path: PathBuf,
+    ) -> BoxFuture<'_, Result<Option<std::fs::File>, Failure>> {
+        let below = path.strip_prefix("/").unwrap();
+        let path = self.0.join(machine.to_string()).join(below);
+        let found = path.is_file().then(|| std::fs::File::open(path).unwrap());
+        Box::pin(std::future::ready(Ok(found)))
     }
 }
 
@@ -167,6 +185,7 @@ pub(crate) fn come_up(machine: &mut CatalogMachine, address: Ipv4Addr) {
         starts: machine.live.starts + 1,
         address: Some(address),
         services: live.collect(),
+        statics: machine.live.statics.clone(),
     };
 }
 
@@ -184,7 +203,8 @@ impl Rig {
         change(&mut config);
         let (catalog, watched) = watch::channel(Arc::default());
         let waker = Arc::new(TestWaker::default());
-        let proxy = Proxy::start(config, watched, waker.clone(), Env::real()).unwrap();
+        let files = Arc::new(Folders(dir.path().to_owned()));
+        let proxy = Proxy::start(config, watched, waker.clone(), files, Env::real()).unwrap();
         Self {
             proxy,
             address,

@@ -9,8 +9,7 @@ use serde_json::Value;
 use crate::error::Problem;
 use crate::volumes::attach;
 
-/// Parts of a configuration that Hangar does not act on yet, and what they are called. `statics`
-/// is not among them: the proxy's answer from it is a copy of what the app itself answers.
+/// Parts of a configuration that Hangar does not act on yet, and what they are called.
 const NOT_OFFERED: [(&str, &str); 5] = [
     ("volumes", "volumes of containers"),
     ("containers", "several containers in one Machine"),
@@ -74,6 +73,9 @@ pub(crate) fn config(given: Option<MachineConfig>) -> Result<MachineConfig, Prob
         }
     }
     rules(&config).map_err(refused)?;
+    config
+        .statics()
+        .map_err(|error| refused(format!("config.{error}")))?;
     attach::check(&config.mounts).map_err(refused)?;
     sizes(&config).map_err(refused)?;
     Ok(config)

@@ -98,6 +98,20 @@ pub async fn run(subject: &Subject) {
     a_frozen_run_stays_where_it_is_until_it_goes_on(subject).await;
     a_frozen_run_can_be_stopped_killed_and_removed(subject).await;
     a_session_runs_until_its_command_ends(subject).await;
+    only_files_of_a_run_that_is_up_are_opened(subject).await;
+}
+
+async fn only_files_of_a_run_that_is_up_are_opened(subject: &Subject) {
+    let (runtime, key) = subject.start(Behaviour::Run).await;
+    for path in ["/no/such/file", "/", "/../.."] {
+        let opened = runtime.open(key.clone(), path.into()).await;
+        assert!(opened.expect("it runs").is_none(), "{path} is no file");
+    }
+    runtime.kill(key.clone()).await;
+    end_of(&runtime, &key).await;
+    let opened = runtime.open(key.clone(), "/no/such/file".into()).await;
+    opened.expect_err("it is over");
+    remove(&runtime, &key).await;
 }
 
 async fn end_of(runtime: &Arc<dyn Runtime>, key: &RunKey) -> ExitRecord {

@@ -87,6 +87,8 @@ impl Actor {
             } else {
                 Arc::new([])
             },
+            // The server has looked at them; what is not understood is not served.
+            statics: config.statics().unwrap_or_default().into(),
         };
         self.shared.set_liveness(id, live);
     }
