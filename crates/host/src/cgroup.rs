@@ -7,6 +7,7 @@
 //! remove, by the runtime to read; never keeps anything in memory.
 
 mod freeze;
+mod root;
 mod v1;
 mod v2;
 

@@ -420,9 +420,13 @@ impl Runtime for ContainerRuntime {
         path: PathBuf,
     ) -> BoxFuture<'_, Result<Option<std::fs::File>, Failure>> {
         Box::pin(async move {
-            let root = dial::root(&self.run_dir(&key)).await?;
-            let opened = tokio::task::spawn_blocking(move || files::open(&root, &path)).await;
-            opened.map_err(io::Error::other).flatten().map_err(|error| {
+            let (layout, run) = (self.layout.clone(), key.clone());
+            let opening = tokio::task::spawn_blocking(move || match layout.root(&run)? {
+                Some(root) => files::open(&root, &path),
+                None => Err(io::Error::other("it is not running")),
+            });
+            let opened = opening.await.map_err(io::Error::other).flatten();
+            opened.map_err(|error| {
                 let text = format!("open a file of machine {}: {error}", key.machine);
                 Failure::new(ErrorKind::Unavailable, text)
             })

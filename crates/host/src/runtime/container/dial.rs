@@ -14,8 +14,6 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::files;
-
 /// How long `init` may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Bytes read at a time.
@@ -51,32 +49,11 @@ async fn connect(dir: &File) -> io::Result<UnixStream> {
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
 }
 
-/// Returns the root of a run's file system, as its `init` sees it.
-///
-/// The root is opened before `init` is asked anything: as long as it answers, its number was that
-/// of no other process.
-pub(super) async fn root(run: &Path) -> Result<File, Failure> {
-    let mut root = Err(io::Error::from(io::ErrorKind::NotFound));
-    Dialed::open_with(run, |stream| {
-        root = stream
-            .peer_cred()
-            .and_then(|peer| peer.pid().ok_or(io::ErrorKind::NotFound.into()))
-            .and_then(files::root_of);
-    })
-    .await?;
-    root.map_err(|error| away(&error))
-}
-
 // === impl Dialed ===
 
 impl Dialed {
     /// Connects to the `init` of a run directory and greets it.
     pub(super) async fn open(run: &Path) -> Result<Self, Failure> {
-        Self::open_with(run, |_| {}).await
-    }
-
-    /// The same; `before` sees the connection before anything is said.
-    async fn open_with(run: &Path, before: impl FnOnce(&UnixStream)) -> Result<Self, Failure> {
         let dir = File::open(run).map_err(|_| {
             Failure::new(ErrorKind::FailedPrecondition, "the Machine is not running")
         })?;
@@ -91,7 +68,6 @@ impl Dialed {
                 away(&error)
             }
         })?;
-        before(&stream);
         let mut dialed = Self {
             stream,
             decoder: Decoder::new(MAX_REPLY),

@@ -9,13 +9,6 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 
-/// Opens the root of a process.
-pub(super) fn root_of(pid: i32) -> io::Result<File> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let path = format!("/proc/{pid}/root");
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
-}
-
 /// Opens a regular file below a root, or returns `None` where there is none. Blocks on the disk.
 pub(super) fn open(root: &File, path: &Path) -> io::Result<Option<File>> {
     // Not opened before it is known to be a file: to open a device may do something.
