@@ -176,15 +176,19 @@ def wake(world):
     def request():
         until_answer(edge, "bench.localhost")
 
-    stopped, suspended, up, alone = [], [], [], []
+    stopped, at_once, suspended, up, alone = [], [], [], [], []
     for _ in range(40):
         rest("stop", "stopped", {"signal": "SIGKILL"})
+        # While what is left of the former run is put away, the next one waits for it.
+        at_once.append(timed(request))
+        rest("stop", "stopped", {"signal": "SIGKILL"})
+        time.sleep(0.2)
         stopped.append(timed(request))
         up.append(timed(request))
         rest("suspend", "suspended")
         suspended.append(timed(request))
         alone.append(by_hand())
-    figures = {"from stopped": stopped, "the program by hand": alone, "from suspended": suspended, "while it is up": up}
+    figures = {"from stopped": stopped, "the program by hand": alone, "from suspended": suspended, "while it is up": up, "the moment it has stopped": at_once}
     report(figures, "from stopped")
     middle = {name: statistics.median(values) * 1e3 for name, values in figures.items()}
     over = middle["from stopped"] - middle["the program by hand"]

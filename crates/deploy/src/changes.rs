@@ -16,6 +16,8 @@ use crate::preview::Diff;
 
 /// What stands for an image that the deploy is yet to build.
 const UNBUILT: &str = "(built by the deploy)";
+/// Why a Machine is made anew that gets or loses a volume.
+const VOLUME_CHANGES: &str = "a volume is added or taken away, which needs another Machine";
 /// Most fields named of one Machine.
 const MAX_CHANGES: usize = 200;
 /// Longest text of a value; the rest is cut.
@@ -118,7 +120,7 @@ pub fn group_previews(
 ) -> Vec<GroupPreview> {
     let diff = Diff::of(desired, fleet, options);
     let mut names: Vec<&GroupName> = diff.update.keys().chain(diff.create.keys()).collect();
-    names.extend(diff.remove.keys());
+    names.extend(diff.replace.keys().chain(diff.remove.keys()));
     names.sort();
     names.dedup();
     let mut groups = Vec::new();
@@ -130,6 +132,9 @@ pub fn group_previews(
         };
         for machine in of(diff.update.get(group)) {
             machines.push(existing(desired, machine, group, options));
+        }
+        for machine in of(diff.replace.get(group)) {
+            machines.push(replaced(desired, machine, group, options));
         }
         for machine in of(diff.remove.get(group)) {
             machines.push(MachinePreview {
@@ -210,6 +215,26 @@ fn existing(
     }
 }
 
+/// Returns what becomes of a Machine that another one takes the place of.
+fn replaced(
+    desired: &Desired,
+    machine: &FleetMachine<'_>,
+    group: &GroupName,
+    options: &DeployOptions,
+) -> MachinePreview {
+    let shown = existing(desired, machine, group, options);
+    let why = if machine.is_lost {
+        format!("slot {} is lost", machine.spec.slot)
+    } else {
+        VOLUME_CHANGES.to_owned()
+    };
+    MachinePreview {
+        action: PreviewAction::Replace,
+        why,
+        ..shown
+    }
+}
+
 fn field(name: &str, from: Option<String>, to: String) -> FieldChange {
     FieldChange {
         field: name.to_owned(),
@@ -253,10 +278,7 @@ fn verdict(
         whole && !inner && change.from.is_none() != change.to.is_none()
     };
     if desired.kind == Kind::Full && found.iter().any(|change| mounts(&change)) {
-        return (
-            PreviewAction::Replace,
-            "a volume is added or taken away, which needs another Machine".to_owned(),
-        );
+        return (PreviewAction::Replace, VOLUME_CHANGES.to_owned());
     }
     if found.is_empty() {
         return (PreviewAction::Keep, "it is as fly.toml says".to_owned());

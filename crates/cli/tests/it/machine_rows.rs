@@ -58,12 +58,12 @@ fn machine_run_port() {
         last,
         json!([{"protocol": "tcp", "internal_port": 1001, "ports": other}])
     );
-    // What Fly takes and the proxy here cannot do is refused, and nothing of it is written down.
-    let update = [
-        "machine", "update", "-a", APP, &machine, "-y", "--port", "53/udp",
-    ];
-    assert!(world.fails(1, &update).contains("udp"));
-    assert_eq!(world.machine(APP, &machine)["config"]["services"], last);
+    // Another protocol is another service, on the same numbers too.
+    let udp = services(&["--port", "53/udp"]);
+    assert_eq!(
+        udp[1],
+        json!({"protocol": "udp", "internal_port": 53, "ports": [{"port": 53}]})
+    );
 }
 
 #[test]

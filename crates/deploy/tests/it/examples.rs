@@ -502,3 +502,25 @@ fn a_machine_that_was_made_just_before_runs_afterwards() {
         assert_eq!(sim.machines[&coming].state(), Started);
     }
 }
+
+#[test]
+fn what_is_replaced_is_part_of_what_a_dry_run_says() {
+    use hangar_api::preview::PreviewAction;
+    let mut sim = Sim::new(vec![]);
+    let ids = [(); 2].map(|()| sim.add("web", true, Started));
+    sim.machines.get_mut(&ids[0]).unwrap().lost = true;
+    let wanted = desired(&[("web", true)]);
+    let groups =
+        hangar_deploy::changes::group_previews(&wanted, &sim.fleet(), &DeployOptions::default());
+    let shown: Vec<_> = groups[0]
+        .machines
+        .iter()
+        .map(|m| (m.machine.clone().unwrap(), m.action, m.why.clone()))
+        .collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert!(shown.contains(&(
+        ids[0].clone(),
+        PreviewAction::Replace,
+        "slot s is lost".to_owned()
+    )));
+}

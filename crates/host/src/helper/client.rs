@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,10 @@ use crate::sys;
 
 /// How long an answer is waited for: longer than a worker may live.
 const ANSWER_TIME: Duration = Duration::from_secs(90);
+/// Tries to execute a program that somebody holds open for writing, and the pause between them.
+const BUSY_TRIES: u32 = 50;
+/// See [`BUSY_TRIES`].
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 /// Requests at once; more are refused.
 const MAX_WAITING: usize = 1024;
 
@@ -136,7 +140,8 @@ impl Helper {
             None,
         )?;
         rustix::io::ioctl_fionbio(&ours, true)?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .arg(ROLE)
             .env_clear()
             .current_dir("/")
@@ -144,8 +149,10 @@ impl Helper {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             // Ctrl-C is meant for us alone.
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        let child = when_nobody_writes_it(|| command.spawn())?;
+        // It holds the helper's end.
+        drop(command);
         let pid = child.id();
         let id = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let id = id.ok_or_else(|| io::Error::other("no process id"))?;
@@ -166,6 +173,20 @@ impl Helper {
         tracing::debug!(pid, "container helper started");
         Ok(connection)
     }
+}
+
+/// Spawns a program that was written a moment ago: a process that somebody else began meanwhile
+/// holds it open for writing until it executes its own.
+fn when_nobody_writes_it(mut spawn: impl FnMut() -> io::Result<Child>) -> io::Result<Child> {
+    for _ in 0..BUSY_TRIES {
+        match spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            spawned => return spawned,
+        }
+    }
+    spawn()
 }
 
 // === impl Connection ===
