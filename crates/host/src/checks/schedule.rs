@@ -1,8 +1,9 @@
 //! When each check of a Machine is due, and what its result means. Pure: time comes in.
 //!
-//! Until its first pass a check is probed every [`EAGER`], so that nobody waits for an interval to
-//! learn that an app is up; afterwards every interval. Failures within the grace period do not
-//! count.
+//! Until its first pass a check is probed often, so that nobody waits for an interval to learn that
+//! an app is up: an app is known to be up within a sixteenth of the time that it has taken
+//! ([`SHARE`]), or within [`EAGER`]. Afterwards it is probed every interval. Failures within the
+//! grace period do not count.
 
 use std::time::Duration;
 
@@ -12,8 +13,12 @@ use hangar_api::machine::MachineConfig;
 
 use super::{ProbeKind, ProbeTls};
 
-/// Time between two probes of a check that has not passed yet.
+/// Longest time between two probes of a check that has not passed yet.
 pub const EAGER: Duration = Duration::from_millis(100);
+/// Shortest time between them.
+pub const MOST_EAGER: Duration = Duration::from_millis(10);
+/// The part of the time since the start that is between them.
+pub const SHARE: u32 = 16;
 /// After so long without a pass, a check is probed at its interval only.
 pub const EAGER_FOR: Duration = Duration::from_secs(10 * 60);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
@@ -190,9 +195,12 @@ impl Schedule {
             if !entry.probing && entry.due <= now {
                 entry.probing = true;
                 // An eager probe that is slow is followed at once by the next.
-                let eager =
-                    !entry.passed_once && now.duration_since(self.began).unsigned_abs() < EAGER_FOR;
-                let pause = if eager { EAGER } else { entry.check.interval };
+                let elapsed = now.duration_since(self.began).unsigned_abs();
+                let pause = if !entry.passed_once && elapsed < EAGER_FOR {
+                    (elapsed / SHARE).clamp(MOST_EAGER, EAGER)
+                } else {
+                    entry.check.interval
+                };
                 entry.due = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
                 due.push((index, entry.check.clone()));
             }

@@ -27,15 +27,23 @@ fn http() -> CheckConfig {
 }
 
 #[test]
-fn until_its_first_pass_a_check_is_probed_every_hundred_milliseconds_then_every_interval() {
+fn until_its_first_pass_a_check_is_probed_within_a_sixteenth_of_its_time_then_every_interval() {
     let mut schedule = Schedule::new(checks_of(&config(http())), at(0));
-    for step in 0..5 {
-        let now = at(step * 100);
-        assert_eq!(schedule.next_due(), Some(now));
+    let mut now = at(0);
+    let mut pauses = Vec::new();
+    while now < at(4000) {
         assert_eq!(schedule.take_due(now).len(), 1);
         assert!(schedule.take_due(now).is_empty(), "one probe at a time");
         schedule.finish(0, Err("refused".to_owned()), now);
+        let next = schedule.next_due().unwrap();
+        let (pause, since) = (next.duration_since(now), now.duration_since(at(0)));
+        let most = (since.as_millis() / 16).clamp(10, 100) + 1;
+        assert!(pause.as_millis() <= most, "{pause} after {since}");
+        pauses.push(pause.as_millis());
+        now = next;
     }
+    assert_eq!((pauses[0], pauses.last()), (10, Some(&100)));
+    let mut schedule = Schedule::new(checks_of(&config(http())), at(0));
     schedule.take_due(at(500));
     let (_, status) = schedule.finish(0, Ok("ok".to_owned()), at(510)).unwrap();
     assert_eq!(status.status, Health::Passing);
