@@ -163,10 +163,7 @@ fn stopped(facts: &Facts<'_>) -> Finding {
         RestartPolicy::OnFailure { .. } => "its restarts within five minutes are used up",
         RestartPolicy::Always => "it is being started again",
     };
-    let mut finding = Finding::new(
-        "state",
-        format!("{how}, {when}, and is not started again: {policy}"),
-    );
+    let mut finding = Finding::new("state", format!("{how}, {when}; {policy}"));
     if exit.exit_code != 0 {
         finding.shows = facts.log.to_vec();
     }
