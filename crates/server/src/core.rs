@@ -11,8 +11,9 @@ use hangar_api::id::AppName;
 use hangar_api::region::Slot;
 use hangar_api::seam::{HostCalls, ImageCalls, VolumeCalls};
 use hangar_store::tables::Apps;
-use hangar_store::{Cache, Record, Revision, StoreError, Txn};
+use hangar_store::{Cache, Delta, Deltas, Record, Revision, StoreError, Txn};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Problem;
@@ -63,6 +64,28 @@ impl Core {
     /// Returns the name under which an app is found from outside.
     pub(crate) fn hostname(&self, app: &AppRecord) -> String {
         format!("{}.{}", app.name, self.domain)
+    }
+
+    /// Waits until a reconciler is to look again: a change that matters has come, or the time has.
+    /// Returns false when the server stops.
+    pub(crate) async fn is_due(
+        &self,
+        deltas: &mut Deltas,
+        until: Instant,
+        matters: impl Fn(&Delta) -> bool,
+    ) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return false,
+                delta = deltas.next() => match delta {
+                    Some(delta) if matters(&delta) => return true,
+                    Some(_) => {}
+                    None => return false,
+                },
+                () = tokio::time::sleep_until(until) => return true,
+            }
+        }
     }
 
     /// Commits, and says by `None` that somebody else was first: read again and retry.

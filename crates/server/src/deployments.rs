@@ -36,7 +36,7 @@ use crate::slots;
 use crate::unit::Unit;
 
 use self::claim::take_claim;
-pub(crate) use self::claim::{refuse_other_release, refuse_second, under_way};
+pub(crate) use self::claim::{none_begins, refuse_other_release, refuse_second, under_way};
 
 /// Most events that a deployment's record keeps.
 const MAX_EVENTS: usize = 200;

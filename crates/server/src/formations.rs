@@ -48,11 +48,20 @@ struct Scene {
 
 /// Returns the formations of an app that are on record, wishes folded in: what a deploy goes by.
 pub(crate) fn recorded(snapshot: &Snapshot, app: &AppName) -> BTreeMap<GroupName, Formation> {
-    let mut formations: BTreeMap<GroupName, Formation> = snapshot
-        .under::<Formations, _>(app)
-        .map(|record| (record.key.1.clone(), record.value.clone()))
-        .collect();
-    for record in snapshot.under::<Wishes, _>(app) {
+    folded(
+        snapshot.under::<Formations, _>(app),
+        snapshot.under::<Wishes, _>(app),
+    )
+}
+
+/// Returns the formations of records, with wishes folded in.
+fn folded<'a>(
+    records: impl Iterator<Item = &'a Arc<Record<Formations>>>,
+    wishes: impl Iterator<Item = &'a Arc<Record<Wishes>>>,
+) -> BTreeMap<GroupName, Formation> {
+    let records = records.map(|record| (record.key.1.clone(), record.value.clone()));
+    let mut formations: BTreeMap<GroupName, Formation> = records.collect();
+    for record in wishes {
         fold_all(&mut formations, &record.key.1, &record.value);
     }
     formations
@@ -115,14 +124,7 @@ impl Scene {
         &self,
         members: &BTreeMap<GroupName, Vec<Member<'_>>>,
     ) -> BTreeMap<GroupName, Formation> {
-        let mut all: BTreeMap<GroupName, Formation> = self
-            .records
-            .iter()
-            .map(|(group, record)| (group.clone(), record.value.clone()))
-            .collect();
-        for record in &self.wishes {
-            fold_all(&mut all, &record.key.1, &record.value);
-        }
+        let mut all = folded(self.records.values(), self.wishes.iter());
         // One whose last Machine went before anybody has looked was scaled to 0.
         let wished = self.wishes.iter().flat_map(|record| &record.value);
         let gone = wished.filter(|wish| !wish.more && !wish.moved);

@@ -50,17 +50,11 @@ pub(crate) async fn run(core: Arc<Core>) {
             }
         };
         let until = tokio::time::Instant::now() + rest;
-        let mut due = false;
-        while !due {
-            tokio::select! {
-                biased;
-                () = core.stop.cancelled() => return,
-                delta = deltas.next() => match delta {
-                    Some(delta) => due = matters(&core, &delta),
-                    None => return,
-                },
-                () = tokio::time::sleep_until(until) => due = true,
-            }
+        if !core
+            .is_due(&mut deltas, until, |delta| matters(&core, delta))
+            .await
+        {
+            return;
         }
     }
 }

@@ -47,17 +47,8 @@ pub(crate) async fn run(core: Arc<Core>) {
             tracing::warn!(error = %problem.text(), "standbys not looked after, trying again");
         }
         let until = tokio::time::Instant::now() + LOOK_EVERY;
-        let mut due = false;
-        while !due {
-            tokio::select! {
-                biased;
-                () = core.stop.cancelled() => return,
-                delta = deltas.next() => match delta {
-                    Some(delta) => due = matters(&delta),
-                    None => return,
-                },
-                () = tokio::time::sleep_until(until) => due = true,
-            }
+        if !core.is_due(&mut deltas, until, matters).await {
+            return;
         }
     }
 }

@@ -33,23 +33,16 @@ pub(crate) async fn run(core: Arc<Core>) {
             drivers.insert(id.clone(), core.env.spawn(driver));
         }
         drop(snapshot);
-        let mut due = false;
-        while !due {
-            tokio::select! {
-                biased;
-                () = core.stop.cancelled() => {
-                    for (_, driver) in drivers {
-                        // It ends with the same token; a panic was reported when it happened.
-                        let _ = driver.await;
-                    }
-                    return;
-                }
-                delta = deltas.next() => match delta {
-                    Some(delta) => due = delta.touches::<Deployments>(),
-                    None => return,
-                },
-                () = tokio::time::sleep(LOOK_EVERY) => due = true,
+        let until = tokio::time::Instant::now() + LOOK_EVERY;
+        if !core
+            .is_due(&mut deltas, until, |delta| delta.touches::<Deployments>())
+            .await
+        {
+            for (_, driver) in drivers {
+                // It ends with the same token; a panic was reported when it happened.
+                let _ = driver.await;
             }
+            return;
         }
     }
 }

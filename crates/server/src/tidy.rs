@@ -70,17 +70,11 @@ pub(crate) async fn run(core: Arc<Core>) {
             }
         };
         let next_sweep = tokio::time::Instant::now() + rest;
-        let mut due = false;
-        while !due {
-            tokio::select! {
-                biased;
-                () = core.stop.cancelled() => return,
-                delta = deltas.next() => match delta {
-                    Some(delta) => due = matters(&core, &delta),
-                    None => return,
-                },
-                () = tokio::time::sleep_until(next_sweep) => due = true,
-            }
+        if !core
+            .is_due(&mut deltas, next_sweep, |delta| matters(&core, delta))
+            .await
+        {
+            return;
         }
         let gathered = tokio::time::Instant::now() + GATHER;
         while let Ok(Some(_)) = tokio::time::timeout_at(gathered, deltas.next()).await {}

@@ -34,7 +34,7 @@ pub mod tables;
 mod txn;
 
 pub use backend::{Backend, Revision};
-pub use cache::{Cache, CacheFeed, Delta, Snapshot};
+pub use cache::{Cache, CacheFeed, Delta, Deltas, Snapshot};
 pub use error::StoreError;
 pub use key::{KeyPart, TableKey};
 pub use memory::{MemoryBackend, MemoryOptions};

@@ -75,3 +75,11 @@ pub(super) fn take_claim(core: &Core, app: &AppName, claim: &DeployClaim) -> Txn
         _ => Txn::new().create::<DeployClaims>(app, claim),
     }
 }
+
+/// Returns the check that nobody begins to deploy until the write; none while somebody does.
+pub(crate) fn none_begins(core: &Core, app: &AppName) -> Option<Txn> {
+    match core.cache.get::<DeployClaims>(app) {
+        None => Some(Txn::new().check_absent::<DeployClaims>(app)),
+        Some(claim) => lapsed(core, &claim.value).then(|| Txn::new().check_same(&claim)),
+    }
+}

@@ -6,7 +6,7 @@ use hangar_api::formation::{Formation, FormationUpdate, Formations, GroupUpdate,
 use hangar_api::id::{AppName, GroupName, Region};
 use hangar_deploy::formation::change;
 use hangar_store::Txn;
-use hangar_store::tables::{self, DeployClaims, Wishes};
+use hangar_store::tables::{self, Wishes};
 
 use super::work::{MAX_WISHES, fold};
 use super::{Scene, view};
@@ -20,7 +20,7 @@ pub(crate) async fn update(
     app: &AppName,
     update: &FormationUpdate,
 ) -> Result<Formations, Problem> {
-    let known = core.app(app)?;
+    core.app(app)?;
     for update in update.groups.values() {
         if let Some(guest) = &update.guest {
             guest
@@ -51,13 +51,12 @@ pub(crate) async fn update(
                 paused: None,
             });
         }
-        let txn = scene
-            .written(next)
-            .check_present::<tables::Apps>(&known.key);
-        let txn = match core.cache.get::<DeployClaims>(app) {
-            Some(claim) => txn.check_same(&claim),
-            None => txn.check_absent::<DeployClaims>(app),
+        let Some(alone) = deployments::none_begins(core, app) else {
+            continue;
         };
+        let txn = alone
+            .check_present::<tables::Apps>(app)
+            .and(scene.written(next));
         if core.try_commit(txn).await?.is_some() {
             tracing::info!(app = %app, "formation changed");
             return view(core, app);

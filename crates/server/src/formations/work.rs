@@ -8,14 +8,14 @@ use std::time::Duration;
 use hangar_api::Timestamp;
 use hangar_api::formation::Formation;
 use hangar_api::id::{AppName, GroupName};
-use hangar_deploy::formation::{self, Decision, Look, next};
+use hangar_deploy::formation::{Decision, Look, next};
 use hangar_store::tables::{
     Apps, DeployClaims, Formations, Leases, Observations, Ops, Slots, Specs, Volumes, Wishes,
 };
 use hangar_store::{Delta, Record, Table, Txn};
 use tokio::time::Instant;
 
-use super::{Scene, act};
+use super::{Scene, act, folded};
 use crate::core::Core;
 use crate::deployments;
 use crate::error::Problem;
@@ -135,7 +135,8 @@ async fn tend(core: &Core, app: &AppName) -> Result<Again, Problem> {
     let mut stuck: BTreeSet<GroupName> = BTreeSet::new();
     let mut wake_at: Option<Timestamp> = None;
     for _ in 0..MAX_STEPS {
-        let Some((group, decision)) = first_step(core, app, &stuck, &mut wake_at) else {
+        let scene = Scene::of(core, app);
+        let Some((group, decision)) = scene.first_step(core.env.now(), &stuck, &mut wake_at) else {
             let rest = wake_at.map(|at| {
                 let rest = at.duration_since(core.env.now());
                 Duration::try_from(rest).unwrap_or_default()
@@ -143,7 +144,7 @@ async fn tend(core: &Core, app: &AppName) -> Result<Again, Problem> {
             let retry = (!stuck.is_empty()).then_some(RETRY);
             return Ok(rest.into_iter().chain(retry).min());
         };
-        match act::carry_out(core, app, &group, decision).await {
+        match act::carry_out(core, &scene, &group, decision).await {
             Ok(true) => core.formations.forget(app, &group),
             // Somebody was first: their change wakes us, and so does this.
             Ok(false) => return Ok(Some(GATHER)),
@@ -158,66 +159,62 @@ async fn tend(core: &Core, app: &AppName) -> Result<Again, Problem> {
     Ok(Some(Duration::ZERO))
 }
 
-/// Returns the first step that any group needs. Nothing is decided while somebody leases a Machine
-/// of the group; `wake_at` is when the first of those that rest is to be looked at again.
-fn first_step(
-    core: &Core,
-    app: &AppName,
-    stuck: &BTreeSet<GroupName>,
-    wake_at: &mut Option<Timestamp>,
-) -> Option<(GroupName, Decision)> {
-    let scene = Scene::of(core, app);
-    let members = scene.members();
-    let now = core.env.now();
-    let mut sooner = |at: Timestamp| *wake_at = Some(wake_at.map_or(at, |old| old.min(at)));
-    for (group, formation) in scene.formations(&members) {
-        if stuck.contains(&group) {
-            continue;
-        }
-        if let Some(until) = scene.leased(&group, now) {
-            sooner(until);
-            continue;
-        }
-        let here = members.get(&group).map_or(&[][..], Vec::as_slice);
-        if here.is_empty() && !scene.has_group(&group) {
-            // It is yet to be deployed, or its end is a matter of folding.
-            continue;
-        }
-        let decision = next(Look {
-            formation: &formation,
-            members: here,
-            open: &scene.open(),
-            now,
-        });
-        match decision {
-            Decision::Rest { wake_at, .. } => wake_at.into_iter().for_each(&mut sooner),
-            step => return Some((group, step)),
-        }
-    }
-    None
-}
-
 /// Brings the records up to date: wishes are folded in, groups that have none get one, and those
 /// of groups that are gone go. Returns false when it is to be called again.
 pub(super) async fn fold(core: &Core, app: &AppName) -> Result<bool, Problem> {
-    let txn = Scene::of(core, app).folded();
+    let txn = Scene::of(core, app).housekeeping();
     if txn.is_empty() {
         return Ok(true);
     }
     // During a deploy it is the deploy's fleet.
-    let txn = match core.cache.get::<DeployClaims>(app) {
-        Some(claim) => txn.check_same(&claim),
-        None => txn.check_absent::<DeployClaims>(app),
-    };
-    core.try_commit(txn).await?;
+    if let Some(alone) = deployments::none_begins(core, app) {
+        core.try_commit(alone.and(txn)).await?;
+    }
     Ok(false)
 }
 
 // === impl Scene ===
 
 impl Scene {
+    /// Returns the first step that any group needs. Nothing is decided while somebody leases a Machine
+    /// of the group; `wake_at` is when the first of those that rest is to be looked at again.
+    fn first_step(
+        &self,
+        now: Timestamp,
+        stuck: &BTreeSet<GroupName>,
+        wake_at: &mut Option<Timestamp>,
+    ) -> Option<(GroupName, Decision)> {
+        let (members, open) = (self.members(), self.open());
+        let mut sooner = |at: Timestamp| *wake_at = Some(wake_at.map_or(at, |old| old.min(at)));
+        for (group, formation) in self.formations(&members) {
+            if stuck.contains(&group) {
+                continue;
+            }
+            if let Some(until) = self.leased(&group, now) {
+                sooner(until);
+                continue;
+            }
+            let here = members.get(&group).map_or(&[][..], Vec::as_slice);
+            if here.is_empty() && !self.has_group(&group) {
+                // It is yet to be deployed, or its end is a matter of folding.
+                continue;
+            }
+            let decision = next(Look {
+                formation: &formation,
+                members: here,
+                open: &open,
+                now,
+            });
+            match decision {
+                Decision::Rest { wake_at, .. } => wake_at.into_iter().for_each(&mut sooner),
+                step => return Some((group, step)),
+            }
+        }
+        None
+    }
+
     /// Returns writes that bring the records nearer to what is; none where they are up to date.
-    pub(super) fn folded(&self) -> Txn {
+    fn housekeeping(&self) -> Txn {
         let is_known = |record: &&Arc<Record<Wishes>>| {
             let mut groups = record.value.iter().map(|wish| &wish.group);
             groups.any(|group| self.records.contains_key(group))
@@ -261,14 +258,9 @@ impl Scene {
 
     /// Returns the writes that fold wishes into the records of their groups.
     fn with_wishes(&self, wishes: &[&Arc<Record<Wishes>>]) -> Txn {
-        let mut formations: BTreeMap<GroupName, Formation> = self
-            .records
-            .iter()
-            .map(|(group, record)| (group.clone(), record.value.clone()))
-            .collect();
+        let formations = folded(self.records.values(), wishes.iter().copied());
         let mut txn = Txn::new();
         for record in wishes {
-            formation::fold_all(&mut formations, &record.key.1, &record.value);
             txn = txn.remove::<Wishes>(record);
         }
         for (group, record) in &self.records {
