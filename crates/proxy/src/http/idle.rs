@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::stall::poll_until;
+
 /// A connection, and how long it may be silent.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
@@ -70,15 +72,7 @@ impl<S> Watched<S> {
 impl Silence {
     /// Ready once it has lasted for too long.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.sleep.as_mut().poll(cx));
-            let until = self.moved + self.limit;
-            if self.sleep.deadline() >= until {
-                return Poll::Ready(());
-            }
-            // It was set before the last move: moving it each time would cost more.
-            self.sleep.as_mut().reset(until);
-        }
+        poll_until(&mut self.sleep, self.moved + self.limit, cx)
     }
 }
 

@@ -94,14 +94,23 @@ impl Timer {
         let sleep = self
             .sleep
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= until {
-                return Poll::Ready(());
-            }
-            // It was set before the last progress: moving it each time would cost more.
-            sleep.as_mut().reset(until);
+        poll_until(sleep, until, cx)
+    }
+}
+
+/// Ready at `until`. A timer that was set for an earlier time is moved only when it has come:
+/// moving it with each byte would cost more.
+pub(super) fn poll_until(
+    sleep: &mut Pin<Box<Sleep>>,
+    until: Instant,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        ready!(sleep.as_mut().poll(cx));
+        if sleep.deadline() >= until {
+            return Poll::Ready(());
         }
+        sleep.as_mut().reset(until);
     }
 }
 
