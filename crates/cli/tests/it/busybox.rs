@@ -64,6 +64,15 @@ impl World {
         Some(world)
     }
 
+    /// Returns a world with a shell and with room for volumes, or says what is missing.
+    pub(crate) fn with_disks() -> Option<Self> {
+        if !std::path::Path::new("/dev/loop-control").exists() {
+            eprintln!("skipped: needs loop devices (modprobe loop)");
+            return None;
+        }
+        Self::with_shell()
+    }
+
     /// Deploys an app of the image with a shell, and returns the only Machine of its group `app`.
     pub(crate) fn shell_app(&self, app: &str, rest: &str) -> String {
         self.deploy_shell(app, SHELL, rest);

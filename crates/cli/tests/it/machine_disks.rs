@@ -1,6 +1,5 @@
 //! Volumes of single Machines: run with one, moved, cloned, and never in two.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -11,11 +10,7 @@ use crate::world::{Ran, World};
 const APP: &str = "disks";
 
 fn world() -> Option<World> {
-    if !Path::new("/dev/loop-control").exists() {
-        eprintln!("skipped: needs loop devices (modprobe loop)");
-        return None;
-    }
-    let world = World::with_shell()?;
+    let world = World::with_disks()?;
     world.ok(&["apps", "create", APP]);
     Some(world)
 }

@@ -130,11 +130,7 @@ fn machine_run_rootfs_size() {
 
 #[test]
 fn fly_volume() {
-    if !std::path::Path::new("/dev/loop-control").exists() {
-        eprintln!("skipped: needs loop devices (modprobe loop)");
-        return;
-    }
-    let Some(world) = World::with_shell() else {
+    let Some(world) = World::with_disks() else {
         return;
     };
     world.ok(&["apps", "create", APP]);

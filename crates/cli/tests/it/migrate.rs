@@ -319,27 +319,25 @@ fn disks(world: &World) -> Vec<String> {
     disks
 }
 
+/// A migration of an app whose Machines have volumes.
+const WITH_VOLUMES: [&str; 8] = [
+    "migrate",
+    "fly",
+    "--config",
+    "config.json",
+    "--machines",
+    "machines.json",
+    "--volumes",
+    "volumes.json",
+];
+
 #[test]
 fn volumes_of_flys_are_made_here_and_their_data_is_copied_as_the_plan_says() {
-    if !Path::new("/dev/loop-control").exists() {
-        eprintln!("skipped: needs loop devices (modprobe loop)");
-        return;
-    }
-    let Some(world) = World::with_shell() else {
+    let Some(world) = World::with_disks() else {
         return;
     };
     fly_app_with_volumes(&world);
-    let fly = [
-        "migrate",
-        "fly",
-        "--config",
-        "config.json",
-        "--machines",
-        "machines.json",
-        "--volumes",
-        "volumes.json",
-    ];
-    let shown = world.ok(&fly).stderr;
+    let shown = world.ok(&WITH_VOLUMES).stderr;
     for part in [
         "create 1 \"db\" machine in ams of size shared-cpu-1x with 256 MB and volume data",
         "create volume data (2 GB) in ams, empty, for a \"db\" machine",
@@ -348,7 +346,7 @@ fn volumes_of_flys_are_made_here_and_their_data_is_copied_as_the_plan_says() {
     ] {
         assert!(shown.contains(part), "{part} in\n{shown}");
     }
-    let apply = [&fly[..], &["--apply", "--yes"]].concat();
+    let apply = [&WITH_VOLUMES[..], &["--apply", "--yes"]].concat();
     let said = world.ok(&apply).stderr;
     let machine = |region: &str| {
         let all = world.machines("moved");
@@ -432,26 +430,11 @@ fn is_taken_back(world: &World) {
 /// Stopped in the middle, by a kill that nobody can catch, the same command comes to the same end.
 #[test]
 fn a_migration_that_was_killed_makes_no_volume_twice() {
-    if !Path::new("/dev/loop-control").exists() {
-        eprintln!("skipped: needs loop devices (modprobe loop)");
-        return;
-    }
-    let Some(mut world) = World::with_shell() else {
+    let Some(mut world) = World::with_disks() else {
         return;
     };
     fly_app_with_volumes(&world);
-    let apply = [
-        "migrate",
-        "fly",
-        "--config",
-        "config.json",
-        "--machines",
-        "machines.json",
-        "--volumes",
-        "volumes.json",
-        "--apply",
-        "--yes",
-    ];
+    let apply = [&WITH_VOLUMES[..], &["--apply", "--yes"]].concat();
     for volumes in 1..4 {
         world.start_hangar(&apply);
         world.eventually("so many volumes are there", |world| {

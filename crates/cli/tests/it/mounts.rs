@@ -1,7 +1,5 @@
 //! `[[mounts]]` of fly.toml through deploys: volumes are made once, kept, and never lost unasked.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::busybox::SHELL;
@@ -30,11 +28,7 @@ fn volumes(world: &World) -> Vec<Value> {
 
 #[test]
 fn a_group_keeps_its_volume_through_deploys_and_loses_it_only_when_told() {
-    if !Path::new("/dev/loop-control").exists() {
-        eprintln!("skipped: needs loop devices (modprobe loop)");
-        return;
-    }
-    let Some(world) = World::with_shell() else {
+    let Some(world) = World::with_disks() else {
         return;
     };
     let folder = write(&world, MOUNT);

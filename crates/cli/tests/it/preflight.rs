@@ -24,15 +24,6 @@ fn metadata(world: &World, app: &str, id: &str, key: &str) -> Value {
     world.machine(app, id)["config"]["metadata"][key].clone()
 }
 
-/// Returns a world with loop devices and an image with a shell.
-fn disk_world() -> Option<World> {
-    if !Path::new("/dev/loop-control").exists() {
-        eprintln!("skipped: needs loop devices (modprobe loop)");
-        return None;
-    }
-    World::with_shell()
-}
-
 /// Returns a fly.toml for the image with a shell.
 fn shell_toml(app: &str, rest: &str) -> String {
     fly_toml(app, rest).replace("image = \"testapp\"", &format!("image = \"{SHELL}\""))
@@ -140,7 +131,9 @@ fn a_variable_that_was_changed_is_saved_as_it_was_deployed() {
 /// Row: FlyLaunchHA.
 #[test]
 fn a_first_deploy_has_two_of_what_serves_a_standby_of_what_does_not_and_one_with_a_volume() {
-    let Some(world) = disk_world() else { return };
+    let Some(world) = World::with_disks() else {
+        return;
+    };
     let app = "five";
     let rest = "[processes]\napp = \"/testapp serve\"\ntask = \"sleep 100000\"\ndisk = \"sleep 100000\"\n\
                 [[mounts]]\nsource = \"disk\"\ndestination = \"/data\"\nprocesses = [\"disk\"]\n\
@@ -174,7 +167,9 @@ fn a_first_deploy_has_two_of_what_serves_a_standby_of_what_does_not_and_one_with
 /// Rows: FlyLaunchSingleMount, FlyLaunchWithVolumes.
 #[test]
 fn each_group_of_a_mount_gets_a_volume_of_its_own_and_the_others_none() {
-    let Some(world) = disk_world() else { return };
+    let Some(world) = World::with_disks() else {
+        return;
+    };
     let groups = |names: &[&str]| -> String {
         let lines = names
             .iter()
@@ -227,7 +222,9 @@ fn each_group_of_a_mount_gets_a_volume_of_its_own_and_the_others_none() {
 /// Rows: FlyScaleTo3, FlyScaleCount.
 #[test]
 fn counts_with_volumes_take_the_size_of_what_is_there_and_come_back_to_it() {
-    let Some(world) = disk_world() else { return };
+    let Some(world) = World::with_disks() else {
+        return;
+    };
     let app = "counts";
     let mount = "[[mounts]]\nsource = \"data\"\ndestination = \"/data\"\n";
     world.deploy_shell(app, SHELL, mount);

@@ -19,11 +19,7 @@ const APP: &str = "vols";
 
 /// Returns a world with an app and a shell, or says what is missing.
 fn volume_world() -> Option<World> {
-    if !Path::new("/dev/loop-control").exists() {
-        eprintln!("skipped: needs loop devices (modprobe loop)");
-        return None;
-    }
-    let world = World::with_shell()?;
+    let world = World::with_disks()?;
     world.ok(&["apps", "create", APP]);
     Some(world)
 }

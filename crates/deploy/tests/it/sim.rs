@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::host::blank;
 use hangar_api::Timestamp;
 use hangar_api::check::{CheckConfig, CheckStatus, Health};
-use hangar_api::deployment::DeployOptions;
+use hangar_api::deployment::{DeployOptions, Strategy};
 use hangar_api::event::{EventRequest, ExitEvent, MachineEvent};
 use hangar_api::formation::Formation;
 use hangar_api::id::{
@@ -498,6 +498,19 @@ pub(crate) fn name(step: &Step) -> String {
         Step::Stop { machine, .. } => format!("stop {}", id(machine)),
         Step::Destroy { machine, .. } => format!("destroy {}", id(machine)),
     }
+}
+
+/// Returns the options of a strategy.
+pub(crate) fn by(strategy: Strategy) -> DeployOptions {
+    DeployOptions {
+        strategy,
+        ..DeployOptions::default()
+    }
+}
+
+/// Drives a deployment to its end without any trouble, and returns how it ended.
+pub(crate) fn run(sim: &mut Sim, wanted: &Desired, options: &DeployOptions) -> Verdict {
+    drive(sim, wanted, options, &[], |_, _| {}).0
 }
 
 /// Drives a deployment to its end as the server does, and returns how it ended.

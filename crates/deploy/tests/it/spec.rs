@@ -8,18 +8,7 @@ use hangar_api::machine::config::File;
 use hangar_deploy::{Desired, Kind, Plan, Progress, Step, Verdict, plan, refuse};
 
 use crate::sim::volumes::mount;
-use crate::sim::{Fault, Sim, desired, drive, group, image};
-
-fn by(strategy: Strategy) -> DeployOptions {
-    DeployOptions {
-        strategy,
-        ..DeployOptions::default()
-    }
-}
-
-fn run(sim: &mut Sim, wanted: &Desired, options: &DeployOptions) -> Verdict {
-    drive(sim, wanted, options, &[], |_, _| {}).0
-}
+use crate::sim::{Fault, Sim, by, desired, group, image, run};
 
 fn metadata<'a>(sim: &'a Sim, id: &MachineId, key: &str) -> Option<&'a str> {
     let value = sim.machines[id].spec.config.metadata.get(key);

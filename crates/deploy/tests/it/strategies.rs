@@ -8,19 +8,8 @@ use hangar_deploy::mounts::FreeVolume;
 use hangar_deploy::{Desired, Step, Verdict, plan, preview, refuse};
 
 use crate::sim::{
-    Fault, Sim, SimMachine, desired, drive, group, name, release_command, test_machine,
+    Fault, Sim, SimMachine, by, desired, group, name, release_command, run, test_machine,
 };
-
-fn by(strategy: Strategy) -> DeployOptions {
-    DeployOptions {
-        strategy,
-        ..DeployOptions::default()
-    }
-}
-
-fn run(sim: &mut Sim, wanted: &Desired, options: &DeployOptions) -> Verdict {
-    drive(sim, wanted, options, &[], |_, _| {}).0
-}
 
 fn steps(sim: &Sim) -> Vec<String> {
     let strip = |l: &String| l.split_once(' ').unwrap().1.to_owned();

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::rig::{Rig, SOON, Server, WEB, canned, fresh_address, raw, service, talk, until, up};
+use crate::rig::{
+    Rig, SOON, Server, WEB, canned, fresh_address, raw, service, talk, until, up, websocket,
+};
 
 /// The shortest time that an option can give.
 const SECOND: Duration = Duration::from_secs(1);
@@ -295,14 +297,7 @@ async fn a_pristine_answer_has_nothing_of_the_proxy() {
     // A WebSocket's answer is one, too.
     let one = Server::start("one").await;
     let rig = start(one.address, &pristine).await;
-    let mut socket = TcpStream::connect(rig.at(WEB)).await.unwrap();
-    let ask = "GET /ws HTTP/1.1\r\nhost: app.localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-    socket.write_all(ask.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(socket.read_u8().await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
+    let (_socket, head) = websocket(&rig).await;
     assert!(
         head.contains("upgrade: websocket") && head.contains("x-set: 1"),
         "{head}"

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::rig::{Rig, Server, WEB, canned, fresh_address, service, talk, tls, up, web};
+use crate::rig::{Rig, Server, WEB, canned, fresh_address, service, talk, tls, up, web, websocket};
 
 async fn ask_http2<S>(stream: S, authority: &str, body: &str) -> (Version, String)
 where
@@ -109,14 +109,7 @@ async fn a_websocket_passes_both_ways_and_holds_its_claim() {
     let one = Server::start("one").await;
     let service = crate::rig::web_with(json!({"type": "requests", "hard_limit": 1}));
     rig.app("app", vec![up(1, one.address, &service)]).await;
-    let mut socket = TcpStream::connect(rig.at(WEB)).await.unwrap();
-    let ask = "GET /ws HTTP/1.1\r\nhost: app.localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-    socket.write_all(ask.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(socket.read_u8().await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
+    let (mut socket, head) = websocket(&rig).await;
     assert!(
         head.contains("upgrade: websocket") && head.contains("fly-request-id"),
         "{head}"

@@ -22,6 +22,7 @@ use hangar_api::net::NetworkId;
 use hangar_api::seam::{BoxFuture, IdleMachine, MachineFiles, Waker};
 use hangar_proxy::{Proxy, ProxyConfig, ProxyHandle};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 pub(crate) use client::Client;
@@ -308,6 +309,18 @@ impl Rig {
     pub(crate) fn client(&self, app: &str) -> Client {
         Client::new(self.at(WEB), format!("{app}.localhost"))
     }
+}
+
+/// Opens a WebSocket with the app `app`, and returns it with the head of the answer.
+pub(crate) async fn websocket(rig: &Rig) -> (TcpStream, String) {
+    let mut socket = TcpStream::connect(rig.at(WEB)).await.unwrap();
+    let ask = "GET /ws HTTP/1.1\r\nhost: app.localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    socket.write_all(ask.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    (socket, String::from_utf8(head).unwrap())
 }
 
 /// Writes text and reads until the other side ends.
