@@ -298,6 +298,12 @@ fn skip_dns(config: &mut MachineConfig) {
     config.dns.get_or_insert_default().skip_registration = Some(true);
 }
 
+/// Makes it the configuration of a Machine that stands by no other.
+pub(crate) fn stand_alone(config: &mut MachineConfig) {
+    config.standbys.clear();
+    config.env.remove(STANDBY_FOR);
+}
+
 /// Makes it the configuration of a standby of another Machine.
 pub(crate) fn stand_by(config: &mut MachineConfig, first: &MachineId) {
     config.standbys = vec![first.to_string()];

@@ -13,7 +13,7 @@ use hangar_api::machine::{Guest, Machine, MachineConfig, MachineSpec};
 use hangar_api::release::{GroupSpec, Release};
 
 use crate::desired::default_group;
-use crate::merge::{self, Mark, STANDBY_FOR};
+use crate::merge::{self, Mark};
 
 /// Most Machines that one `scale count` may ask a group to have.
 pub const MAX_COUNT: u32 = 10_000;
@@ -316,8 +316,7 @@ fn new_config(
 ) -> MachineConfig {
     if let Some(first) = of_group.first() {
         let mut config = first.config.clone();
-        config.standbys.clear();
-        config.env.remove(STANDBY_FOR);
+        merge::stand_alone(&mut config);
         return config;
     }
     let spec = release.groups.get(group).cloned().unwrap_or(GroupSpec {

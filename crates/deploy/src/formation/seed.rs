@@ -5,7 +5,7 @@ use hangar_api::image::ImageRef;
 use hangar_api::machine::{Guest, MachineConfig, MachineSpec};
 use hangar_api::release::Release;
 
-use crate::merge::{self, Mark, STANDBY_FOR};
+use crate::merge::{self, Mark};
 
 /// What a new Machine runs.
 #[derive(Clone, Debug)]
@@ -51,8 +51,7 @@ pub fn seed(
 /// Returns the configuration of a copy: its own volume, and nobody to stand by.
 fn copied(config: &MachineConfig) -> MachineConfig {
     let mut config = config.clone();
-    config.standbys.clear();
-    config.env.remove(STANDBY_FOR);
+    merge::stand_alone(&mut config);
     for mount in &mut config.mounts {
         if !mount.name.is_empty() {
             mount.volume.clone_from(&mount.name);
