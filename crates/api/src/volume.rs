@@ -91,12 +91,10 @@ pub struct Volume {
     /// Whether Hangar encrypts it: no.
     #[serde(default)]
     pub encrypted: bool,
-    /// The Machine that has it.
-    #[serde(default)]
+    /// The Machine that has it. Absent rather than null: Fly's API document allows no null, and
+    /// clients made from it refuse one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_machine_id: Option<MachineId>,
-    /// Always null: there are no allocations.
-    #[serde(default)]
-    pub attached_alloc_id: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
     /// Blocks of the file system; 0, like the rest, where it was not measured.
@@ -324,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unattached_volume_says_so_with_null_as_flyctl_reads_it() {
+    fn an_unattached_volume_names_no_machine_not_even_null() {
         let volume = Volume {
             id: VolumeId::new("vol_0123456789abcdef").unwrap(),
             name: "data".to_owned(),
@@ -334,7 +332,6 @@ mod tests {
             zone: "a".to_owned(),
             encrypted: false,
             attached_machine_id: None,
-            attached_alloc_id: None,
             created_at: Timestamp::UNIX_EPOCH,
             blocks: 0,
             block_size: BLOCK_SIZE,
@@ -350,8 +347,12 @@ mod tests {
             reason: None,
         };
         let json = serde_json::to_value(&volume).unwrap();
-        assert!(json["attached_machine_id"].is_null());
-        assert!(json.as_object().unwrap().contains_key("attached_alloc_id"));
+        assert!(
+            !json
+                .as_object()
+                .unwrap()
+                .contains_key("attached_machine_id")
+        );
         assert_eq!(json["state"], "pending_destroy");
         assert_eq!(serde_json::from_value::<Volume>(json).unwrap(), volume);
     }

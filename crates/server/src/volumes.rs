@@ -62,7 +62,6 @@ pub(crate) fn view(record: &VolumeRecord, usage: Option<VolumeUsage>) -> Volume 
         zone: record.zone.clone(),
         encrypted: false,
         attached_machine_id: record.attached.clone(),
-        attached_alloc_id: None,
         created_at: record.created_at,
         blocks: usage.blocks,
         block_size: BLOCK_SIZE,

@@ -27,7 +27,6 @@ fn volume(number: usize, name: &str, region: &str, size_gb: u64, attached: bool)
         zone: "a".to_owned(),
         encrypted: false,
         attached_machine_id: attached.then(|| MachineId::new("00000000000001").unwrap()),
-        attached_alloc_id: None,
         created_at: Timestamp::UNIX_EPOCH,
         blocks: 0,
         block_size: 4096,

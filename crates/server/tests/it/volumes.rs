@@ -68,7 +68,6 @@ async fn a_volume_is_created_shown_listed_updated_extended_and_destroyed() {
         ("zone", json!("a")),
         ("encrypted", json!(false)),
         ("attached_machine_id", Value::Null),
-        ("attached_alloc_id", Value::Null),
         ("block_size", json!(4096)),
         ("fstype", json!("ext4")),
         ("snapshot_retention", json!(5)),
