@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::id::AppName;
+use crate::id::{AppName, OrgSlug};
 use crate::net::NetworkId;
 
 /// An app as the API shows it (machines-api.md 2.1).
@@ -13,6 +13,9 @@ pub struct App {
     pub id: String,
     /// Its name.
     pub name: AppName,
+    /// Its number, which stays with it for life: tokens carry it.
+    #[serde(default)]
+    pub internal_numeric_id: u64,
     /// The private network's name, `default` unless asked otherwise.
     pub network: String,
     /// `pending` before its first Machine, `deployed`, `suspended`.
@@ -39,16 +42,10 @@ pub struct Organization {
     /// Display name.
     pub name: String,
     /// Slug.
-    pub slug: String,
-}
-
-impl Default for Organization {
-    fn default() -> Self {
-        Self {
-            name: "personal".to_owned(),
-            slug: "personal".to_owned(),
-        }
-    }
+    pub slug: OrgSlug,
+    /// Its number, which stays with it for life: tokens carry it.
+    #[serde(default)]
+    pub internal_numeric_id: u64,
 }
 
 /// The app record that the store keeps.
@@ -58,6 +55,13 @@ pub struct AppRecord {
     pub id: String,
     /// Its name.
     pub name: AppName,
+    /// Its number: positive, of 31 bits, and no other app's. 0 in records of before there were
+    /// numbers; the server gives them one when it starts.
+    #[serde(default)]
+    pub number: u64,
+    /// Its organisation.
+    #[serde(default)]
+    pub org: OrgSlug,
     /// The network's name.
     pub network_name: String,
     /// The network.
@@ -87,7 +91,7 @@ pub struct CreateApp {
     /// The name, as the docs spell it.
     #[serde(default)]
     pub app_name: Option<String>,
-    /// The organisation; any text is taken for the only one there is.
+    /// The organisation's slug; `personal` when absent.
     #[serde(default)]
     pub org_slug: Option<String>,
     /// A private network of this name.

@@ -103,6 +103,11 @@ text_id!(
     |v| only(v, 62, |b| lower_alnum(b) || b == b'-') && !v.starts_with('-') && !v.ends_with('-')
 );
 text_id!(
+    /// An organisation's slug.
+    OrgSlug, "organization", "use 1 to 62 lowercase letters, digits and dashes, with a letter or digit at both ends",
+    |v| only(v, 62, |b| lower_alnum(b) || b == b'-') && !v.starts_with('-') && !v.ends_with('-')
+);
+text_id!(
     /// A Machine's id: 14 lowercase hex digits, stable for life.
     MachineId, "machine ID", "a machine ID is 14 hexadecimal digits",
     |v| v.len() == 14 && v.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
@@ -166,6 +171,26 @@ impl GroupName {
     #[must_use]
     pub fn app() -> Self {
         Self("app".to_owned())
+    }
+}
+
+impl OrgSlug {
+    /// Returns the organisation that is always there: `personal`.
+    #[must_use]
+    pub fn personal() -> Self {
+        Self("personal".to_owned())
+    }
+
+    /// Returns whether it is the one that is always there.
+    #[must_use]
+    pub fn is_personal(&self) -> bool {
+        self.0 == "personal"
+    }
+}
+
+impl Default for OrgSlug {
+    fn default() -> Self {
+        Self::personal()
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Names, fields and spellings are those of the Fly Machines API wherever it has one, so that the
 //! JSON of these types *is* the wire format. Nothing here does I/O, except [`env::Env`], the one
-//! door to clock, randomness and tasks, and nothing here decides: decisions live in the crates
-//! that own them.
+//! door to clock, randomness and tasks, and nothing here decides, except [`rights`], which server
+//! and command line must read alike: decisions live in the crates that own them.
 #![warn(missing_docs)]
 
 pub mod app;
@@ -27,6 +27,7 @@ pub mod net;
 pub mod preview;
 pub mod region;
 pub mod release;
+pub mod rights;
 pub mod seam;
 pub mod secret;
 pub mod session;

@@ -1,15 +1,20 @@
 //! Apps: making them, showing them, and asking for their end. Their end itself is carried out by
 //! [`crate::tidy`].
 
-use hangar_api::app::{App, AppCreated, AppRecord, CreateApp, Organization};
-use hangar_api::id::AppName;
+use hangar_api::app::{App, AppCreated, AppRecord, CreateApp};
+use hangar_api::id::{AppName, OrgSlug};
 use hangar_api::machine::MachineState;
 use hangar_api::net::NetworkId;
-use hangar_store::tables::{Apps, Counters, NETWORK_COUNTER, Networks, Volumes};
-use hangar_store::{Record, Snapshot, Txn};
+use hangar_api::rights::Action;
+use hangar_store::tables::{
+    AppNumbers, Apps, Counters, NETWORK_COUNTER, Networks, OrgNetworks, Orgs, Volumes,
+};
+use hangar_store::{Record, Snapshot, StoreError, Txn};
 
+use crate::auth::Caller;
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
+use crate::orgs;
 use crate::unit::Unit;
 
 /// The private network of apps that name none.
@@ -18,9 +23,15 @@ const DEFAULT_NETWORK: &str = "default";
 const MAX_APPS: usize = 10_000;
 
 /// Makes an app.
-pub(crate) async fn create(core: &Core, input: CreateApp) -> Result<AppCreated, Problem> {
+pub(crate) async fn create(
+    core: &Core,
+    caller: &Caller,
+    input: CreateApp,
+) -> Result<AppCreated, Problem> {
     let name = input.name.or(input.app_name).unwrap_or_default();
     let name = AppName::new(name).map_err(|_| Problem::AppNameInvalid)?;
+    let slug = input.org_slug.filter(|slug| !slug.is_empty());
+    let slug = slug.unwrap_or_else(|| orgs::PERSONAL.to_owned());
     let network = input.network.filter(|name| !name.is_empty());
     let network = network.unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
     if network.len() > 100 {
@@ -29,6 +40,7 @@ pub(crate) async fn create(core: &Core, input: CreateApp) -> Result<AppCreated, 
         ));
     }
     for _ in 0..MAX_TRIES {
+        let org = orgs::permitted(core, caller, &slug, Action::CREATE)?;
         let snapshot = core.cache.snapshot();
         if snapshot.get::<Apps>(&name).is_some() {
             return Err(Problem::AppNameTaken);
@@ -38,10 +50,20 @@ pub(crate) async fn create(core: &Core, input: CreateApp) -> Result<AppCreated, 
                 "there are {MAX_APPS} apps, the most there may be"
             )));
         }
-        let (id, networks) = network_for(&snapshot, &network);
+        let (id, networks) = network_for(&snapshot, &org.key, &network);
         drop(snapshot);
-        let record = fresh(core, &name, &network, id);
-        let txn = Txn::new().create::<Apps>(&name, &record).and(networks);
+        let record = AppRecord {
+            number: app_number(core),
+            org: org.key.clone(),
+            ..fresh(core, &name, &network, id)
+        };
+        let txn = Txn::new()
+            .create::<Apps>(&name, &record)
+            // Taken by another app once in a long while: then another number is drawn.
+            .create::<AppNumbers>(&record.number, &name)
+            // An organisation that ends is changed first.
+            .check_same::<Orgs>(&org)
+            .and(networks);
         if core.try_commit(txn).await?.is_some() {
             tracing::info!(app = %name, "app created");
             return Ok(AppCreated {
@@ -53,11 +75,43 @@ pub(crate) async fn create(core: &Core, input: CreateApp) -> Result<AppCreated, 
     Err(too_contended())
 }
 
+/// Returns a number that an app may have: positive, of 31 bits, as clients store it.
+fn app_number(core: &Core) -> u64 {
+    (core.env.random_u64() >> 33).max(1)
+}
+
+/// Gives every app of before there were numbers its number.
+pub(crate) async fn ensure_numbers(core: &Core) -> Result<(), StoreError> {
+    let snapshot = core.cache.snapshot();
+    let without = snapshot.all::<Apps>().filter(|app| app.value.number == 0);
+    let without: Vec<_> = without.cloned().collect();
+    drop(snapshot);
+    for app in without {
+        let mut tries = 0..MAX_TRIES;
+        // One that is left without a number is nobody's but the admin's, until the next start.
+        while tries.next().is_some() {
+            let record = AppRecord {
+                number: app_number(core),
+                ..app.value.clone()
+            };
+            let txn = Txn::new()
+                .update(&app, &record)
+                .create::<AppNumbers>(&record.number, &app.key);
+            if core.try_commit(txn).await?.is_some() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Returns the record of an app that has nothing yet.
 fn fresh(core: &Core, name: &AppName, network_name: &str, network: NetworkId) -> AppRecord {
     AppRecord {
         id: core.env.ulid().to_string().to_lowercase(),
         name: name.clone(),
+        number: 0,
+        org: OrgSlug::personal(),
         network_name: network_name.to_owned(),
         network,
         created_at: core.env.now(),
@@ -78,25 +132,28 @@ pub(crate) fn imagined(core: &Core, name: &AppName) -> Record<Apps> {
     }
 }
 
-/// Returns a network's number, with the writes that make it when it is new.
-fn network_for(snapshot: &Snapshot, name: &str) -> (NetworkId, Txn) {
-    let key = name.to_owned();
-    if let Some(known) = snapshot.get::<Networks>(&key) {
-        return (known.value, Txn::new());
+/// Returns the number of an organisation's network, with the writes that make it when it is new.
+fn network_for(snapshot: &Snapshot, org: &OrgSlug, name: &str) -> (NetworkId, Txn) {
+    let plain = name.to_owned();
+    let key = (org.clone(), plain.clone());
+    let known = match org.is_personal() {
+        true => snapshot.get::<Networks>(&plain).map(|known| known.value),
+        false => snapshot.get::<OrgNetworks>(&key).map(|known| known.value),
+    };
+    if let Some(known) = known {
+        return (known, Txn::new());
     }
     let counter = NETWORK_COUNTER.to_owned();
-    match snapshot.get::<Counters>(&counter) {
-        Some(last) => {
-            let next = last.value + 1;
-            let id = NetworkId(u32::try_from(next).unwrap_or(u32::MAX));
-            let txn = Txn::new().update(last, &next);
-            (id, txn.create::<Networks>(&key, &id))
-        }
-        None => {
-            let txn = Txn::new().create::<Counters>(&counter, &1);
-            (NetworkId(1), txn.create::<Networks>(&key, &NetworkId(1)))
-        }
-    }
+    let (next, txn) = match snapshot.get::<Counters>(&counter) {
+        Some(last) => (last.value + 1, Txn::new().update(last, &(last.value + 1))),
+        None => (1, Txn::new().create::<Counters>(&counter, &1)),
+    };
+    let id = NetworkId(u32::try_from(next).unwrap_or(u32::MAX));
+    let txn = match org.is_personal() {
+        true => txn.create::<Networks>(&plain, &id),
+        false => txn.create::<OrgNetworks>(&key, &id),
+    };
+    (id, txn)
 }
 
 /// Returns an app as clients see it.
@@ -114,7 +171,8 @@ pub(crate) fn view(core: &Core, snapshot: &Snapshot, record: &Record<Apps>) -> A
         status: if deployed { "deployed" } else { "pending" }.to_owned(),
         machine_count: active.count().try_into().unwrap_or(u64::MAX),
         volume_count: volumes.count().try_into().unwrap_or(u64::MAX),
-        organization: Organization::default(),
+        internal_numeric_id: app.number,
+        organization: orgs::of(snapshot, &app.org),
         created_at: app.created_at,
         hostname: hostname(core, app, &units),
         app_url: url(core, app, &units),

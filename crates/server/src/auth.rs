@@ -1,14 +1,17 @@
 //! Tokens: who may call the API. Their texts are kept nowhere but in the file of the first one.
 
+pub(crate) mod caller;
 pub(crate) mod verify;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use hangar_api::env::Env;
-use hangar_store::tables::{TokenRecord, Tokens};
-use hangar_store::{Cache, StoreError, Txn};
+use hangar_store::tables::{TokenKind, TokenRecord, Tokens};
+use hangar_store::{Cache, Snapshot, StoreError, Txn};
 
+pub use self::caller::Caller;
+use self::caller::Grant;
 use crate::core::Core;
 use crate::hex;
 use crate::keyring::write_private;
@@ -53,14 +56,23 @@ pub(crate) async fn ensure_admin(path: &Path, cache: &Cache, env: &Env) -> Resul
         return Ok(());
     }
     let record = TokenRecord {
+        id: String::new(),
         name: ADMIN.to_owned(),
         user: ADMIN.to_owned(),
         created_at: env.now(),
         expires_at: None,
+        kind: TokenKind::Admin,
+        org: None,
+        app: None,
+        made_by: String::new(),
+        parent: None,
+        caveats: Vec::new(),
+        key_id: None,
+        revoked_at: None,
     };
     let mut txn = Txn::new().put::<Tokens>(&hash, &record);
     for former in cache.snapshot().all::<Tokens>() {
-        if former.value.name == ADMIN {
+        if former.value.kind == TokenKind::Admin {
             txn = txn.remove(former);
         }
     }
@@ -95,17 +107,25 @@ fn read_or_make(path: &Path, env: &Env) -> Result<String, AuthError> {
     }
 }
 
-/// Returns whose token an `Authorization` header carries.
-pub(crate) fn user_of(core: &Core, header: &str) -> Option<String> {
+/// Returns who sends an `Authorization` header; nobody when it carries no token that is good.
+pub(crate) fn caller(core: &Core, header: &str) -> Option<Caller> {
     let now = core.env.now();
     let snapshot = core.cache.snapshot();
-    let known: Vec<_> = snapshot
-        .all::<Tokens>()
-        .filter(|token| token.value.expires_at.is_none_or(|end| now < end))
-        .map(|token| verify::Known {
-            hash: &token.key,
-            user: &token.value.user,
-        })
-        .collect();
-    verify::verify(header, &known).map(str::to_owned)
+    let grants = verify::presented(header)
+        .into_iter()
+        .filter_map(|token| opaque(&snapshot, &token))
+        .filter(|record| record.expires_at.is_none_or(|end| now < end))
+        .filter(|record| record.revoked_at.is_none())
+        .map(|record| Grant {
+            id: record.id.clone(),
+            user: record.user.clone(),
+            caveats: record.caveats.clone(),
+        });
+    Caller::of(grants.collect(), now)
+}
+
+/// Returns the record of a token whose text is all that there is to it.
+fn opaque<'a>(snapshot: &'a Snapshot, token: &str) -> Option<&'a TokenRecord> {
+    let record = snapshot.get::<Tokens>(&verify::hash(token))?;
+    Some(&record.value).filter(|record| record.key_id.is_none())
 }

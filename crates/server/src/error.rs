@@ -19,6 +19,12 @@ pub(crate) enum Problem {
     /// No token, or none that is known.
     #[error("Authenticate: token validation error")]
     Unauthorized,
+    /// A token that is good, and not for this; the text says why.
+    #[error("{0}; use a token that may")]
+    Forbidden(String),
+    /// No organisation of this slug that may be read.
+    #[error("Could not find Organization {0:?}")]
+    OrgNotFound(String),
     /// No app of this name.
     #[error("Could not find App {0:?}")]
     AppNotFound(String),
@@ -111,7 +117,9 @@ impl Problem {
     fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::AppNotFound(_)
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::OrgNotFound(_)
+            | Self::AppNotFound(_)
             | Self::MachineNotFound
             | Self::LeaseNotFound
             | Self::NotFound(_) => StatusCode::NOT_FOUND,

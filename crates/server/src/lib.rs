@@ -27,6 +27,7 @@ mod lease;
 mod link;
 mod machines;
 mod names;
+mod orgs;
 mod placement;
 mod routes;
 mod schedules;
@@ -40,8 +41,8 @@ mod unit;
 mod volumes;
 mod wait;
 
-pub use auth::AuthError;
-pub use http::{Access, endpoints};
+pub use auth::{AuthError, Caller};
+pub use http::{Need, endpoints};
 pub use keyring::KeyringError;
 pub use routes::{AppRoutes, PUBLISH_EVERY, Routes};
 pub use server::{Server, ServerConfig, ServerError, ServerHandle, ServerParts};

@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
+use hangar_api::id::AppName;
 use hangar_api::link::{FromHost, ToHost};
 use hangar_api::region::Slot;
+use hangar_api::rights::{Access, Action};
 use hangar_api::seam::{HostCalls, ImageCalls, VolumeCalls};
 use hangar_store::{Cache, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{self, AuthError};
+use crate::auth::{self, AuthError, Caller};
 use crate::core::{Core, MAX_OPEN};
 use crate::keyring::{Keyring, KeyringError};
 use crate::routes::{self, Routes};
-use crate::{formations, http, link, schedules, standby, supervise, tidy, volumes};
+use crate::{apps, formations, http, link, orgs, schedules, standby, supervise, tidy, volumes};
 
 /// How long a task may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -119,6 +121,7 @@ impl Server {
             }
         });
         auth::ensure_admin(&config.data_dir.join("token"), &cache, &env).await?;
+        orgs::ensure_personal(&cache, &env).await?;
         let core = Arc::new(Core {
             slots: config.slots,
             domain: config.domain,
@@ -135,6 +138,7 @@ impl Server {
             open: Arc::new(Semaphore::new(MAX_OPEN)),
             stop: CancellationToken::new(),
         });
+        apps::ensure_numbers(&core).await?;
         let (routes_in, routes) = watch::channel(Arc::default());
         let env = &core.env;
         let tasks = vec![
@@ -179,6 +183,31 @@ impl ServerHandle {
     /// Returns the API, to be served by the node.
     pub fn router(&self) -> axum::Router {
         http::router(self.core.clone())
+    }
+
+    /// Returns who sends an `Authorization` header, for what is served beside the router; nobody
+    /// when it carries no token that is good.
+    #[must_use]
+    pub fn authenticate(&self, header: &str) -> Option<Caller> {
+        auth::caller(&self.core, header)
+    }
+
+    /// Returns whether a caller may do this to an app, or to one set of its functions such as
+    /// [`hangar_api::rights::FEATURE_IMAGES`]; `None` when there is no such app.
+    #[must_use]
+    pub fn may_use_app(
+        &self,
+        caller: &Caller,
+        app: &AppName,
+        action: Action,
+        feature: Option<&str>,
+    ) -> Option<bool> {
+        let record = self.core.app(app).ok()?;
+        let access = Access {
+            app_feature: feature.map(str::to_owned),
+            ..auth::caller::app(&self.core.cache.snapshot(), &record.value, action)
+        };
+        Some(caller.may(&access))
     }
 
     /// Returns the server's part of the Catalog.

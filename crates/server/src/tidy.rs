@@ -11,9 +11,9 @@ use hangar_api::id::{AppName, DeploymentId};
 use hangar_api::machine::{MachineState, OpKind};
 use hangar_api::volume::SnapshotStatus;
 use hangar_store::tables::{
-    Apps, Claim, Claims, DeployClaims, Deployments, Formations, Leases, MachineHomes, Observations,
-    Ops, Releases, SecretSets, SnapshotRecord, Specs, VolumeRecord, VolumeSnapshots, Volumes,
-    Wishes,
+    AppNumbers, Apps, Claim, Claims, DeployClaims, Deployments, Formations, Leases, MachineHomes,
+    Observations, Ops, Releases, SecretSets, SnapshotRecord, Specs, VolumeRecord, VolumeSnapshots,
+    Volumes, Wishes,
 };
 use hangar_store::{Delta, Record, Snapshot, StoreError, Table, Txn};
 use jiff::SignedDuration;
@@ -232,7 +232,10 @@ fn end_of_app(core: &Core, snapshot: &Snapshot, app: &Record<Apps>) -> Vec<Txn> 
     txns.extend(removed(snapshot.under::<SecretSets, _>(name)));
     txns.extend(removed(snapshot.under::<Formations, _>(name)));
     txns.extend(removed(snapshot.under::<Wishes, _>(name)));
-    let last = Txn::new().remove::<Apps>(app).delete::<DeployClaims>(name);
+    let last = Txn::new()
+        .remove::<Apps>(app)
+        .delete::<AppNumbers>(&app.value.number)
+        .delete::<DeployClaims>(name);
     txns.push(last);
     tracing::info!(app = %name, "app destroyed");
     txns

@@ -7,7 +7,7 @@
 use std::str::FromStr;
 
 use hangar_api::id::{
-    AppName, DeploymentId, GroupName, HostId, MachineId, OpId, Region, ReleaseId, SlotId,
+    AppName, DeploymentId, GroupName, HostId, MachineId, OpId, OrgSlug, Region, ReleaseId, SlotId,
     SnapshotId, VolumeId,
 };
 
@@ -46,6 +46,7 @@ text_parts!(
     HostId,
     MachineId,
     OpId,
+    OrgSlug,
     Region,
     ReleaseId,
     SlotId,

@@ -3,6 +3,7 @@
 //! A table is a marker type; `PREFIX`, key and value say the rest. Records that only the server
 //! understands (claims, tokens, sealed secrets) have their types here.
 
+mod org;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use hangar_api::app::AppRecord;
 use hangar_api::deployment::Deployment;
 use hangar_api::formation::{Formation, Wish};
 use hangar_api::id::{
-    AppName, DeploymentId, GroupName, HostId, MachineId, ReleaseId, SlotId, SnapshotId, VolumeId,
+    AppName, DeploymentId, GroupName, HostId, MachineId, OrgSlug, ReleaseId, SlotId, SnapshotId,
+    VolumeId,
 };
 use hangar_api::lease::Lease;
 use hangar_api::machine::{MachineSpec, Observed, Op, Schedule};
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::key::TableKey;
 use crate::record::Table;
 
+pub use org::{OrgKind, OrgRecord, TokenKind, TokenRecord};
 pub use volume::{SnapshotRecord, VolumeRecord};
 
 macro_rules! tables {
@@ -75,7 +78,11 @@ tables! {
     /// All secrets of an app as of a version. A version is never changed, so that a Machine can
     /// go back to the one it had.
     SecretSets: "secrets/", (AppName, u64) => SecretSet;
-    /// Tokens by the hex SHA-256 of their text.
+    /// Organisations; `personal` is always there.
+    Orgs: "orgs/", OrgSlug => OrgRecord;
+    /// Which app has a number; makes numbers of apps unique.
+    AppNumbers: "app-numbers/", u64 => AppName;
+    /// Tokens: opaque ones by the hex SHA-256 of their text, macaroons by their id.
     Tokens: "tokens/", String => TokenRecord;
     /// Volumes.
     Volumes: "volumes/", (AppName, VolumeId) => VolumeRecord;
@@ -83,8 +90,10 @@ tables! {
     VolumeSnapshots: "snapshots/", (AppName, SnapshotId) => SnapshotRecord;
     /// Things that there may be only one of.
     Claims: "claims/", Claim => ClaimRecord;
-    /// Private networks by name.
+    /// Private networks of `personal`, by name.
     Networks: "networks/", String => NetworkId;
+    /// Private networks of the other organisations, by name.
+    OrgNetworks: "org-networks/", (OrgSlug, String) => NetworkId;
     /// Slots that are marked lost, by name.
     Slots: "slots/", SlotId => Slot;
     /// Standbys that were started because a slot is lost.
@@ -101,6 +110,8 @@ tables! {
 
 /// The counter of [`Counters`] with the last private network's number.
 pub const NETWORK_COUNTER: &str = "networks";
+/// The counter of [`Counters`] with the last organisation's number.
+pub const ORG_COUNTER: &str = "orgs";
 
 /// Where a Machine belongs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,20 +217,6 @@ pub struct SealedSecret {
     pub created_at: Timestamp,
     /// When the value was set.
     pub updated_at: Timestamp,
-}
-
-/// What a token may do. Its text is kept nowhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenRecord {
-    /// What it is called in lists.
-    pub name: String,
-    /// Who its bearer is, as leases and releases show it.
-    pub user: String,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it ends.
-    #[serde(default)]
-    pub expires_at: Option<Timestamp>,
 }
 
 /// A thing that there may be only one of.

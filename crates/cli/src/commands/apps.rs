@@ -84,7 +84,7 @@ async fn list(context: &Context, json: bool, quiet: bool) -> Result<Exit> {
             .into_iter()
             .next();
         let latest = newest.map_or_else(String::new, |release| rfc3339(release.created_at));
-        let (name, owner) = (app.name.to_string(), app.organization.slug.clone());
+        let (name, owner) = (app.name.to_string(), app.organization.slug.to_string());
         rows.push(vec![name, owner, app.status.clone(), latest]);
     }
     output::table(None, &["Name", "Owner", "Status", "Latest Deploy"], &rows)?;

@@ -72,7 +72,7 @@ async fn show(context: &Context, args: &ShowArgs) -> Result<Exit> {
         .map_or_else(|| "-".to_owned(), image_name);
     let mut fields = vec![
         ("Name", app.name.to_string()),
-        ("Owner", app.organization.slug.clone()),
+        ("Owner", app.organization.slug.to_string()),
         ("Hostname", app.hostname.clone()),
         ("Image", image),
     ];

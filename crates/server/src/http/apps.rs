@@ -7,21 +7,32 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use hangar_api::app::{App, AppCreated, AppList, CreateApp};
+use hangar_api::rights::Action;
 use hangar_store::tables::Apps;
 
-use super::extract::{AppPath, Lenient, Params};
+use super::extract::{AppPath, Asker, Lenient, Params};
 use crate::apps;
+use crate::auth::caller;
 use crate::core::Core;
 use crate::error::Problem;
 
 /// How long a deletion is waited for before it is answered; it goes on afterwards.
 const DELETION_SHOWN: Duration = Duration::from_secs(10);
 
-pub(super) async fn list(State(core): State<Arc<Core>>) -> Json<AppList> {
+/// Lists the apps that the caller may read: of one organisation where `org_slug` names it. There
+/// are no apps of another `app_role` than none.
+pub(super) async fn list(
+    State(core): State<Arc<Core>>,
+    Asker(caller): Asker,
+    params: Params,
+) -> Json<AppList> {
     let snapshot = core.cache.snapshot();
+    let org = params.get("org_slug");
     let apps: Vec<App> = snapshot
         .all::<Apps>()
-        .filter(|record| !record.value.deleting)
+        .filter(|record| !record.value.deleting && params.get("app_role").is_none())
+        .filter(|record| org.is_none_or(|org| record.value.org.as_str() == org))
+        .filter(|record| caller.may(&caller::app(&snapshot, &record.value, Action::READ)))
         .map(|record| apps::view(&core, &snapshot, record))
         .collect();
     Json(AppList {
@@ -32,9 +43,10 @@ pub(super) async fn list(State(core): State<Arc<Core>>) -> Json<AppList> {
 
 pub(super) async fn create(
     State(core): State<Arc<Core>>,
+    Asker(caller): Asker,
     Lenient(input): Lenient<CreateApp>,
 ) -> Result<(StatusCode, Json<AppCreated>), Problem> {
-    let created = apps::create(&core, input).await?;
+    let created = apps::create(&core, &caller, input).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
 

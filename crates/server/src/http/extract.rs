@@ -5,10 +5,14 @@ use std::sync::Arc;
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
+use hangar_api::exec::ExecRequest;
 use hangar_api::id::{AppName, MachineId, VolumeId};
+use hangar_api::rights::{Access, Action};
+use hangar_api::session::SessionRequest;
 use serde::de::DeserializeOwned;
 
-use super::{Caller, MAX_BODY};
+use super::MAX_BODY;
+use crate::auth::{Caller, caller};
 use crate::core::Core;
 use crate::error::Problem;
 use crate::lease::{Acting, Holder};
@@ -54,6 +58,20 @@ pub(crate) struct Params(Vec<(String, String)>);
 /// Who writes: the caller, and the lease that it shows.
 #[derive(Debug)]
 pub(crate) struct Writer(pub(crate) Holder);
+
+/// Who asks.
+#[derive(Debug)]
+pub(crate) struct Asker(pub(crate) Caller);
+
+/// A body with a command to be run in the Machine of the path, which the caller may run there.
+#[derive(Debug)]
+pub(crate) struct Command<T>(pub(crate) T);
+
+/// A body that has a command.
+pub(crate) trait HasCommand: DeserializeOwned + Default {
+    /// Returns the command and its arguments as they will be run; none when there is none.
+    fn command(&self) -> Vec<String>;
+}
 
 // === impl Lenient and Strict ===
 
@@ -227,8 +245,7 @@ impl FromRequestParts<Arc<Core>> for Writer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Core>) -> Result<Self, Problem> {
-        let caller = parts.extensions.get::<Caller>().cloned();
-        let Caller { user } = caller.ok_or(Problem::Unauthorized)?;
+        let Asker(caller) = Asker::from_request_parts(parts, &()).await?;
         let nonce = parts
             .headers
             .get(LEASE_NONCE)
@@ -236,9 +253,58 @@ impl FromRequestParts<Arc<Core>> for Writer {
             .filter(|nonce| !nonce.is_empty())
             .map(str::to_owned);
         Ok(Self(Holder {
-            user,
+            user: caller.user().to_owned(),
             nonce,
             acting: Acting::Client,
         }))
+    }
+}
+
+// === impl Asker ===
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.map(Self).ok_or(Problem::Unauthorized)
+    }
+}
+
+// === impl Command ===
+
+impl HasCommand for ExecRequest {
+    fn command(&self) -> Vec<String> {
+        match &self.cmd {
+            _ if !self.command.is_empty() => self.command.clone(),
+            // Kept as one word where it does not split: no token is for such a command alone.
+            Some(text) => shlex::split(text).unwrap_or_else(|| vec![text.clone()]),
+            None => Vec::new(),
+        }
+    }
+}
+
+impl HasCommand for SessionRequest {
+    fn command(&self) -> Vec<String> {
+        self.command.clone()
+    }
+}
+
+impl<T: HasCommand> FromRequest<Arc<Core>> for Command<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, core: &Arc<Core>) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let MachinePath { app, id } = MachinePath::from_request_parts(&mut parts, core).await?;
+        let Asker(caller) = Asker::from_request_parts(&mut parts, core).await?;
+        let request = Request::from_parts(parts, body);
+        let Lenient(body) = Lenient::<T>::from_request(request, core).await?;
+        let record = core.app(&app)?;
+        let access = Access {
+            command: Some(body.command()),
+            ..caller::machine(&core.cache.snapshot(), &record.value, &id, Action::WRITE)
+        };
+        caller.require(&access, &format!("machine {id} of app {app}"))?;
+        Ok(Self(body))
     }
 }

@@ -6,9 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use hangar_api::event::MachineEvent;
 use hangar_api::machine::{LaunchInput, Machine, MachineState};
+use hangar_api::rights::Action;
 use serde_json::{Value, json};
 
-use super::extract::{AppPath, Lenient, MachinePath, Params, Writer};
+use super::extract::{AppPath, Asker, Lenient, MachinePath, Params, Writer};
+use crate::auth::caller;
 use crate::core::Core;
 use crate::error::Problem;
 use crate::machines::{self, create, ops};
@@ -24,12 +26,22 @@ const NOT_IN_SUMMARY: [&str; 5] = ["config", "checks", "events", "host_status", 
 pub(super) async fn list(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
+    Asker(caller): Asker,
     params: Params,
 ) -> Result<Json<Vec<Value>>, Problem> {
-    core.app(&app)?;
+    let record = core.app(&app)?;
     let states = params.list("state");
     let summary = params.flag("summary");
-    let units = Unit::all(&core.cache.snapshot(), &app);
+    let snapshot = core.cache.snapshot();
+    // Most may read all of them or none.
+    let all = caller.may(&caller::app(&snapshot, &record.value, Action::READ));
+    let shown = |unit: &Unit| {
+        let access = || caller::machine(&snapshot, &record.value, unit.id(), Action::READ);
+        all || caller.may(&access())
+    };
+    let units = Unit::all(&snapshot, &app);
+    let units: Vec<Unit> = units.into_iter().filter(shown).collect();
+    drop(snapshot);
     let wanted = units.iter().filter(|unit| {
         let state = unit.state();
         let metadata = &unit.spec().config.metadata;

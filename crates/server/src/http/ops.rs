@@ -11,7 +11,7 @@ use hangar_api::machine::{MachineState, OpKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::extract::{Lenient, MachinePath, Params, Writer};
+use super::extract::{Command, Lenient, MachinePath, Params, Writer};
 use crate::core::Core;
 use crate::error::Problem;
 use crate::lease::Holder;
@@ -158,7 +158,7 @@ fn lease_nonce(
 pub(super) async fn exec(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
-    Lenient(request): Lenient<ExecRequest>,
+    Command(request): Command<ExecRequest>,
 ) -> Result<Json<ExecResponse>, Problem> {
     let state = Unit::find(&core, &app, &id)?.state();
     if state != MachineState::Started {

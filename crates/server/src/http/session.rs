@@ -24,7 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::extract::{Lenient, MachinePath, Params, Writer};
+use super::extract::{Command, MachinePath, Params, Writer};
 use crate::core::{Core, MAX_OPEN};
 use crate::error::Problem;
 use crate::lease::Holder;
@@ -86,7 +86,7 @@ pub(super) async fn open(
     MachinePath { app, id }: MachinePath,
     upgrade: Upgrade,
     Writer(holder): Writer,
-    Lenient(request): Lenient<SessionRequest>,
+    Command(request): Command<SessionRequest>,
 ) -> Result<Response, Problem> {
     let connection = upgrade.to(SESSION_PROTOCOL)?;
     let unit = started(&core, &app, &id)?;

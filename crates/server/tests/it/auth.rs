@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use hangar_server::{Access, endpoints};
+use hangar_server::{Need, endpoints};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ async fn every_endpoint_but_health_needs_a_known_token() {
     let cluster = Cluster::start().await;
     let all = endpoints();
     assert!(all.len() > 40);
-    for (method, path, access) in all {
+    for (method, path, need) in all {
         for header in [None, Some("Bearer hangar_wrong"), Some("Basic x")] {
             let mut request = cluster.request(method.clone(), &filled(&path), &Value::Null);
             request.headers_mut().remove("authorization");
@@ -34,7 +34,7 @@ async fn every_endpoint_but_health_needs_a_known_token() {
             let response = cluster.send(request).await;
             assert!(response.headers().contains_key("fly-request-id"));
             let (status, body) = read(response).await;
-            if access == Access::Open {
+            if need == Need::Open {
                 assert_eq!((path.as_str(), status), ("/v1/health", StatusCode::OK));
             } else {
                 assert_eq!(status, StatusCode::UNAUTHORIZED, "{method} {path}");

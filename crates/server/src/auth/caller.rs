@@ -1,0 +1,126 @@
+//! Who makes a request, and what they may do.
+
+use std::sync::Arc;
+
+use hangar_api::Timestamp;
+use hangar_api::app::AppRecord;
+use hangar_api::id::MachineId;
+use hangar_api::rights::{Access, Action, Caveat, Denied, permits, permits_in_part};
+use hangar_store::Snapshot;
+use hangar_store::tables::{OrgRecord, Orgs, Specs};
+
+use crate::error::Problem;
+
+/// Whose tokens a request carried, and when. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    tokens: Arc<[Grant]>,
+    at: Timestamp,
+}
+
+/// A token that was let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// Its id; empty for the admin token.
+    pub(crate) id: String,
+    /// Who its bearer is, as leases and releases show it.
+    pub(crate) user: String,
+    /// What limits it.
+    pub(crate) caveats: Vec<Caveat>,
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// Returns the bearer of tokens; `None` when there is none.
+    pub(crate) fn of(tokens: Vec<Grant>, at: Timestamp) -> Option<Self> {
+        let tokens: Arc<[Grant]> = tokens.into();
+        (!tokens.is_empty()).then_some(Self { tokens, at })
+    }
+
+    /// Returns the user, as leases and releases show it.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.tokens.first().map_or("", |token| &token.user)
+    }
+
+    /// Returns nothing when one of the tokens permits the access, else why the first does not.
+    pub fn permits(&self, access: &Access) -> Result<(), Denied> {
+        let mut first = None;
+        for token in &*self.tokens {
+            match permits(&token.caveats, access, self.at) {
+                Ok(()) => return Ok(()),
+                Err(denied) => first = first.or(Some(denied)),
+            }
+        }
+        Err(first.unwrap_or_else(|| Denied::Refused("there is no token".to_owned())))
+    }
+
+    /// Returns whether one of the tokens permits the access.
+    #[must_use]
+    pub fn may(&self, access: &Access) -> bool {
+        self.permits(access).is_ok()
+    }
+
+    /// Returns whether the access to an app may be permitted to some of its Machines.
+    pub(crate) fn may_in_part(&self, access: &Access) -> bool {
+        let mut tokens = self.tokens.iter();
+        tokens.any(|token| permits_in_part(&token.caveats, access, self.at))
+    }
+
+    /// Refuses what none of the tokens permits; `what` ends "this token may not use".
+    pub(crate) fn require(&self, access: &Access, what: &str) -> Result<(), Problem> {
+        self.permits(access).map_err(|denied| {
+            Problem::Forbidden(format!("this token may not use {what} so: {denied}"))
+        })
+    }
+
+    /// Returns whether everything on this server is permitted.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.may(&platform(Action::ALL))
+    }
+}
+
+/// Returns the access to the platform itself, which a token of an organisation never has.
+pub(crate) fn platform(action: Action) -> Access {
+    Access {
+        action,
+        ..Access::default()
+    }
+}
+
+/// Returns the access to an organisation.
+pub(crate) fn org(record: &OrgRecord, action: Action) -> Access {
+    Access {
+        action,
+        org: Some(record.number),
+        ..Access::default()
+    }
+}
+
+/// Returns the access to an app.
+pub(crate) fn app(snapshot: &Snapshot, record: &AppRecord, action: Action) -> Access {
+    let org = snapshot.get::<Orgs>(&record.org);
+    Access {
+        action,
+        // An app without a number, or of an organisation that is gone, is nobody's but the admin's.
+        org: org.map(|org| org.value.number),
+        app: Some(record.number).filter(|number| *number != 0),
+        ..Access::default()
+    }
+}
+
+/// Returns the access to a Machine of an app, whether there is such a Machine or not.
+pub(crate) fn machine(
+    snapshot: &Snapshot,
+    record: &AppRecord,
+    id: &MachineId,
+    action: Action,
+) -> Access {
+    let spec = snapshot.get::<Specs>(&(record.name.clone(), id.clone()));
+    Access {
+        machine: Some(id.to_string()),
+        group: spec.map(|spec| spec.value.config.group_or_app().to_string()),
+        ..app(snapshot, record, action)
+    }
+}

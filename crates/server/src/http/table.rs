@@ -1,0 +1,220 @@
+//! The table of endpoints: method, path, what the caller needs, handler.
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::routing::{self, MethodFilter, MethodRouter};
+use hangar_api::rights::Action;
+
+use super::guard::Need::{
+    self, App, Body, Exec, Listed, Machine, MachineList, Open, Platform, Token, Volume,
+};
+use super::{
+    apps, deployments, events, formation, images, lease, logs, machines, metadata, ops, platform,
+    releases, secrets, session, volumes,
+};
+use crate::core::Core;
+
+/// One row: an endpoint and what it asks of its caller.
+pub(super) struct Endpoint {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) need: Need,
+    pub(super) handler: MethodRouter<Arc<Core>>,
+}
+
+/// Returns every endpoint.
+pub(super) fn table() -> Vec<Endpoint> {
+    let groups = [
+        ("/v1", platform_rows()),
+        ("/v1/apps", app_rows()),
+        ("/v1/apps/{app}/machines", machine_rows()),
+        ("/v1/apps/{app}/volumes", volume_rows()),
+        (
+            "/v1/apps/{app}/machines/{machine}/metadata",
+            metadata_rows(),
+        ),
+    ];
+    let mut table = Vec::new();
+    for (base, rows) in groups {
+        table.extend(
+            rows.into_iter()
+                .map(|(method, rest, need, handler)| Endpoint {
+                    method,
+                    path: format!("{base}{rest}"),
+                    need,
+                    handler,
+                }),
+        );
+    }
+    table
+}
+
+/// What follows the base of the group, and the need.
+type Row = (Method, &'static str, Need, MethodRouter<Arc<Core>>);
+
+/// Returns a row.
+fn on<H, T>(method: Method, path: &'static str, need: Need, handler: H) -> Row
+where
+    H: Handler<T, Arc<Core>>,
+    T: 'static,
+{
+    let filter = MethodFilter::try_from(method.clone()).expect("HTTP's own methods have filters");
+    (method, path, need, routing::on(filter, handler))
+}
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
+const PATCH: Method = Method::PATCH;
+const METHOD_DELETE: Method = Method::DELETE;
+
+const READ: Action = Action::READ;
+const WRITE: Action = Action::WRITE;
+const CREATE: Action = Action::CREATE;
+const DELETE: Action = Action::DELETE;
+const CONTROL: Action = Action::CONTROL;
+
+fn platform_rows() -> Vec<Row> {
+    // An archive is streamed to disk, under a limit of its own.
+    let (method, path, need, handler) = on(POST, "/images", Platform(CREATE), images::import);
+    let import = (
+        method,
+        path,
+        need,
+        handler.layer(DefaultBodyLimit::disable()),
+    );
+    vec![
+        on(GET, "/health", Open, platform::health),
+        on(GET, "/platform/regions", Token, platform::regions),
+        on(GET, "/platform/edge", Token, platform::edge),
+        on(GET, "/platform/slots", Token, platform::slots),
+        on(
+            POST,
+            "/platform/slots/{slot}/lost",
+            Platform(CONTROL),
+            platform::lost,
+        ),
+        on(
+            POST,
+            "/platform/slots/{slot}/back",
+            Platform(CONTROL),
+            platform::back,
+        ),
+        on(GET, "/images", Platform(READ), images::list),
+        import,
+        on(POST, "/images/prune", Platform(DELETE), images::prune),
+        on(GET, "/images/resolve", Token, images::resolve),
+    ]
+}
+
+fn app_rows() -> Vec<Row> {
+    vec![
+        on(GET, "", Listed, apps::list),
+        on(POST, "", Body, apps::create),
+        on(GET, "/{app}", App(READ), apps::show),
+        on(METHOD_DELETE, "/{app}", App(DELETE), apps::destroy),
+        on(GET, "/{app}/secrets", App(READ), secrets::list),
+        on(POST, "/{app}/secrets", App(WRITE), secrets::update),
+        on(GET, "/{app}/secrets/{name}", App(READ), secrets::show),
+        on(POST, "/{app}/secrets/{name}", App(WRITE), secrets::set),
+        on(
+            METHOD_DELETE,
+            "/{app}/secrets/{name}",
+            App(WRITE),
+            secrets::unset,
+        ),
+        on(GET, "/{app}/releases", App(READ), releases::list),
+        on(GET, "/{app}/releases/{version}", App(READ), releases::show),
+        on(GET, "/{app}/deployments", App(READ), deployments::list),
+        on(POST, "/{app}/deployments", App(WRITE), deployments::create),
+        on(GET, "/{app}/deployments/{id}", App(READ), deployments::show),
+        on(
+            GET,
+            "/{app}/deployments/{id}/events",
+            App(READ),
+            events::follow,
+        ),
+        on(
+            POST,
+            "/{app}/deployments/{id}/cancel",
+            App(WRITE),
+            deployments::cancel,
+        ),
+        on(GET, "/{app}/formation", App(READ), formation::show),
+        on(PUT, "/{app}/formation", App(WRITE), formation::update),
+        on(GET, "/{app}/logs", App(READ), logs::read),
+    ]
+}
+
+fn volume_rows() -> Vec<Row> {
+    vec![
+        on(GET, "", App(READ), volumes::list),
+        on(POST, "", App(WRITE), volumes::create),
+        on(GET, "/{volume}", Volume(READ), volumes::show),
+        on(PUT, "/{volume}", Volume(WRITE), volumes::update),
+        on(METHOD_DELETE, "/{volume}", Volume(DELETE), volumes::destroy),
+        on(PUT, "/{volume}/extend", Volume(WRITE), volumes::extend),
+        on(GET, "/{volume}/snapshots", Volume(READ), volumes::snapshots),
+        on(
+            POST,
+            "/{volume}/snapshots",
+            Volume(WRITE),
+            volumes::snapshot,
+        ),
+        on(
+            METHOD_DELETE,
+            "/{volume}/snapshots/{snapshot}",
+            Volume(WRITE),
+            volumes::remove_snapshot,
+        ),
+    ]
+}
+
+fn machine_rows() -> Vec<Row> {
+    vec![
+        on(GET, "", MachineList, machines::list),
+        on(POST, "", App(WRITE), machines::create),
+        on(GET, "/{machine}", Machine(READ), machines::show),
+        on(POST, "/{machine}", Machine(WRITE), machines::update),
+        on(
+            METHOD_DELETE,
+            "/{machine}",
+            Machine(DELETE),
+            machines::destroy,
+        ),
+        on(GET, "/{machine}/events", Machine(READ), machines::events),
+        on(GET, "/{machine}/wait", Machine(READ), ops::wait),
+        on(POST, "/{machine}/start", Machine(CONTROL), ops::start),
+        on(POST, "/{machine}/stop", Machine(CONTROL), ops::stop),
+        on(POST, "/{machine}/suspend", Machine(CONTROL), ops::suspend),
+        on(POST, "/{machine}/restart", Machine(CONTROL), ops::restart),
+        on(POST, "/{machine}/signal", Machine(CONTROL), ops::signal),
+        on(POST, "/{machine}/exec", Exec, ops::exec),
+        on(POST, "/{machine}/session", Exec, session::open),
+        on(GET, "/{machine}/tunnel", Machine(WRITE), session::tunnel),
+        on(POST, "/{machine}/cordon", Machine(CONTROL), ops::cordon),
+        on(POST, "/{machine}/uncordon", Machine(CONTROL), ops::uncordon),
+        on(GET, "/{machine}/lease", Machine(READ), lease::show),
+        on(POST, "/{machine}/lease", Machine(CONTROL), lease::take),
+        on(
+            METHOD_DELETE,
+            "/{machine}/lease",
+            Machine(CONTROL),
+            lease::release,
+        ),
+    ]
+}
+
+fn metadata_rows() -> Vec<Row> {
+    vec![
+        on(GET, "", Machine(READ), metadata::all),
+        on(PATCH, "", Machine(WRITE), metadata::merge),
+        on(PUT, "", Machine(WRITE), metadata::merge),
+        on(GET, "/{key}", Machine(READ), metadata::show),
+        on(POST, "/{key}", Machine(WRITE), metadata::set),
+        on(METHOD_DELETE, "/{key}", Machine(WRITE), metadata::unset),
+    ]
+}
