@@ -104,6 +104,13 @@ pub struct GroupUpdate {
     /// The size of a new Machine where there is none to copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<Guest>,
+    /// Standbys of the group that go: they hold no seat, so no count tells of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub retire_standbys: BTreeSet<MachineId>,
+    /// Refused where the group should have anything else than this before the change: whoever
+    /// decided from what there was does not undo what came in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_regions: Option<BTreeMap<Region, u32>>,
 }
 
 /// A new pool.

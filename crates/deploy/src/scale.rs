@@ -4,6 +4,7 @@
 //! Pure. Called by whoever carries the plan out; the copies run what the first Machine of the
 //! group runs, fly.toml is asked only where a group has no Machine.
 
+pub mod formation;
 pub mod volumes;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,10 @@ pub struct ScaleOptions {
     pub primary_region: Region,
     /// Most Machines of a group in one region.
     pub max_per_region: Option<u32>,
+    /// As `max_per_region`, kept from an earlier time; a region that has more keeps it.
+    pub kept_limits: BTreeMap<GroupName, u32>,
+    /// The size that the next Machine of a group without any is to have, kept from an earlier time.
+    pub kept_sizes: BTreeMap<GroupName, Guest>,
     /// Size of new Machines where neither fly.toml nor another Machine gives one.
     pub guest: Option<Guest>,
 }
@@ -190,37 +195,81 @@ pub fn plan_count(
     }
     let mut actions = Vec::new();
     for (group, count) in counts {
-        let regions = regions(group, machines, options);
-        let of_group: Vec<&ScaleMachine> = machines.iter().filter(|m| is_of(m, group)).collect();
-        let total = wanted(*count, of_group.len())?;
-        let mut current: Vec<u64> = Vec::new();
-        for region in &regions {
-            let here = of_group.iter().filter(|m| m.region == *region).count();
-            current.push(len(here));
-        }
-        let goal = converge(group, total, &current, options.max_per_region)?;
-        for ((region, now), goal) in regions.iter().zip(&current).zip(&goal) {
-            if goal > now {
-                let config = new_config(group, release, machines, &of_group, options);
-                for _ in *now..*goal {
-                    actions.push(ScaleAction::Create {
-                        group: group.clone(),
-                        region: region.clone(),
-                        config: Box::new(config.clone()),
-                    });
-                }
-            }
-            let surplus = usize::try_from(now.saturating_sub(*goal)).unwrap_or(usize::MAX);
-            let here = of_group.iter().filter(|m| m.region == *region);
-            actions.extend(here.take(surplus).map(|m| ScaleAction::Destroy {
-                group: group.clone(),
-                region: region.clone(),
-                machine: m.id.clone(),
-                expected: m.instance.clone(),
-            }));
-        }
+        actions.extend(plan_group(group, *count, release, machines, options)?);
     }
     Ok(actions)
+}
+
+fn plan_group(
+    group: &GroupName,
+    count: Count,
+    release: &Release,
+    machines: &[ScaleMachine],
+    options: &ScaleOptions,
+) -> Result<Vec<ScaleAction>, ScaleError> {
+    let regions = regions(group, machines, options);
+    let of_group: Vec<&ScaleMachine> = machines.iter().filter(|m| is_of(m, group)).collect();
+    let total = wanted(count, of_group.len())?;
+    let mut current: Vec<u64> = Vec::new();
+    for region in &regions {
+        let here = of_group.iter().filter(|m| m.region == *region).count();
+        current.push(len(here));
+    }
+    let goal = converge(group, total, &current, &options.limits(group, &current))?;
+    let mut actions = Vec::new();
+    let mut gone: Vec<&ScaleMachine> = Vec::new();
+    for ((region, now), goal) in regions.iter().zip(&current).zip(&goal) {
+        if goal > now {
+            let config = new_config(group, release, machines, &of_group, options);
+            for _ in *now..*goal {
+                actions.push(ScaleAction::Create {
+                    group: group.clone(),
+                    region: region.clone(),
+                    config: Box::new(config.clone()),
+                });
+            }
+        }
+        let surplus = usize::try_from(now.saturating_sub(*goal)).unwrap_or(usize::MAX);
+        gone.extend(first_to_go(&of_group, region).into_iter().take(surplus));
+    }
+    if actions.is_empty() {
+        keep_one_that_runs(&of_group, &regions, &mut gone);
+    }
+    actions.extend(gone.into_iter().map(|m| ScaleAction::Destroy {
+        group: group.clone(),
+        region: m.region.clone(),
+        machine: m.id.clone(),
+        expected: m.instance.clone(),
+    }));
+    Ok(actions)
+}
+
+/// Where nothing but standbys would be left, lets one of those go instead of one that runs: they
+/// would wait for nobody.
+fn keep_one_that_runs<'a>(
+    of_group: &[&'a ScaleMachine],
+    regions: &[Region],
+    gone: &mut [&'a ScaleMachine],
+) {
+    let stays = |m: &&&ScaleMachine| !gone.iter().any(|other| other.id == m.id);
+    let left: Vec<&&ScaleMachine> = of_group.iter().filter(stays).collect();
+    if left.iter().any(|m| !m.is_standby()) {
+        return;
+    }
+    let instead = left.iter().find(|m| regions.contains(&m.region));
+    let runs = gone.iter_mut().find(|m| !m.is_standby());
+    if let (Some(runs), Some(instead)) = (runs, instead) {
+        *runs = instead;
+    }
+}
+
+/// Returns a group's Machines of a region in the order in which they go. Standbys first: one that
+/// runs is worth more than one that waits for it to be lost.
+fn first_to_go<'a>(of_group: &[&'a ScaleMachine], region: &Region) -> Vec<&'a ScaleMachine> {
+    let here = of_group.iter().copied().filter(|m| m.region == *region);
+    let (mut standbys, seats): (Vec<_>, Vec<_>) = here.partition(|m| m.is_standby());
+    standbys.extend(seats);
+    standbys
 }
 
 fn is_of(machine: &ScaleMachine, group: &GroupName) -> bool {
@@ -272,23 +321,25 @@ fn converge(
     group: &GroupName,
     total: u64,
     current: &[u64],
-    max: Option<u32>,
+    limits: &[u64],
 ) -> Result<Vec<u64>, ScaleError> {
     let regions = current.len();
-    let limit = max.map_or(u64::MAX, u64::from);
-    if limit.saturating_mul(len(regions)) < total {
+    let room = limits.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
+    if room < total {
+        let max = limits.iter().min().copied().unwrap_or(0);
         return Err(ScaleError::NoRoom {
             group: group.clone(),
             total,
             regions,
-            max: max.unwrap_or(0),
+            max: u32::try_from(max).unwrap_or(u32::MAX),
         });
     }
-    let mut goal: Vec<u64> = current.iter().map(|n| (*n).min(limit)).collect();
+    let each = current.iter().zip(limits);
+    let mut goal: Vec<u64> = each.map(|(now, limit)| (*now).min(*limit)).collect();
     let mut sum: u64 = goal.iter().sum();
     let mut at = 0;
     while sum < total {
-        if goal[at] < limit {
+        if goal[at] < limits[at] {
             goal[at] += 1;
             sum += 1;
         }
@@ -330,6 +381,7 @@ fn new_config(
     let mut sized: Vec<&ScaleMachine> = machines.iter().filter(has_size).collect();
     sized.sort_by_key(|m| (!is_of(m, &default), m.config.process_group().to_owned()));
     let like = sized.first().and_then(|m| m.config.guest.clone());
+    let like = options.kept_sizes.get(group).cloned().or(like);
     let mark = Mark {
         release: &release.id,
         version: release.version,
@@ -368,7 +420,28 @@ pub fn describe(actions: &[ScaleAction], machines: &[ScaleMachine]) -> Vec<Strin
     sums.into_iter().map(line).collect()
 }
 
+// === impl ScaleOptions ===
+
+impl ScaleOptions {
+    /// Returns how many Machines of a group each region may have; `current` are those it has.
+    fn limits(&self, group: &GroupName, current: &[u64]) -> Vec<u64> {
+        let limit = |now: &u64| match (self.max_per_region, self.kept_limits.get(group)) {
+            (Some(max), _) => u64::from(max),
+            (None, Some(kept)) => u64::from(*kept).max(*now),
+            (None, None) => u64::MAX,
+        };
+        current.iter().map(limit).collect()
+    }
+}
+
 // === impl ScaleMachine ===
+
+impl ScaleMachine {
+    /// Returns whether it waits for another Machine to be lost.
+    fn is_standby(&self) -> bool {
+        !self.config.standbys.is_empty()
+    }
+}
 
 impl From<&Machine> for ScaleMachine {
     fn from(machine: &Machine) -> Self {

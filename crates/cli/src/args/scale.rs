@@ -8,6 +8,10 @@ use super::{AppArgs, ScaleVolumeArgs, ShowArgs, VmArgs};
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScaleCommand {
     /// Set how many Machines groups have: `3`, `+1`, or `web=3 worker=+2`
+    ///
+    /// The server places the Machines and goes on when this command is interrupted. With --env, --vm-*,
+    /// --with-new-volumes, --from-snapshot, and for groups with volumes, this command makes and destroys
+    /// them itself.
     Count(CountArgs),
     /// Set the size of a group's Machines
     Vm {
@@ -49,9 +53,9 @@ pub(crate) struct CountArgs {
     /// Regions to spread over, separated by commas; those in use when not given
     #[arg(short, long, value_delimiter = ',')]
     pub(crate) region: Vec<Region>,
-    /// At most so many of a group in one region; -1 is no limit
-    #[arg(long, allow_negative_numbers = true, default_value_t = -1)]
-    pub(crate) max_per_region: i64,
+    /// At most so many of a group in one region, from now on; -1 is no limit
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) max_per_region: Option<i64>,
     /// NAME=VALUE in the environment of new Machines; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use hangar_api::formation::{FormationUpdate, Formations, GroupFormation, GroupUpdate};
 use hangar_api::id::{AppName, GroupName, MachineId, Region};
-use hangar_api::machine::Machine;
+use hangar_api::machine::{Machine, MachineState};
 use hangar_client::MachineFilter;
 
 use crate::context::Context;
@@ -75,12 +75,12 @@ pub(crate) async fn change(
     Ok(Outcome::Changed(client.formations(app).await?))
 }
 
-/// Returns the Machines that count or stand by, by id.
+/// Returns the Machines of groups that are not gone yet, by id.
 async fn machines(context: &Context, app: &AppName) -> Result<BTreeMap<MachineId, Machine>> {
     let filter = MachineFilter::default();
     let all = context.client.machines(app, &filter).await?.into_iter();
-    let active = all.filter(|m| m.config.is_managed() && m.state.is_active());
-    Ok(active.map(|m| (m.id.clone(), m)).collect())
+    let here = all.filter(|m| m.config.is_managed() && m.state != MachineState::Destroyed);
+    Ok(here.map(|m| (m.id.clone(), m)).collect())
 }
 
 fn size(machine: &Machine) -> String {
@@ -168,7 +168,9 @@ async fn follow(
                 .iter()
                 .filter_map(|group| formations.groups.get(group))
         };
-        if these().all(|formation| is_met(formation, &known)) {
+        let goes = |machine: &Machine| of(machine) && !machine.state.is_active();
+        let nobody_goes = !known.values().any(goes);
+        if nobody_goes && these().all(|formation| is_met(formation, &known)) {
             return Ok(());
         }
         let trouble = these().flat_map(|formation| &formation.trouble);

@@ -1,7 +1,11 @@
 //! `hangar scale`: counts, sizes, and what is said before and after.
 
-use serde_json::json;
+use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::strategies::{has_told, toml};
 use crate::world::{IMAGE, World, fly_toml, service};
 
 fn deployed(world: &World, app: &str, rest: &str) -> String {
@@ -220,4 +224,152 @@ fn what_can_be_had_is_listed() {
         biggest,
     ]);
     assert!(made.stdout.contains("successfully created"), "{made:?}");
+}
+
+/// Returns what the server keeps for a group.
+fn formation(world: &World, app: &str, group: &str) -> Value {
+    let path = format!("/v1/apps/{app}/formation");
+    let answer = world.api("GET", &path, Some(&world.token()));
+    let all: Value = serde_json::from_str(&answer.body).unwrap();
+    all["groups"][group].clone()
+}
+
+/// Starts a command and goes on.
+fn begin(world: &World, words: &[&str]) -> Child {
+    let mut command = world.command(env!("CARGO_BIN_EXE_hangar"));
+    command.args(words).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+#[test]
+fn the_server_places_what_is_asked_for_and_keeps_it_so() {
+    let Some(world) = World::start() else { return };
+    deployed(&world, "place", "");
+    let scale = |words: &[&str]| {
+        let all = [&["scale", "count", "-a", "place", "--yes"], words].concat();
+        world.ok(&all).stderr
+    };
+    // Two groups at once.
+    let told = scale(&[
+        "web=4",
+        "worker=2",
+        "-r",
+        "iad,gru",
+        "--max-per-region",
+        "2",
+    ]);
+    for line in [
+        "App 'place' is going to be scaled according to this plan:",
+        "  +1 machines for group 'web' on region 'iad' of size 'shared-cpu-1x'",
+        "  +2 machines for group 'web' on region 'gru' of size 'shared-cpu-1x'",
+        "  +1 machines for group 'worker' on region 'iad' of size 'shared-cpu-1x'",
+        "Executing scale plan",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    assert_eq!(told.matches("  Created ").count(), 4, "{told}");
+    let two = |a: usize, b: usize| vec![("gru".to_owned(), a), ("iad".to_owned(), b)];
+    assert_eq!(regions(&world, "place", "web"), two(2, 2));
+    let twice = [("iad".to_owned(), 2)];
+    assert_eq!(regions(&world, "place", "worker"), twice);
+    let kept = formation(&world, "place", "web");
+    assert_eq!(kept["regions"], json!({"gru": 2, "iad": 2}));
+    assert_eq!(kept["max_per_region"], 2);
+
+    // All or none: there is no room for a fifth, and so worker stays too.
+    let five = [
+        "scale", "count", "-a", "place", "--yes", "web=5", "worker=3",
+    ];
+    let full = world.fails(2, &five);
+    assert!(full.contains("do not fit"), "{full}");
+    let mars = [&five[..5], &["web=3", "worker=3", "-r", "iad,mars"]].concat();
+    let said = world.fails(1, &mars);
+    assert!(said.contains("region mars is not offered here"), "{said}");
+    assert_eq!(regions(&world, "place", "web"), two(2, 2));
+    assert_eq!(regions(&world, "place", "worker"), twice);
+
+    // The limit is kept until it is taken away.
+    scale(&["web=5", "--max-per-region", "-1"]);
+    assert_eq!(
+        formation(&world, "place", "web")["max_per_region"],
+        json!(null)
+    );
+    assert_eq!(world.of_group("place", "web").len(), 5);
+    let told = scale(&["web=1", "worker=0"]);
+    assert_eq!(told.matches("  Destroyed ").count(), 6, "{told}");
+    assert_eq!(world.of_group("place", "web").len(), 1);
+    assert!(world.of_group("place", "worker").is_empty());
+}
+
+#[test]
+fn a_group_that_comes_back_from_0_is_as_large_as_it_was() {
+    let Some(world) = World::start() else { return };
+    deployed(&world, "back", "");
+    let worker = world.only("back", "worker");
+    let size = ["machine", "update", &worker, "-a", "back", "--vm-size"];
+    world.ok(&[&size[..], &["shared-cpu-2x", "-y"]].concat());
+    world.ok(&["scale", "count", "worker=0", "-a", "back", "-y"]);
+    assert!(world.of_group("back", "worker").is_empty());
+    let told = world.ok(&["scale", "count", "worker=+2", "-a", "back", "-y"]);
+    let line = "  +2 machines for group 'worker' on region 'iad' of size 'shared-cpu-2x'";
+    assert!(told.stderr.contains(line), "{told:?}");
+    let machines = world.of_group("back", "worker");
+    assert_eq!(machines.len(), 2);
+    for machine in machines {
+        assert_eq!(machine["config"]["guest"]["cpus"], 2, "{machine}");
+    }
+}
+
+#[test]
+fn a_client_that_is_interrupted_or_killed_leaves_it_to_the_server() {
+    let Some(mut world) = World::start() else {
+        return;
+    };
+    deployed(&world, "gone", "");
+    let web = world.only("gone", "web");
+    let lease = format!("/v1/apps/gone/machines/{web}/lease?ttl=300");
+    for (count, signal) in [(3, Signal::INT), (5, Signal::KILL)] {
+        // Somebody leases a Machine of the group: the server waits for them, and so does the client.
+        let held = world.api("POST", &lease, Some(&world.token()));
+        assert_eq!(held.status, 201, "{held:?}");
+        let words = format!("web={count}");
+        let mut child = begin(&world, &["scale", "count", &words, "-a", "gone", "-y"]);
+        world.eventually("the server has it", |world| {
+            (formation(world, "gone", "web")["count"] == count).then_some(())
+        });
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let status = world.eventually("the client is gone", |_| child.try_wait().unwrap());
+        assert!(!status.success());
+        if signal == Signal::KILL {
+            world.kill_server();
+            world.start_server();
+        }
+        let expected = usize::try_from(count).unwrap();
+        assert!(world.of_group("gone", "web").len() < expected);
+        world.ok(&["machine", "leases", "clear", &web, "-a", "gone"]);
+        world.eventually("the server goes on", |world| {
+            (world.of_group("gone", "web").len() == expected).then_some(())
+        });
+    }
+}
+
+#[test]
+fn during_a_deploy_counts_are_refused_before_anything_is_said() {
+    let Some(world) = World::start() else { return };
+    let folder = world.app("busy", &toml("busy", "1", "rolling", ""));
+    world.ok(&["deploy", &folder, "--ha=false"]);
+    let slow = toml("busy", "2", "rolling", "DELAY_MS = \"60000\"");
+    world.app("busy", &slow);
+    let mut child = begin(&world, &["deploy", &folder]);
+    world.eventually("the deploy is under way", |world| {
+        has_told(world, "busy", "Updating Machine").then_some(())
+    });
+    let said = world.fails(1, &["scale", "count", "3", "-a", "busy", "-y"]);
+    assert!(said.contains("app busy is being deployed"), "{said}");
+    assert!(!said.contains("is going to be scaled"), "{said}");
+    assert_eq!(world.machines("busy").len(), 1);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    world.eventually("the deploy is undone", |_| child.try_wait().unwrap());
+    world.ok(&["scale", "count", "3", "-a", "busy", "-y"]);
+    assert_eq!(world.machines("busy").len(), 3);
 }

@@ -55,6 +55,26 @@ pub enum FormationError {
         /// The region that was to go.
         region: Region,
     },
+    /// What the change was decided from is no more.
+    #[error(
+        "group {group} has been changed meanwhile: it should have {now} now, and had {before} when this was decided; look at it again"
+    )]
+    Moved {
+        /// The group.
+        group: GroupName,
+        /// What it should have, in words.
+        now: String,
+        /// What it should have had.
+        before: String,
+    },
+    /// Only standbys are named one by one.
+    #[error("machine {machine} is no standby of group {group}")]
+    NoStandby {
+        /// The group.
+        group: GroupName,
+        /// The Machine.
+        machine: MachineId,
+    },
 }
 
 /// Returns the formation of a group after a change. `old` is its formation now, every wish folded
@@ -67,6 +87,7 @@ pub fn change(
     members: &[Member<'_>],
     home: &Region,
 ) -> Result<Formation, FormationError> {
+    check_same(group, old, update)?;
     let mut new = old.clone();
     if let Some(max) = update.max_per_region {
         new.max_per_region = (max > 0).then_some(max);
@@ -90,7 +111,7 @@ pub fn change(
         return Err(FormationError::TooMany(u64::from(total)));
     }
     let exact = matches!(update.regions, Some(PoolUpdate::Exact(_)));
-    check_room(group, &new, total, exact)?;
+    check_room(group, old, &new, total, exact)?;
     if !exact {
         reach(&mut new.regions, total, new.max_per_region);
         if pool != before && with_volumes.is_empty() {
@@ -108,7 +129,58 @@ pub fn change(
         });
     }
     new.retiring = retiring(&new, members);
+    new.retiring.extend(standbys(group, update, members)?);
+    if new.count() == 0 && update.guest.is_none() {
+        // What the group was, for when it is scaled up again.
+        let seat = members.iter().find(|m| !m.is_standby);
+        let guest = seat.and_then(|m| m.machine.spec.config.guest.clone());
+        new.guest = guest.or(new.guest);
+    }
     Ok(new)
+}
+
+/// Refuses a change that was decided from something else than what is.
+fn check_same(
+    group: &GroupName,
+    old: &Formation,
+    update: &GroupUpdate,
+) -> Result<(), FormationError> {
+    match &update.if_regions {
+        Some(before) if *before != old.regions => Err(FormationError::Moved {
+            group: group.clone(),
+            now: in_words(&old.regions),
+            before: in_words(before),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn in_words(regions: &BTreeMap<Region, u32>) -> String {
+    let each = regions
+        .iter()
+        .map(|(region, count)| format!("{region}: {count}"));
+    let each: Vec<String> = each.collect();
+    if each.is_empty() {
+        "nothing".to_owned()
+    } else {
+        each.join(", ")
+    }
+}
+
+/// Returns the standbys that a change names.
+fn standbys(
+    group: &GroupName,
+    update: &GroupUpdate,
+    members: &[Member<'_>],
+) -> Result<BTreeSet<MachineId>, FormationError> {
+    let is_standby = |id: &&MachineId| members.iter().any(|m| m.is_standby && m.id() == *id);
+    match update.retire_standbys.iter().find(|id| !is_standby(id)) {
+        None => Ok(update.retire_standbys.clone()),
+        Some(machine) => Err(FormationError::NoStandby {
+            group: group.clone(),
+            machine: machine.clone(),
+        }),
+    }
 }
 
 /// Returns the new pool, with the counts that are known of its regions.
@@ -157,6 +229,7 @@ fn counts(
 
 fn check_room(
     group: &GroupName,
+    old: &Formation,
     new: &Formation,
     total: u32,
     exact: bool,
@@ -166,8 +239,16 @@ fn check_room(
     };
     let regions = new.regions.len();
     let room = u64::from(max) * u64::try_from(regions).unwrap_or(u64::MAX);
-    let each_fits = !exact || new.regions.values().all(|n| *n <= max);
-    if u64::from(total) <= room && each_fits {
+    // A region that has more already may keep it.
+    let had = |region: &Region| old.regions.get(region).copied().unwrap_or(0);
+    let fits = match exact {
+        true => new
+            .regions
+            .iter()
+            .all(|(region, n)| *n <= max.max(had(region))),
+        false => u64::from(total) <= room,
+    };
+    if fits {
         return Ok(());
     }
     Err(FormationError::NoRoom {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use crate::sim::{config, group, image, release_id};
 
-fn release() -> Release {
+pub(crate) fn release() -> Release {
     let spec = |serves| GroupSpec {
         config: config("v2", serves),
         sets_guest: false,
@@ -74,6 +74,8 @@ fn changes(
         primary_region: Region::new("iad").unwrap(),
         max_per_region: max,
         guest: None,
+        kept_limits: BTreeMap::new(),
+        kept_sizes: BTreeMap::new(),
     };
     let counts = BTreeMap::from([(group("web"), Count::To(total))]);
     let actions = plan_count(&counts, &release(), &fleet(have), &options)?;
@@ -159,6 +161,8 @@ fn a_copy_is_the_first_machines_and_no_standby() {
         primary_region: Region::new("iad").unwrap(),
         max_per_region: None,
         guest: None,
+        kept_limits: BTreeMap::new(),
+        kept_sizes: BTreeMap::new(),
     };
     let have = fleet(&[("gru", 1)]);
     let actions = plan_count(&counts, &release(), &have, &options).unwrap();
@@ -211,6 +215,8 @@ fn bad_counts_are_refused_in_flyctls_words() {
         primary_region: Region::new("iad").unwrap(),
         max_per_region: None,
         guest: None,
+        kept_limits: BTreeMap::new(),
+        kept_sizes: BTreeMap::new(),
     };
     let error = plan_count(&counts, &release(), &[], &options).unwrap_err();
     assert!(error.to_string().starts_with(
@@ -247,6 +253,8 @@ fn without_a_region_a_group_keeps_to_its_pool() {
         primary_region: Region::new("iad").unwrap(),
         max_per_region: None,
         guest: None,
+        kept_limits: BTreeMap::new(),
+        kept_sizes: BTreeMap::new(),
     };
     let actions = plan_count(&counts, &release(), &machines, &options).unwrap();
     let regions: Vec<String> = actions

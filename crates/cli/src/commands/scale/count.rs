@@ -1,174 +1,141 @@
 //! `scale count` (process-groups-and-deploy.md 5.1). What is created and destroyed is decided by
-//! `hangar_deploy::scale`; here it is shown, asked and done.
+//! `hangar_deploy::scale`; here it is shown, asked and handed to the server, or done from here
+//! ([`client`]) where formations cannot say it: with an environment or a size for new Machines
+//! only, and with volumes.
+
+mod client;
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
-use futures_util::{StreamExt, stream};
+use hangar_api::formation::GroupFormation;
 use hangar_api::id::{AppName, GroupName, Region};
 use hangar_api::machine::guest::Guest;
-use hangar_api::machine::{LaunchInput, Machine};
 use hangar_api::release::{Release, ReleaseStatus};
+use hangar_deploy::scale::formation::{Scaling, counted, pools};
 use hangar_deploy::scale::{self, ScaleAction, ScaleMachine, ScaleOptions};
 
-use super::super::machine::{Leases, guest, holding_all, pairs, wait};
-use super::volumes::{self, Disks, Wanted};
+use super::super::formation::{Manner, change};
+use super::super::machine::{guest, pairs};
 use super::{RELEASES, managed};
-use crate::args::CountArgs;
+use crate::args::{CountArgs, VmArgs};
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
 
-/// Machines created or destroyed at the same time.
-const AT_ONCE: usize = 5;
-
-/// What is done, and what every step needs.
-struct Work<'a> {
-    context: &'a Context,
-    app: &'a AppName,
-    /// For a group that has no Machine to copy.
-    image: String,
-    machines: &'a [Machine],
-}
+const NOTHING_TO_DO: &str = "App already scaled to desired state. No need for changes";
 
 pub(super) async fn run(context: &Context, args: CountArgs) -> Result<Exit> {
     let app = context.app(&args.app).await?.name;
     let usage = |error: scale::ScaleError| Exit::Usage.with(error.to_string());
     let counts = scale::parse_counts(&args.counts, args.process_group.as_ref()).map_err(usage)?;
-    let guest = guest(Guest::default(), &args.vm)?;
     let env = pairs(&args.env)?;
+    let size = guest(Guest::default(), &args.vm)?;
     let release = complete_release(context, &app).await?;
+    // Formations first: whom they let go is among the Machines then.
+    let formations = context.client.formations(&app).await?.groups;
     let machines = managed(context, &app).await?;
+    let views = counted(
+        machines.iter().map(ScaleMachine::from).collect(),
+        &formations,
+    );
     let options = ScaleOptions {
-        regions: args.region,
-        pools: pools(context, &app).await?,
+        regions: args.region.clone(),
+        pools: pools(&views, &formations),
         primary_region: primary_region(context, &release).await?,
-        max_per_region: u32::try_from(args.max_per_region).ok(),
-        guest: Some(guest),
+        max_per_region: args.max_per_region.and_then(|max| u32::try_from(max).ok()),
+        kept_limits: kept_limits(&args, &formations),
+        kept_sizes: kept_sizes(&args, &formations),
+        guest: Some(size),
     };
-    let views: Vec<ScaleMachine> = machines.iter().map(ScaleMachine::from).collect();
     let mut actions = scale::plan_count(&counts, &release, &views, &options).map_err(usage)?;
     for action in &mut actions {
         if let ScaleAction::Create { config, .. } = action {
             config.env.extend(env.iter().cloned());
         }
     }
-    if actions.is_empty() {
-        output::say("App already scaled to desired state. No need for changes");
-        return Ok(Exit::Done);
-    }
-    output::say(&format!(
-        "App '{app}' is going to be scaled according to this plan:"
-    ));
-    let disks = volumes::choose(context, &app, &actions, &views, &args.volumes).await?;
-    let lines = scale::describe(&actions, &views).into_iter();
-    for line in lines.chain(disks.describe(&actions)) {
-        output::say(&line);
-    }
-    if !args.yes && !output::confirm(&format!("Scale app {app}?"))? {
-        return Ok(Exit::Done);
-    }
-    let work = Work {
-        context,
-        app: &app,
-        image: pin(&release, &machines),
-        machines: &machines,
+    let scaling = Scaling {
+        counts: &counts,
+        actions: &actions,
+        machines: &views,
+        formations: &formations,
+        options: &options,
+        max_per_region: limit_to_keep(args.max_per_region),
     };
-    // Not before somebody has said yes: whoever thinks about it holds nobody up.
-    let ids: Vec<_> = machines.iter().map(|m| m.id.clone()).collect();
-    holding_all(context, &app, &ids, async |leases| {
-        work.all(&actions, &disks, leases).await
-    })
-    .await?;
-    Ok(Exit::Done)
+    if !only_from_here(&args) && scaling.is_for_the_server() {
+        return by_the_server(context, &app, &scaling, args.yes).await;
+    }
+    let plan = client::Plan {
+        app: &app,
+        actions: &actions,
+        views: &views,
+        machines: &machines,
+        release: &release,
+    };
+    client::run(context, &plan, &args).await
 }
 
-// === impl Work ===
+/// Returns whether something is asked for that formations have no word for.
+fn only_from_here(args: &CountArgs) -> bool {
+    let volumes = args.volumes.with_new_volumes || args.volumes.from_snapshot.is_some();
+    !args.env.is_empty() || sizes(&args.vm) || volumes
+}
 
-impl Work<'_> {
-    /// Does every step, several at once. The first that failed is the error.
-    async fn all(&self, actions: &[ScaleAction], disks: &Disks, leases: &Leases) -> Result<()> {
-        output::say("Executing scale plan");
-        let steps = actions.iter().zip(disks.each());
-        let steps = steps.map(async |(action, disk)| self.one(action, disk, leases).await);
-        let results: Vec<Result<()>> = stream::iter(steps)
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        results.into_iter().collect()
-    }
+fn sizes(vm: &VmArgs) -> bool {
+    let VmArgs {
+        vm_size,
+        vm_cpus,
+        vm_cpu_kind,
+        vm_memory,
+    } = vm;
+    vm_size.is_some() || vm_cpus.is_some() || vm_cpu_kind.is_some() || vm_memory.is_some()
+}
 
-    async fn one(
-        &self,
-        action: &ScaleAction,
-        disk: Option<Wanted<'_>>,
-        leases: &Leases,
-    ) -> Result<()> {
-        let client = &self.context.client;
-        match action {
-            ScaleAction::Create {
-                group,
-                region,
-                config,
-            } => {
-                let mut config = config.as_ref().clone();
-                if config.image.is_empty() {
-                    config.image.clone_from(&self.image);
-                }
-                let size = config.guest.clone().unwrap_or_default().size_name();
-                let input = LaunchInput {
-                    config: Some(config),
-                    region: Some(region.to_string()),
-                    ..LaunchInput::default()
-                };
-                let (made, volume) = volumes::create(self.context, self.app, input, disk).await?;
-                let volume = volume.map_or(String::new(), |id| format!(" volume:{id}"));
-                output::say(&format!(
-                    "  Created {} group:{group} region:{region} size:{size}{volume}",
-                    made.id
-                ));
-            }
-            ScaleAction::Destroy {
-                group,
-                region,
-                machine,
-                ..
-            } => {
-                let nonce = leases.nonce(machine);
-                client
-                    .destroy_machine(self.app, machine, true, nonce)
-                    .await?;
-                wait::state(self.context, self.app, machine, "destroyed").await?;
-                let known = self.machines.iter().find(|m| m.id == *machine);
-                let guest = known.and_then(|m| m.config.guest.clone());
-                output::say(&format!(
-                    "  Destroyed {machine} group:{group} region:{region} size:{}",
-                    guest.unwrap_or_default().size_name()
-                ));
-            }
-        }
-        Ok(())
+/// Returns the limits that formations keep, where no other is asked for.
+fn kept_limits(
+    args: &CountArgs,
+    formations: &BTreeMap<GroupName, GroupFormation>,
+) -> BTreeMap<GroupName, u32> {
+    let kept = formations.iter().filter(|_| args.max_per_region.is_none());
+    kept.filter_map(|(group, f)| Some((group.clone(), f.max_per_region?)))
+        .collect()
+}
+
+/// Returns the sizes that formations keep, where no other is asked for.
+fn kept_sizes(
+    args: &CountArgs,
+    formations: &BTreeMap<GroupName, GroupFormation>,
+) -> BTreeMap<GroupName, Guest> {
+    let kept = formations.iter().filter(|_| !sizes(&args.vm));
+    kept.filter_map(|(group, f)| Some((group.clone(), f.guest.clone()?)))
+        .collect()
+}
+
+/// Returns the limit that formations keep from now on: 0 takes it away.
+fn limit_to_keep(max_per_region: Option<i64>) -> Option<u32> {
+    match max_per_region? {
+        ..0 => Some(0),
+        0 => None,
+        max => u32::try_from(max).ok(),
     }
 }
 
-/// Returns the region pool of each group.
-async fn pools(
+/// Has the server see to it, and tells how it goes.
+async fn by_the_server(
     context: &Context,
     app: &AppName,
-) -> Result<std::collections::BTreeMap<GroupName, Vec<Region>>> {
-    let formations = context.client.formations(app).await?.groups.into_iter();
-    let pools = formations.map(|(group, f)| (group, f.regions.into_keys().collect()));
-    Ok(pools.collect())
-}
-
-/// Returns the image for a group that has no Machine to copy: the release's, by digest.
-fn pin(release: &Release, machines: &[Machine]) -> String {
-    let of_release = release
-        .groups
-        .values()
-        .map(|g| g.config.image.clone())
-        .find(|image| !image.is_empty());
-    of_release
-        .or_else(|| machines.first().map(|m| m.config.image.clone()))
-        .unwrap_or_default()
+    scaling: &Scaling<'_>,
+    yes: bool,
+) -> Result<Exit> {
+    let updates = scaling.updates();
+    if scaling.actions.is_empty() {
+        output::say(NOTHING_TO_DO);
+    }
+    if !updates.is_empty() {
+        let manner = Manner { yes, detach: false };
+        change(context, app, updates, manner).await?;
+    }
+    Ok(Exit::Done)
 }
 
 async fn complete_release(context: &Context, app: &AppName) -> Result<Release> {
