@@ -4,6 +4,7 @@
 mod build;
 mod config;
 mod deploy;
+mod formation;
 mod machine;
 pub(crate) mod migrate;
 mod regions;
@@ -24,6 +25,7 @@ pub(crate) use self::config::{ConfigCommand, ConfigFormat};
 pub(crate) use self::deploy::{
     DeployArgs, FileArgs, PaceArgs, PlanArgs, Retries, RolloutArgs, WhatArgs,
 };
+pub(crate) use self::formation::{FormationCommand, FormationSetArgs};
 pub(crate) use self::machine::{
     CloneArgs, LeasesCommand, MachineCommand, MachineConfigArgs, MachineIds, MachineRunArgs,
     MachineUpdateArgs, OneMachine, RestartArgs, RunArgs, StopArgs,
@@ -82,6 +84,9 @@ pub(crate) enum Command {
     /// Show or change in which regions each process group runs
     #[command(subcommand)]
     Regions(RegionsCommand),
+    /// Show or set what each process group should have, as a file
+    #[command(subcommand)]
+    Formation(FormationCommand),
     /// Work with single Machines
     #[command(subcommand, visible_aliases = ["machines", "m"])]
     Machine(MachineCommand),

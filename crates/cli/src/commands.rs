@@ -71,6 +71,7 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Apps(command) => apps::run(&context, command).await,
         Command::Scale(command) => scale::run(&context, command).await,
         Command::Regions(command) => regions::run(&context, command).await,
+        Command::Formation(command) => formation::run(&context, command).await,
         Command::Machine(command) => machine::run(&context, command).await,
         Command::Console(args) => console::run(&context, *args).await,
         Command::Ssh(command) => ssh::run(&context, command).await,

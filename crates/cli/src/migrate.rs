@@ -23,6 +23,8 @@ mod yaml;
 use std::collections::BTreeMap;
 
 pub(crate) use draft::Draft;
+use hangar_api::formation::{FormationUpdate, GroupUpdate, PoolUpdate};
+use hangar_api::id::{GroupName, Region};
 use hangar_api::machine::Schedule;
 
 /// The comment above a variable that looks like a secret.
@@ -47,6 +49,10 @@ pub(crate) struct ConvertedApp {
     pub(crate) counts: BTreeMap<String, u64>,
     /// Regions for `scale count`, where there are several.
     pub(crate) regions: Vec<String>,
+    /// Regions of groups of which others were said.
+    pub(crate) pools: BTreeMap<String, Vec<String>>,
+    /// Whether counts and regions come as a formation, in a file of its own.
+    pub(crate) with_formation: bool,
     /// The folder, below the one that was read, that is built and gets the fly.toml.
     pub(crate) folder: Option<String>,
     /// Secrets that a person has to set.
@@ -116,6 +122,20 @@ impl Converted {
         }
         names
     }
+
+    /// Returns the paths of the formations beside them, where there are such: `formation.json`
+    /// beside `fly.toml`.
+    pub(crate) fn formation_names(&self) -> Vec<Option<String>> {
+        let name = |(app, name): (&ConvertedApp, String)| {
+            let stem = name.strip_suffix(".toml")?;
+            let (folder, file) = stem.rsplit_once('/').map_or(("", stem), |(a, b)| (a, b));
+            let slash = if folder.is_empty() { "" } else { "/" };
+            let rest = file.strip_prefix("fly").unwrap_or_default();
+            app.formation()?;
+            Some(format!("{folder}{slash}formation{rest}.json"))
+        };
+        self.apps.iter().zip(self.file_names()).map(name).collect()
+    }
 }
 
 // === impl Note ===
@@ -129,12 +149,59 @@ impl std::fmt::Display for Note {
 // === impl ConvertedApp ===
 
 impl ConvertedApp {
-    /// Returns the arguments of `scale count` that give groups their counts; none where nothing
-    /// was said.
-    pub(crate) fn scale_arguments(&self) -> Option<String> {
-        let mut words: Vec<String> = self
+    /// Returns what each group should have; none where that is not to come as a file, or nothing
+    /// was said. A group with volumes gets them from `scale count`, as many as it has Machines.
+    pub(crate) fn formation(&self) -> Option<FormationUpdate> {
+        let counts = self
             .counts
             .iter()
+            .filter(|(group, _)| self.is_in_formation(group));
+        let groups = counts.filter_map(|(group, count)| {
+            let pool = self.pool(group).into_iter().map(Region::new);
+            let pool = pool.collect::<Result<Vec<Region>, _>>().ok()?;
+            let update = GroupUpdate {
+                count: u32::try_from(*count).ok(),
+                regions: (!pool.is_empty()).then_some(PoolUpdate::Spread(pool)),
+                ..GroupUpdate::default()
+            };
+            Some((GroupName::new(group).ok()?, update))
+        });
+        let groups: BTreeMap<GroupName, GroupUpdate> = groups.collect();
+        (!groups.is_empty()).then_some(FormationUpdate {
+            groups,
+            dry_run: false,
+        })
+    }
+
+    fn is_in_formation(&self, group: &str) -> bool {
+        let mut mounts = self.draft.mounts.iter();
+        let has_volumes = mounts
+            .any(|m| m.processes.is_empty() || m.processes.iter().any(|process| process == group));
+        self.with_formation && (!has_volumes || self.counts.get(group) == Some(&0))
+    }
+
+    /// Returns where a group is to run: its own regions, those of the app, or the primary one.
+    fn pool(&self, group: &str) -> Vec<&str> {
+        let of_app = Some(&self.regions).filter(|regions| regions.len() > 1);
+        match self.pools.get(group).or(of_app) {
+            Some(regions) => regions.iter().map(String::as_str).collect(),
+            None => self
+                .draft
+                .primary_region
+                .iter()
+                .map(String::as_str)
+                .collect(),
+        }
+    }
+
+    /// Returns the arguments of `scale count` that give groups their counts; none where nothing
+    /// was said that the formation does not say.
+    pub(crate) fn scale_arguments(&self) -> Option<String> {
+        let counts = self
+            .counts
+            .iter()
+            .filter(|(group, _)| !self.is_in_formation(group));
+        let mut words: Vec<String> = counts
             .map(|(group, count)| format!("{group}={count}"))
             .collect();
         if words.is_empty() {

@@ -50,7 +50,7 @@ pub(crate) struct CountArgs {
     /// The group that a bare number is for; `app` when not given
     #[arg(short = 'g', long, alias = "group")]
     pub(crate) process_group: Option<GroupName>,
-    /// Regions to spread over, separated by commas; those in use when not given
+    /// Regions to spread over, separated by commas; the group's own when not given
     #[arg(short, long, value_delimiter = ',')]
     pub(crate) region: Vec<Region>,
     /// At most so many of a group in one region, from now on; -1 is no limit

@@ -2,6 +2,8 @@
 //!
 //! The server does all of it; whoever stops following stops nothing.
 
+mod file;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use hangar_client::MachineFilter;
 use crate::context::Context;
 use crate::error::Exit;
 use crate::output;
+
+pub(super) use file::run;
 
 /// How long Machines may take to be where they should be.
 const LIMIT: Duration = Duration::from_secs(300);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use hangar_api::formation::FormationUpdate;
 use hangar_api::region::REGIONS;
 
 use crate::args::migrate::{MigrateArgs, MigrateCommand};
@@ -121,6 +122,11 @@ fn deliver(mut converted: Converted, args: &MigrateArgs, dir: &Path, by: &str) -
             }
             output::data(app.draft.render().trim_end())?;
         }
+        for (app, name) in converted.apps.iter().zip(converted.formation_names()) {
+            if let (Some(formation), Some(name)) = (app.formation(), name) {
+                output::say(&format!("{name}:\n{}", json_text(&formation)?.trim_end()));
+            }
+        }
         say_notes(&converted);
         return Ok(Exit::Done);
     }
@@ -129,21 +135,31 @@ fn deliver(mut converted: Converted, args: &MigrateArgs, dir: &Path, by: &str) -
     say_problems(&converted, &paths);
     say_notes(&converted);
     output::say("\nNext:");
-    for (app, path) in converted.apps.iter().zip(&paths) {
-        for line in next(app, path) {
+    let formations = converted.formation_names();
+    for ((app, path), formation) in converted.apps.iter().zip(&paths).zip(formations) {
+        let formation = formation.map(|name| folder.join(name));
+        for line in next(app, path, formation.as_deref()) {
             output::say(&format!("  {line}"));
         }
     }
     Ok(Exit::Done)
 }
 
-/// Returns the commands that bring an app up as it was.
-fn next(app: &ConvertedApp, path: &Path) -> Vec<String> {
+/// Returns the commands that bring an app up as it was; `formation` is the file with its counts.
+fn next(app: &ConvertedApp, path: &Path, formation: Option<&Path>) -> Vec<String> {
     let name = &app.draft.app;
     let mut lines = Vec::new();
+    if !app.secrets.is_empty() || formation.is_some() {
+        lines.push(format!("hangar apps create {name}"));
+    }
+    if let Some(file) = formation {
+        lines.push(format!(
+            "hangar formation set {} -a {name} --yes",
+            file.display()
+        ));
+    }
     if !app.secrets.is_empty() {
         let pairs: Vec<String> = app.secrets.iter().map(|s| format!("{s}=...")).collect();
-        lines.push(format!("hangar apps create {name}"));
         lines.push(format!(
             "hangar secrets set {} --stage -a {name}",
             pairs.join(" ")
@@ -178,14 +194,20 @@ pub(super) fn write(converted: &Converted, folder: &Path, overwrite: bool) -> Re
         .iter()
         .map(|name| folder.join(name))
         .collect();
-    if let Some(there) = paths.iter().find(|path| !overwrite && path.exists()) {
+    let formations = converted.formation_names();
+    let formations: Vec<Option<PathBuf>> = formations
+        .into_iter()
+        .map(|name| name.map(|name| folder.join(name)))
+        .collect();
+    let mut all = paths.iter().chain(formations.iter().flatten());
+    if let Some(there) = all.find(|path| !overwrite && path.exists()) {
         return Err(Exit::Usage.with(format!(
             "{} is there already and is not overwritten: say --overwrite, or another folder with --output",
             there.display()
         )));
     }
     std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    for (app, path) in converted.apps.iter().zip(&paths) {
+    for ((app, path), formation) in converted.apps.iter().zip(&paths).zip(&formations) {
         let text = app.draft.render();
         if let Some(folder) = path.parent().filter(|_| app.folder.is_some()) {
             std::fs::create_dir_all(folder)
@@ -193,8 +215,19 @@ pub(super) fn write(converted: &Converted, folder: &Path, overwrite: bool) -> Re
         }
         put(path, &text, overwrite).with_context(|| format!("write {}", path.display()))?;
         output::say(&format!("Wrote config file {}", path.display()));
+        if let (Some(path), Some(formation)) = (formation, app.formation()) {
+            put(path, &json_text(&formation)?, overwrite)
+                .with_context(|| format!("write {}", path.display()))?;
+            output::say(&format!("Wrote formation {}", path.display()));
+        }
     }
     Ok(paths)
+}
+
+/// Returns a formation as the text of a file.
+fn json_text(formation: &FormationUpdate) -> Result<String> {
+    let text = serde_json::to_string_pretty(formation).context("write the formation as JSON")?;
+    Ok(text + "\n")
 }
 
 /// Writes a file whole; one that appeared in the meantime stays.

@@ -94,17 +94,24 @@ pub(crate) fn convert(text_of_job: &str, regions: &[&str]) -> Result<Converted, 
     say_kind(&kind, &mut out);
     let schedule = periodic(table(get("Periodic")), &mut out);
     let mut services = Vec::new();
+    let places = places(job, regions, &mut out);
     for group in &groups {
-        services.extend(group_of(table(group), &kind, &mut out));
+        let own = own_places(group, &places, regions, &mut out);
+        let mut made = group_of(table(group), &kind, &mut out);
+        for service in &mut made {
+            service.regions.clone_from(&own);
+        }
+        services.extend(made);
     }
     // A group is called by its own name; that of its app alone would say no more.
     let project = app_name(&name).unwrap_or_else(|| "app".to_owned());
     apps(services, &project, &mut out);
-    let places = places(job, &groups, regions, &mut out);
     let mut mounted = Vec::new();
     for app in &mut out.apps {
-        app.draft.primary_region = places.first().cloned();
+        let own = app.pools.values().flatten();
+        app.draft.primary_region = places.iter().chain(own).next().cloned();
         app.regions.clone_from(&places);
+        app.with_formation = true;
         app.draft.machine_config =
             schedule.map(|schedule| format!("{{\"schedule\":\"{schedule}\"}}"));
         update(&mut app.draft.deploy, job, &groups);
@@ -132,11 +139,11 @@ fn others(at: &str, map: &Map<String, Value>, read: &[&str], out: &mut Converted
         }
         let text = match key.as_str() {
             "Affinities" | "Spreads" => {
-                "Machines are spread evenly over the regions of `hangar scale count --region`"
+                "Machines are spread evenly over the regions of the formation"
             }
             "Vault" => "set what it reads by `hangar secrets set`",
             "Meta" => "write it into [env]: there is no NOMAD_META_ here",
-            "Multiregion" => "say regions with `hangar scale count --region`",
+            "Multiregion" => "say regions with `hangar regions set`",
             "ParameterizedJob" => {
                 "jobs that are dispatched are not offered: run a command by `hangar machine exec`"
             }
@@ -275,45 +282,73 @@ fn restart(kind: &str, policy: &Map<String, Value>) -> super::draft::Restart {
     }
 }
 
-/// Returns the regions that datacenters and constraints name.
-fn places(
-    job: &Map<String, Value>,
-    groups: &[Value],
+/// Returns the regions that the job's datacenters and constraints name.
+fn places(job: &Map<String, Value>, regions: &[&str], out: &mut Converted) -> Vec<String> {
+    let none = Value::Null;
+    let mut found = Vec::new();
+    for name in texts(job.get("Datacenters").unwrap_or(&none)) {
+        take(&name, "Job.Datacenters", regions, &mut found, out);
+    }
+    if let Some(name) = job.get("Region").and_then(text) {
+        take(&name, "Job.Region", regions, &mut found, out);
+    }
+    constrained(job.get("Constraints"), regions, &mut found, out);
+    found
+}
+
+/// Returns the regions that a group's own constraints leave it, of those of the job where both say
+/// something; none where it says nothing of its own.
+fn own_places(
+    group: &Value,
+    of_job: &[String],
     regions: &[&str],
     out: &mut Converted,
 ) -> Vec<String> {
-    let none = Value::Null;
-    let mut found: Vec<String> = Vec::new();
-    let mut take = |name: &str, at: &str, out: &mut Converted| {
-        let code = name.to_ascii_lowercase();
-        if regions.contains(&code.as_str()) {
-            if !found.contains(&code) {
-                found.push(code);
-            }
-        } else if !["*", "global", "dc1"].contains(&code.as_str()) {
-            out.note(at, format!("{name} is no region here: say where with primary_region and `hangar scale count --region`"));
-        }
-    };
-    for name in texts(job.get("Datacenters").unwrap_or(&none)) {
-        take(&name, "Job.Datacenters", out);
+    let mut found = Vec::new();
+    let tasks = group["Tasks"].as_array().into_iter().flatten();
+    let lists = std::iter::once(&group["Constraints"]).chain(tasks.map(|t| &t["Constraints"]));
+    for list in lists {
+        constrained(Some(list), regions, &mut found, out);
     }
-    if let Some(name) = job.get("Region").and_then(text) {
-        take(&name, "Job.Region", out);
-    }
-    let tasks = groups
+    let both: Vec<String> = found
         .iter()
-        .flat_map(|g| g["Tasks"].as_array().into_iter().flatten());
-    let all = job.get("Constraints").into_iter();
-    let all = all
-        .chain(groups.iter().map(|g| &g["Constraints"]))
-        .chain(tasks.map(|t| &t["Constraints"]));
-    for constraint in all.flat_map(|list| list.as_array().into_iter().flatten()) {
+        .filter(|r| of_job.contains(r))
+        .cloned()
+        .collect();
+    if both.is_empty() { found } else { both }
+}
+
+/// Takes the name of a region, or says that there is none of that name.
+fn take(name: &str, at: &str, regions: &[&str], found: &mut Vec<String>, out: &mut Converted) {
+    let code = name.to_ascii_lowercase();
+    if regions.contains(&code.as_str()) {
+        if !found.contains(&code) {
+            found.push(code);
+        }
+    } else if !["*", "global", "dc1"].contains(&code.as_str()) {
+        out.note(
+            at,
+            format!(
+                "{name} is no region here: say where with primary_region and `hangar regions set`"
+            ),
+        );
+    }
+}
+
+/// Takes the regions that a list of constraints names.
+fn constrained(
+    list: Option<&Value>,
+    regions: &[&str],
+    found: &mut Vec<String>,
+    out: &mut Converted,
+) {
+    for constraint in list.and_then(Value::as_array).into_iter().flatten() {
         let part = |key: &str| text(&constraint[key]).unwrap_or_default();
         let (left, operand, right) = (part("LTarget"), part("Operand"), part("RTarget"));
         let place = ["${node.datacenter}", "${node.region}"].contains(&left.as_str());
         if place && ["=", "==", "is", "set_contains_any"].contains(&operand.as_str()) {
             for name in right.split(',') {
-                take(name.trim(), "Constraints", out);
+                take(name.trim(), "Constraints", regions, found, out);
             }
         } else {
             out.note(
@@ -322,7 +357,6 @@ fn places(
             );
         }
     }
-    found
 }
 
 /// What the update stanzas say of a deploy; a group's wins over the job's.

@@ -28,6 +28,8 @@ pub(super) struct Service {
     /// Checks, each with the port that it asks.
     pub(super) checks: Vec<(u16, Check)>,
     pub(super) replicas: Option<u64>,
+    /// Where it is to run, where that was said of it alone.
+    pub(super) regions: Vec<String>,
     pub(super) cpus: Option<f64>,
     pub(super) memory_mb: Option<u64>,
     pub(super) mounts: Vec<Mount>,
@@ -311,6 +313,9 @@ fn one(app: &mut ConvertedApp, service: &Service, several: bool, out: &mut Conve
         processes: processes.clone(),
         ..vm
     }));
+    if !service.regions.is_empty() {
+        app.pools.insert(group.clone(), service.regions.clone());
+    }
     if let Some(count) = service.replicas {
         app.counts.insert(group, count);
     }

@@ -137,16 +137,122 @@ fn a_nomad_job_is_written_with_its_counts_and_regions() {
     for part in [
         "Group web task web.Vault",
         "--ha=false",
-        "hangar scale count web=2 worker=1 --region fra,iad -a shop --yes",
+        "hangar apps create shop",
+        "/formation.json -a shop --yes",
     ] {
         assert!(ran.stderr.contains(part), "{part} in\n{}", ran.stderr);
     }
     let written = std::fs::read_to_string(dir.path().join("fly.toml")).unwrap();
     assert!(written.contains("primary_region = \"fra\"") && written.contains("worker = \"work\""));
+    let formation = std::fs::read(dir.path().join("formation.json")).unwrap();
+    let formation: serde_json::Value = serde_json::from_slice(&formation).unwrap();
+    let regions = ["fra", "iad"];
+    assert_eq!(
+        formation,
+        serde_json::json!({"groups": {
+            "web": {"count": 2, "regions": regions}, "worker": {"count": 1, "regions": regions},
+        }})
+    );
+    // Neither of the two files is overwritten.
+    std::fs::remove_file(dir.path().join("fly.toml")).unwrap();
+    let again = hangar(&["migrate", "nomad", job.to_str().unwrap()]);
+    assert_eq!(again.code, 2, "{again:?}");
+    assert!(
+        again.stderr.contains("formation.json is there already"),
+        "{again:?}"
+    );
+    assert!(!dir.path().join("fly.toml").exists());
     std::fs::write(&job, "job \"shop\" {}").unwrap();
     let hcl = hangar(&["migrate", "nomad", job.to_str().unwrap()]);
     assert_eq!(hcl.code, 2, "{hcl:?}");
     assert!(hcl.stderr.contains("nomad job inspect"), "{hcl:?}");
+}
+
+#[test]
+fn a_nomad_job_comes_up_with_its_counts_and_regions() {
+    let Some(world) = World::start() else { return };
+    let task = |name: &str, words: &str| {
+        serde_json::json!({"Name": name, "Driver": "docker",
+            "Config": {"image": IMAGE, "args": words.split(' ').collect::<Vec<_>>()}})
+    };
+    let only = |region: &str| serde_json::json!([{"LTarget": "${node.datacenter}", "Operand": "=", "RTarget": region}]);
+    let job = serde_json::json!({"Job": {"ID": "shop", "Datacenters": ["fra", "iad"], "TaskGroups": [
+        {"Name": "web", "Count": 3, "Tasks": [task("web", "serve")]},
+        {"Name": "worker", "Count": 2, "Constraints": only("iad"),
+            "Tasks": [task("worker", "lines 1 0")]},
+        {"Name": "idle", "Count": 0, "Tasks": [task("idle", "lines 1 0")]}]}});
+    let file = world.path("job.json");
+    std::fs::write(&file, job.to_string()).unwrap();
+    let ran = world.ok(&["migrate", "nomad", file.to_str().unwrap()]);
+    let (_, next) = ran.stderr.split_once("\nNext:\n").unwrap();
+    let commands: Vec<Vec<&str>> = next
+        .lines()
+        .map(|line| line.split_whitespace().skip(1).collect())
+        .collect();
+    let names: Vec<&str> = commands.iter().map(|words| words[0]).collect();
+    assert_eq!(names, ["apps", "formation", "deploy"], "{next}");
+    let mut said = String::new();
+    for words in &commands {
+        said += &world.ok(words).stderr;
+    }
+    assert!(said.contains("its first deploy begins with that"), "{said}");
+    let places = |group: &str| {
+        let machines = world.of_group("shop", group);
+        let region = |m: &serde_json::Value| m["region"].as_str().unwrap().to_owned();
+        let mut regions: Vec<String> = machines.iter().map(region).collect();
+        regions.sort();
+        regions
+    };
+    world.eventually("all groups are there", |_| {
+        let there = (places("web"), places("worker"), places("idle"));
+        (there == (words("fra fra iad"), words("iad iad"), Vec::new())).then_some(())
+    });
+
+    // What is shown is what is set.
+    let shown = world.json(&["formation", "show", "-a", "shop"]);
+    assert_eq!(
+        shown["groups"]["web"]["regions"],
+        serde_json::json!({"fra": 2, "iad": 1})
+    );
+    let table = world.ok(&["formation", "show", "-a", "shop"]).stdout;
+    assert!(table.contains("fra(2),iad(1)"), "{table}");
+    let mut other = shown.clone();
+    other["groups"]["web"]["regions"] = serde_json::json!({"fra": 1, "iad": 1});
+    std::fs::write(&file, other.to_string()).unwrap();
+    let set = ["formation", "set", file.to_str().unwrap(), "-a", "shop"];
+    let asked = world.fails(2, &set);
+    assert!(
+        asked.contains("  -1 machines for group 'web' on region 'fra'"),
+        "{asked}"
+    );
+    let ran = world.ok(&[&set[..], &["-y"]].concat());
+    assert!(ran.stderr.contains("  Destroyed "), "{ran:?}");
+    assert_eq!(places("web"), words("fra iad"));
+    assert_eq!(world.json(&["formation", "show", "-a", "shop"]), other);
+    bad_files_are_refused(&world, &file, &set);
+}
+
+fn bad_files_are_refused(world: &World, file: &Path, set: &[&str]) {
+    for (text, why) in [
+        ("{", "line 1"),
+        ("{}", "it names no group"),
+        (
+            "{\"groups\": {\"web\": {\"cuont\": 1}}}",
+            "unknown field `cuont`",
+        ),
+        (
+            "{\"groups\": {\"wbe\": {\"count\": 1}}}",
+            "no process group wbe",
+        ),
+    ] {
+        std::fs::write(file, text).unwrap();
+        let ran = world.hangar(&[set, &["-y"]].concat());
+        assert!(ran.code != 0 && ran.stderr.contains(why), "{text}: {ran:?}");
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
 }
 
 /// Returns a Machine as `fly machines list --json` prints it.

@@ -68,9 +68,17 @@ fn task_groups_become_groups_and_apps_with_their_counts() {
         .collect();
     assert_eq!(names, ["shop-web-logs", "shop-db", "shop"]);
     let main = converted.apps.last().unwrap();
+    // Volumes come with `scale count`.
+    assert_eq!(main.scale_arguments().unwrap(), "web=3 --region fra,ams");
     assert_eq!(
-        main.scale_arguments().unwrap(),
-        "web=3 worker=2 --region fra,ams"
+        serde_json::to_value(main.formation().unwrap()).unwrap(),
+        serde_json::json!({"groups": {
+            "worker": {"count": 2, "regions": ["fra", "ams"]},
+        }})
+    );
+    assert_eq!(
+        converted.formation_names(),
+        ["shop-web-logs.", "shop-db.", ""].map(|name| Some(format!("formation.{name}json")))
     );
     assert_eq!(
         main.draft.render(),
