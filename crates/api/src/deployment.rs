@@ -58,6 +58,28 @@ pub enum DeploymentSource {
     },
 }
 
+impl DeploymentSource {
+    /// Returns the names of all images that it would run, an empty one for "yet to be built".
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let (groups, command, image) = match self {
+            Self::Config {
+                groups,
+                release_command,
+                image,
+                ..
+            } => (Some(groups), release_command.as_ref(), Some(image)),
+            Self::Release { .. } | Self::Restart { .. } => (None, None, None),
+        };
+        let groups = groups.into_iter().flat_map(BTreeMap::values);
+        let of_groups = groups.flat_map(|group| {
+            let tests = group.test_machines.iter();
+            std::iter::once(&group.config.image).chain(tests.map(|test| &test.config.image))
+        });
+        let of_command = command.map(|command| &command.config.image);
+        of_groups.chain(of_command).chain(image).map(String::as_str)
+    }
+}
+
 /// How to deploy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -22,8 +22,10 @@ pub mod image;
 pub mod lease;
 pub mod link;
 pub mod logs;
+pub mod macaroon;
 pub mod machine;
 pub mod net;
+pub mod org;
 pub mod preview;
 pub mod region;
 pub mod release;
@@ -32,6 +34,7 @@ pub mod seam;
 pub mod secret;
 pub mod session;
 pub mod signal;
+pub mod token;
 pub mod volume;
 
 /// A point in time, written as RFC 3339 on the wire.

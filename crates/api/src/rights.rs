@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use crate::Timestamp;
 
 pub use action::Action;
+pub(crate) use wire::GROUPS;
 pub use wire::caveats_from_json;
 
 /// What members may do with the features of their organisation: all, read, or nothing. With any
@@ -92,7 +93,7 @@ pub type Masks<K> = BTreeMap<K, Action>;
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AllowedCommand {
     /// The command and its arguments, or what they begin with.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::list_or_null")]
     pub args: Vec<String>,
     /// Whether nothing may follow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -370,4 +371,4 @@ fn in_role(roles: u32, access: &Access) -> Result<(), Denied> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

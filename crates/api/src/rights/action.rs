@@ -92,7 +92,16 @@ impl Serialize for Action {
 
 impl<'de> Deserialize<'de> for Action {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Ok(Self::from_letters(&text))
+        // Letters as clients write them, or the bits as Fly's own document has it.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Letters(String),
+            Bits(u16),
+        }
+        Ok(match Either::deserialize(deserializer)? {
+            Either::Letters(text) => Self::from_letters(&text),
+            Either::Bits(bits) => Self(bits),
+        })
     }
 }

@@ -26,7 +26,7 @@ fn sets() -> impl Strategy<Value = Masks<String>> {
     proptest::collection::btree_map(names(), masks(), 0..3)
 }
 
-fn caveats() -> impl Strategy<Value = Caveat> {
+pub(crate) fn caveats() -> impl Strategy<Value = Caveat> {
     let command = proptest::collection::vec(names(), 0..3)
         .prop_flat_map(|args| any::<bool>().prop_map(move |exact| (args.clone(), exact)))
         .prop_map(|(args, exact)| AllowedCommand { args, exact });

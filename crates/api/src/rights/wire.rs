@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Action, AllowedCommand, Caveat, Masks};
 
 /// The number of Hangar's own caveat of process groups, from the range for everybody.
-pub(super) const GROUPS: u64 = (1 << 48) + 0x4861;
+pub(crate) const GROUPS: u64 = (1 << 48) + 0x4861;
 
 #[derive(Serialize, Deserialize)]
 struct Wire {
@@ -202,8 +202,8 @@ fn read(kind: u64, mut body: Value) -> Result<Caveat, serde_json::Error> {
             let OrganizationBody { id, mask } = serde_json::from_value(body)?;
             Caveat::Organization { id, mask }
         }
-        2 => Caveat::Volumes(serde_json::from_value(inner("volumes"))?),
-        3 => Caveat::Apps(serde_json::from_value(inner("apps"))?),
+        2 => Caveat::Volumes(list(inner("volumes"))?),
+        3 => Caveat::Apps(list(inner("apps"))?),
         4 => {
             let WindowBody {
                 not_before,
@@ -214,22 +214,22 @@ fn read(kind: u64, mut body: Value) -> Result<Caveat, serde_json::Error> {
                 not_after,
             }
         }
-        5 => Caveat::FeatureSet(serde_json::from_value(inner("features"))?),
-        6 => Caveat::Mutations(serde_json::from_value(inner("mutations"))?),
-        7 => Caveat::Machines(serde_json::from_value(inner("machines"))?),
+        5 => Caveat::FeatureSet(list(inner("features"))?),
+        6 => Caveat::Mutations(list(inner("mutations"))?),
+        7 => Caveat::Machines(list(inner("machines"))?),
         10 => Caveat::IsUser(serde_json::from_value(inner("uint64"))?),
         13 => {
             let IfPresentBody { ifs, otherwise } = serde_json::from_value(body)?;
             Caveat::IfPresent { ifs, otherwise }
         }
-        14 => Caveat::MachineFeatureSet(serde_json::from_value(inner("features"))?),
+        14 => Caveat::MachineFeatureSet(list(inner("features"))?),
         15 => Caveat::FromMachine(serde_json::from_value(inner("id"))?),
-        16 => Caveat::Clusters(serde_json::from_value(inner("clusters"))?),
+        16 => Caveat::Clusters(list(inner("clusters"))?),
         22 => Caveat::IsMember,
         26 => Caveat::Action(serde_json::from_value(body)?),
         27 => Caveat::Commands(serde_json::from_value::<Vec<AllowedCommand>>(body)?),
-        28 => Caveat::AppFeatureSet(serde_json::from_value(inner("features"))?),
-        29 => Caveat::StorageObjects(serde_json::from_value(inner("storage_objects"))?),
+        28 => Caveat::AppFeatureSet(list(inner("features"))?),
+        29 => Caveat::StorageObjects(list(inner("storage_objects"))?),
         30 => Caveat::AllowedRoles(serde_json::from_value(body)?),
         31 => {
             let SourceBody {
@@ -243,7 +243,17 @@ fn read(kind: u64, mut body: Value) -> Result<Caveat, serde_json::Error> {
                 instance,
             }
         }
-        GROUPS => Caveat::Groups(serde_json::from_value(inner("groups"))?),
+        GROUPS => Caveat::Groups(list(inner("groups"))?),
         unknown => Caveat::Unknown(unknown),
     })
+}
+
+/// Reads a list or a set; Go writes an empty one as null.
+fn list<T: DeserializeOwned + Default>(value: Value) -> Result<T, serde_json::Error> {
+    serde_json::from_value::<Option<T>>(value).map(Option::unwrap_or_default)
+}
+
+/// The same, for a field.
+pub(super) fn list_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Option::<Vec<String>>::deserialize(from).map(Option::unwrap_or_default)
 }
