@@ -1,13 +1,19 @@
 //! Tokens: who may call the API. Their texts are kept nowhere but in the file of the first one.
 
 pub(crate) mod caller;
+pub(crate) mod tokens;
 pub(crate) mod verify;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use hangar_api::Timestamp;
 use hangar_api::env::Env;
-use hangar_store::tables::{TokenKind, TokenRecord, Tokens};
+use hangar_api::macaroon::{self, Macaroon};
+use hangar_api::rights::Caveat;
+use hangar_api::token::TokenKind;
+use hangar_store::tables::{TokenRecord, Tokens};
 use hangar_store::{Cache, Snapshot, StoreError, Txn};
 
 pub use self::caller::Caller;
@@ -22,6 +28,8 @@ const PREFIX: &str = "hangar_";
 const ADMIN: &str = "admin";
 /// Random bytes of a token.
 const TOKEN_LEN: usize = 32;
+/// How far a token may be from the one that was not made by another.
+pub(crate) const MAX_GENERATIONS: usize = 8;
 
 /// Why there is no admin token.
 #[derive(Debug, thiserror::Error)]
@@ -97,9 +105,7 @@ fn read_or_make(path: &Path, env: &Env) -> Result<String, AuthError> {
             Ok(token.to_owned())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut bytes = [0; TOKEN_LEN];
-            env.secret_bytes(&mut bytes);
-            let token = format!("{PREFIX}{}", hex::encode(&bytes));
+            let token = opaque(env);
             write_private(path, format!("{token}\n").as_bytes()).map_err(failed)?;
             Ok(token)
         }
@@ -107,25 +113,84 @@ fn read_or_make(path: &Path, env: &Env) -> Result<String, AuthError> {
     }
 }
 
-/// Returns who sends an `Authorization` header; nobody when it carries no token that is good.
-pub(crate) fn caller(core: &Core, header: &str) -> Option<Caller> {
-    let now = core.env.now();
-    let snapshot = core.cache.snapshot();
-    let grants = verify::presented(header)
-        .into_iter()
-        .filter_map(|token| opaque(&snapshot, &token))
-        .filter(|record| record.expires_at.is_none_or(|end| now < end))
-        .filter(|record| record.revoked_at.is_none())
-        .map(|record| Grant {
-            id: record.id.clone(),
-            user: record.user.clone(),
-            caveats: record.caveats.clone(),
-        });
-    Caller::of(grants.collect(), now)
+/// Returns the text of a new opaque token.
+pub(crate) fn opaque(env: &Env) -> String {
+    let mut bytes = [0; TOKEN_LEN];
+    env.secret_bytes(&mut bytes);
+    format!("{PREFIX}{}", hex::encode(&bytes))
 }
 
-/// Returns the record of a token whose text is all that there is to it.
-fn opaque<'a>(snapshot: &'a Snapshot, token: &str) -> Option<&'a TokenRecord> {
-    let record = snapshot.get::<Tokens>(&verify::hash(token))?;
-    Some(&record.value).filter(|record| record.key_id.is_none())
+/// Returns who sends an `Authorization` header; nobody when it carries no token that is good.
+pub(crate) fn caller(core: &Core, header: &str) -> Option<Caller> {
+    of_tokens(core, &verify::presented(header))
+}
+
+/// Returns who has these tokens; nobody when none of them is good.
+pub(crate) fn of_tokens(core: &Core, tokens: &[String]) -> Option<Caller> {
+    let now = core.env.now();
+    let snapshot = core.cache.snapshot();
+    let good = tokens
+        .iter()
+        .filter_map(|token| grant(core, &snapshot, token, now));
+    Caller::of(good.collect(), now)
+}
+
+/// Returns what a token grants; nothing when it is not known, not genuine, revoked or over.
+pub(crate) fn grant(
+    core: &Core,
+    snapshot: &Snapshot,
+    token: &str,
+    now: Timestamp,
+) -> Option<Grant> {
+    let (key, added) = match token.starts_with(macaroon::PREFIX) {
+        true => genuine(core, snapshot, token)?,
+        false => (verify::hash(token), Vec::new()),
+    };
+    let record = snapshot.get::<Tokens>(&key)?;
+    // A macaroon's id is no opaque token's digest, and the other way round.
+    if record.value.key_id.is_some() != token.starts_with(macaroon::PREFIX) {
+        return None;
+    }
+    is_good(snapshot, &record.value, now).then_some(())?;
+    let mut caveats = record.value.caveats.clone();
+    let new = added
+        .into_iter()
+        .filter(|one| !record.value.caveats.contains(one));
+    caveats.extend(new);
+    Some(Grant {
+        key,
+        record: Arc::clone(record),
+        caveats,
+    })
+}
+
+/// Returns the key of a macaroon's record and its caveats, when it was made here and every caveat
+/// is as it was added.
+fn genuine(core: &Core, snapshot: &Snapshot, token: &str) -> Option<(String, Vec<Caveat>)> {
+    let read = Macaroon::parse(token).ok()?;
+    let id = String::from_utf8(read.key_id().to_vec()).ok()?;
+    let record = snapshot.get::<Tokens>(&id)?;
+    let key = core
+        .keyring
+        .macaroon_key(record.value.key_id.as_ref()?, &id)?;
+    let genuine = read.is_genuine(&key);
+    genuine.then(|| (id, read.caveats().cloned().collect()))
+}
+
+/// Returns whether a token is neither revoked nor over, and neither is the one that made it.
+fn is_good(snapshot: &Snapshot, token: &TokenRecord, now: Timestamp) -> bool {
+    let mut token = token;
+    for _ in 0..=MAX_GENERATIONS {
+        if token.revoked_at.is_some() || token.expires_at.is_some_and(|end| end <= now) {
+            return false;
+        }
+        let Some(parent) = &token.parent else {
+            return true;
+        };
+        let Some(parent) = snapshot.get::<Tokens>(parent) else {
+            return false;
+        };
+        token = &parent.value;
+    }
+    false
 }

@@ -15,11 +15,13 @@ mod logs;
 mod machines;
 mod metadata;
 mod ops;
+mod orgs;
 mod platform;
 mod releases;
 mod secrets;
 mod session;
 mod table;
+mod tokens;
 mod volumes;
 
 use std::sync::Arc;

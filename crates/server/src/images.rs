@@ -6,14 +6,18 @@ use hangar_api::id::AppName;
 use hangar_api::image::Pruned;
 use hangar_api::machine::MachineState;
 use hangar_api::release::ReleaseStatus;
-use hangar_store::Snapshot;
+use hangar_api::rights::{Access, Action, FEATURE_IMAGES};
 use hangar_store::tables::{Apps, Deployments, Releases, Specs};
+use hangar_store::{Record, Snapshot};
 
+use crate::auth::{Caller, caller};
 use crate::core::Core;
 use crate::deployments::drive::read_progress;
 use crate::error::Problem;
 use crate::unit::Unit;
 
+/// What may stand before the name of an image that is an app's own.
+const OWN_REGISTRIES: [&str; 2] = ["registry.fly.io/", "localhost/"];
 /// So many of an app's newest releases keep their images, and the newest complete one, which
 /// new Machines are made from.
 const RELEASES_KEPT: usize = 5;
@@ -51,6 +55,55 @@ fn of_releases(snapshot: &Snapshot, app: &AppName) -> Vec<String> {
         .chain(complete)
         .map(|release| release.value.image_ref.digest.clone())
         .collect()
+}
+
+/// Returns the app whose own an image is by its name: `APP`, `APP:TAG`, `APP/...`, with or without
+/// `localhost/` or `registry.fly.io/` before it, where there is such an app.
+pub(crate) fn owner<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Record<Apps>> {
+    let path = OWN_REGISTRIES
+        .iter()
+        .find_map(|registry| name.strip_prefix(registry))
+        .unwrap_or(name);
+    let first = path.split(['/', ':', '@']).next()?;
+    let app = AppName::new(first).ok()?;
+    snapshot.get::<Apps>(&app).map(|record| &**record)
+}
+
+/// Refuses the use of another app's own images by one who may not read that app's: whoever runs an
+/// image reads it.
+pub(crate) fn require<'a>(
+    core: &Core,
+    caller: &Caller,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Problem> {
+    let snapshot = core.cache.snapshot();
+    for name in names {
+        let Some(app) = owner(&snapshot, name) else {
+            continue;
+        };
+        let access = access(&snapshot, app, Action::READ);
+        caller.require(&access, &format!("image {name} of app {}", app.key))?;
+    }
+    Ok(())
+}
+
+/// Refuses bringing an image under a name that is none of an app whose images the caller may
+/// write: what a plain name means is the same for all.
+pub(crate) fn require_import(core: &Core, caller: &Caller, name: &str) -> Result<(), Problem> {
+    let snapshot = core.cache.snapshot();
+    let access = match owner(&snapshot, name) {
+        Some(app) => access(&snapshot, app, Action::WRITE),
+        None => caller::platform(Action::WRITE),
+    };
+    caller.require(&access, &format!("the image name {name}"))
+}
+
+/// Returns the access to the images of an app.
+pub(crate) fn access(snapshot: &Snapshot, app: &Record<Apps>, action: Action) -> Access {
+    Access {
+        app_feature: Some(FEATURE_IMAGES.to_owned()),
+        ..caller::app(snapshot, &app.value, action)
+    }
 }
 
 /// Removes what is not needed, but for what was imported: the daily collection.

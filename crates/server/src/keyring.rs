@@ -188,6 +188,17 @@ impl Keyring {
         Ok(hex::encode(&hasher.finalize()[..8]))
     }
 
+    /// Returns the id of the key that new macaroons are made under.
+    pub(crate) fn current_id(&self) -> Result<String, KeyringError> {
+        self.current().map(|(id, _)| id.clone())
+    }
+
+    /// Returns the key of one macaroon, made from a key of the ring.
+    pub(crate) fn macaroon_key(&self, id: &str, token: &str) -> Option<[u8; KEY_LEN]> {
+        let root = self.keys.get(id)?;
+        Some(hangar_api::macaroon::derived_key(root, token.as_bytes()))
+    }
+
     fn current(&self) -> Result<(&String, &[u8; KEY_LEN]), KeyringError> {
         self.keys
             .last_key_value()

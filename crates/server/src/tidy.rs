@@ -18,6 +18,7 @@ use hangar_store::tables::{
 use hangar_store::{Delta, Record, Snapshot, StoreError, Table, Txn};
 use jiff::SignedDuration;
 
+use crate::auth::tokens;
 use crate::core::Core;
 use crate::images;
 use crate::machines::ops;
@@ -142,6 +143,7 @@ async fn sweep(core: &Core) -> Result<Swept, StoreError> {
         }
         txns.extend(old_launch_claims(&snapshot));
         txns.extend(old_leases(&snapshot));
+        txns.extend(tokens::forgotten(&snapshot, core.env.now()));
     }
     let mut swept = Swept::Clean;
     for txn in txns {

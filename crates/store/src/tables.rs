@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::key::TableKey;
 use crate::record::Table;
 
-pub use org::{OrgKind, OrgRecord, TokenKind, TokenRecord};
+pub use org::{OrgRecord, TokenRecord};
 pub use volume::{SnapshotRecord, VolumeRecord};
 
 macro_rules! tables {

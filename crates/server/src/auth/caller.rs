@@ -6,8 +6,8 @@ use hangar_api::Timestamp;
 use hangar_api::app::AppRecord;
 use hangar_api::id::MachineId;
 use hangar_api::rights::{Access, Action, Caveat, Denied, permits, permits_in_part};
-use hangar_store::Snapshot;
-use hangar_store::tables::{OrgRecord, Orgs, Specs};
+use hangar_store::tables::{OrgRecord, Orgs, Specs, Tokens};
+use hangar_store::{Record, Snapshot};
 
 use crate::error::Problem;
 
@@ -19,13 +19,13 @@ pub struct Caller {
 }
 
 /// A token that was let in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Grant {
-    /// Its id; empty for the admin token.
-    pub(crate) id: String,
-    /// Who its bearer is, as leases and releases show it.
-    pub(crate) user: String,
-    /// What limits it.
+    /// The key of its record.
+    pub(crate) key: String,
+    /// Its record.
+    pub(crate) record: Arc<Record<Tokens>>,
+    /// What limits it: the record's caveats and those that its bearers have added.
     pub(crate) caveats: Vec<Caveat>,
 }
 
@@ -41,7 +41,9 @@ impl Caller {
     /// Returns the user, as leases and releases show it.
     #[must_use]
     pub fn user(&self) -> &str {
-        self.tokens.first().map_or("", |token| &token.user)
+        self.tokens
+            .first()
+            .map_or("", |token| &token.record.value.user)
     }
 
     /// Returns nothing when one of the tokens permits the access, else why the first does not.
@@ -73,6 +75,16 @@ impl Caller {
         self.permits(access).map_err(|denied| {
             Problem::Forbidden(format!("this token may not use {what} so: {denied}"))
         })
+    }
+
+    /// Returns whether this one of the tokens permits the access.
+    pub(crate) fn one_may(&self, token: &Grant, access: &Access) -> bool {
+        permits(&token.caveats, access, self.at).is_ok()
+    }
+
+    /// Returns the tokens.
+    pub(crate) fn tokens(&self) -> &[Grant] {
+        &self.tokens
     }
 
     /// Returns whether everything on this server is permitted.

@@ -11,10 +11,11 @@ use hangar_api::id::{AppName, DeploymentId};
 use hangar_store::Record;
 use hangar_store::tables::Deployments;
 
-use super::extract::{AppPath, LastPart, Params, Strict, Writer};
+use super::extract::{AppPath, Asker, LastPart, Params, Strict, Writer};
 use crate::core::Core;
 use crate::deployments::{self, Made};
 use crate::error::Problem;
+use crate::images;
 
 /// Deployments that one answer gives.
 const LISTED: usize = 25;
@@ -23,8 +24,10 @@ pub(super) async fn create(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
     Writer(holder): Writer,
+    Asker(caller): Asker,
     Strict(request): Strict<CreateDeployment>,
 ) -> Result<Response, Problem> {
+    images::require(&core, &caller, request.source.images())?;
     let made = deployments::create(&core, &app, &holder.user, request).await?;
     Ok(match made {
         Made::Begun(deployment) => (StatusCode::CREATED, Json(shown(&deployment))).into_response(),

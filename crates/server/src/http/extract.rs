@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request
 use axum::http::request::Parts;
 use bytes::Bytes;
 use hangar_api::exec::ExecRequest;
-use hangar_api::id::{AppName, MachineId, VolumeId};
+use hangar_api::id::{AppName, MachineId, OrgSlug, VolumeId};
 use hangar_api::rights::{Access, Action};
 use hangar_api::session::SessionRequest;
 use serde::de::DeserializeOwned;
@@ -32,6 +32,10 @@ pub(crate) struct Strict<T>(pub(crate) T);
 /// The `{app}` of the path: a name, not yet known to exist.
 #[derive(Debug)]
 pub(crate) struct AppPath(pub(crate) AppName);
+
+/// The `{slug}` of the path: an organisation's, not yet known to exist.
+#[derive(Debug)]
+pub(crate) struct SlugPath(pub(crate) OrgSlug);
 
 /// The `{app}` and `{machine}` of the path.
 #[derive(Debug)]
@@ -146,6 +150,18 @@ impl<S: Send + Sync> FromRequestParts<S> for AppPath {
             .await
             .and_then(app_name)
             .map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SlugPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = part(parts, state, Some("slug")).await?;
+        // No organisation can have such a slug, so there is none.
+        let slug = OrgSlug::new(text);
+        slug.map(Self)
+            .map_err(|error| Problem::OrgNotFound(error.value))
     }
 }
 

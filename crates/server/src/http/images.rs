@@ -10,9 +10,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use futures_util::StreamExt as _;
 use hangar_api::image::{ImageInfo, ImageRef, Pruned};
+use hangar_api::rights::Action;
 use tokio::io::AsyncWriteExt as _;
 
-use super::extract::Params;
+use super::extract::{Asker, Params};
+use crate::auth::caller;
 use crate::core::Core;
 use crate::error::Problem;
 use crate::images;
@@ -22,9 +24,19 @@ const MAX_UPLOAD: u64 = 32 * 1024 * 1024 * 1024;
 /// How long the rest of an upload is taken that has failed already.
 const DRAIN_TIME: Duration = Duration::from_secs(30);
 
-pub(super) async fn list(State(core): State<Arc<Core>>) -> Result<Json<Vec<ImageInfo>>, Problem> {
+/// Lists the images that the caller may read: all, or the ones of apps.
+pub(super) async fn list(
+    State(core): State<Arc<Core>>,
+    Asker(caller): Asker,
+) -> Result<Json<Vec<ImageInfo>>, Problem> {
     let mut images = core.images.list().await?;
-    let needed = images::needed(&core.cache.snapshot());
+    let snapshot = core.cache.snapshot();
+    let all = caller.may(&caller::platform(Action::READ));
+    images.retain(|image| {
+        let app = images::owner(&snapshot, &image.name);
+        all || app.is_some_and(|app| caller.may(&images::access(&snapshot, app, Action::READ)))
+    });
+    let needed = images::needed(&snapshot);
     for image in &mut images {
         image.in_use = needed.contains(&image.digest);
     }
@@ -33,9 +45,11 @@ pub(super) async fn list(State(core): State<Arc<Core>>) -> Result<Json<Vec<Image
 
 pub(super) async fn resolve(
     State(core): State<Arc<Core>>,
+    Asker(caller): Asker,
     params: Params,
 ) -> Result<Json<ImageRef>, Problem> {
     let name = name_of(&params)?;
+    images::require(&core, &caller, [name.as_str()])?;
     Ok(Json(core.images.resolve(name).await?))
 }
 
@@ -45,6 +59,7 @@ pub(super) async fn prune(State(core): State<Arc<Core>>) -> Result<Json<Pruned>,
 
 pub(super) async fn import(
     State(core): State<Arc<Core>>,
+    Asker(caller): Asker,
     params: Params,
     body: Body,
 ) -> Result<(StatusCode, Json<ImageRef>), Problem> {
@@ -52,7 +67,11 @@ pub(super) async fn import(
     let dir = core.data_dir.join("tmp");
     let path = dir.join(format!("upload-{}", core.env.ulid()));
     let upload = Upload(path.clone());
-    let received = match name_of(&params) {
+    let named = name_of(&params).and_then(|name| {
+        images::require_import(&core, &caller, &name)?;
+        Ok(name)
+    });
+    let received = match named {
         Ok(name) => receive(&dir, &path, &mut chunks).await.map(|()| name),
         Err(problem) => Err(problem),
     };

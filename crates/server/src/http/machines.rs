@@ -13,6 +13,7 @@ use super::extract::{AppPath, Asker, Lenient, MachinePath, Params, Writer};
 use crate::auth::caller;
 use crate::core::Core;
 use crate::error::Problem;
+use crate::images;
 use crate::machines::{self, create, ops};
 use crate::unit::Unit;
 
@@ -66,6 +67,11 @@ pub(super) async fn list(
     shown.collect::<Result<Vec<_>, Problem>>().map(Json)
 }
 
+fn image_of(input: &LaunchInput) -> Option<&str> {
+    let config = input.config.as_ref()?;
+    Some(config.image.as_str())
+}
+
 fn unwritable(error: serde_json::Error) -> Problem {
     Problem::Internal(format!("write a machine as JSON: {error}"))
 }
@@ -74,8 +80,10 @@ pub(super) async fn create(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
     Writer(holder): Writer,
+    Asker(caller): Asker,
     Lenient(input): Lenient<LaunchInput>,
 ) -> Result<Json<Machine>, Problem> {
+    images::require(&core, &caller, image_of(&input))?;
     let (unit, nonce) = create::create_from_input(&core, &app, &holder, input).await?;
     Ok(Json(Machine {
         nonce,
@@ -94,8 +102,10 @@ pub(super) async fn update(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
     Writer(holder): Writer,
+    Asker(caller): Asker,
     Lenient(input): Lenient<LaunchInput>,
 ) -> Result<Json<Machine>, Problem> {
+    images::require(&core, &caller, image_of(&input))?;
     let (unit, nonce) = machines::update_from_input(&core, &app, &id, &holder, input).await?;
     Ok(Json(Machine {
         nonce,

@@ -84,11 +84,12 @@ impl Upgrade {
 pub(super) async fn open(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
-    upgrade: Upgrade,
+    // Looked at after the command, which the caller may have no right to.
+    upgrade: Result<Upgrade, Problem>,
     Writer(holder): Writer,
     Command(request): Command<SessionRequest>,
 ) -> Result<Response, Problem> {
-    let connection = upgrade.to(SESSION_PROTOCOL)?;
+    let connection = upgrade?.to(SESSION_PROTOCOL)?;
     let unit = started(&core, &app, &id)?;
     if request.command.is_empty() {
         return Err(Problem::Invalid(

@@ -9,11 +9,11 @@ use axum::routing::{self, MethodFilter, MethodRouter};
 use hangar_api::rights::Action;
 
 use super::guard::Need::{
-    self, App, Body, Exec, Listed, Machine, MachineList, Open, Platform, Token, Volume,
+    self, App, Body, Exec, Listed, Machine, MachineList, Open, Org, Platform, Token, Tokens, Volume,
 };
 use super::{
-    apps, deployments, events, formation, images, lease, logs, machines, metadata, ops, platform,
-    releases, secrets, session, volumes,
+    apps, deployments, events, formation, images, lease, logs, machines, metadata, ops, orgs,
+    platform, releases, secrets, session, tokens, volumes,
 };
 use crate::core::Core;
 
@@ -29,6 +29,8 @@ pub(super) struct Endpoint {
 pub(super) fn table() -> Vec<Endpoint> {
     let groups = [
         ("/v1", platform_rows()),
+        ("/v1/orgs", org_rows()),
+        ("/v1/tokens", token_rows()),
         ("/v1/apps", app_rows()),
         ("/v1/apps/{app}/machines", machine_rows()),
         ("/v1/apps/{app}/volumes", volume_rows()),
@@ -79,7 +81,7 @@ const CONTROL: Action = Action::CONTROL;
 
 fn platform_rows() -> Vec<Row> {
     // An archive is streamed to disk, under a limit of its own.
-    let (method, path, need, handler) = on(POST, "/images", Platform(CREATE), images::import);
+    let (method, path, need, handler) = on(POST, "/images", Body, images::import);
     let import = (
         method,
         path,
@@ -103,15 +105,46 @@ fn platform_rows() -> Vec<Row> {
             Platform(CONTROL),
             platform::back,
         ),
-        on(GET, "/images", Platform(READ), images::list),
+        on(GET, "/images", Listed, images::list),
         import,
         on(POST, "/images/prune", Platform(DELETE), images::prune),
-        on(GET, "/images/resolve", Token, images::resolve),
+        on(GET, "/images/resolve", Body, images::resolve),
+    ]
+}
+
+fn org_rows() -> Vec<Row> {
+    vec![
+        on(GET, "", Listed, orgs::list),
+        on(POST, "", Platform(CREATE), orgs::create),
+        on(GET, "/{slug}", Org(READ), orgs::show),
+        on(METHOD_DELETE, "/{slug}", Org(DELETE), orgs::destroy),
+        on(GET, "/{slug}/tokens", Tokens(READ), tokens::of_org),
+        on(POST, "/{slug}/tokens", Tokens(CREATE), tokens::for_org),
+    ]
+}
+
+fn token_rows() -> Vec<Row> {
+    vec![
+        on(METHOD_DELETE, "/{id}", Body, tokens::revoke),
+        on(GET, "/current", Token, tokens::current),
+        // As on Fly, the tokens that are looked at stand in the body, and are all it takes.
+        on(POST, "/authenticate", Open, tokens::authenticate),
+        on(POST, "/authorize", Open, tokens::authorize),
+        on(POST, "/oidc", Token, tokens::no_oidc),
+        on(POST, "/kms", Token, tokens::no_kms),
     ]
 }
 
 fn app_rows() -> Vec<Row> {
     vec![
+        on(GET, "/{app}/tokens", Tokens(READ), tokens::of_app),
+        on(POST, "/{app}/tokens", Tokens(CREATE), tokens::for_app),
+        on(
+            POST,
+            "/{app}/deploy_token",
+            Tokens(CREATE),
+            tokens::deploy_token,
+        ),
         on(GET, "", Listed, apps::list),
         on(POST, "", Body, apps::create),
         on(GET, "/{app}", App(READ), apps::show),

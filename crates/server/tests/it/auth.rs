@@ -8,6 +8,13 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, read};
 
+/// All that is answered without a token in the header.
+const OPEN: [&str; 3] = [
+    "/v1/health",
+    "/v1/tokens/authenticate",
+    "/v1/tokens/authorize",
+];
+
 fn filled(path: &str) -> String {
     path.replace("{app}", "anapp")
         .replace("{machine}", "0123456789abcd")
@@ -35,7 +42,8 @@ async fn every_endpoint_but_health_needs_a_known_token() {
             assert!(response.headers().contains_key("fly-request-id"));
             let (status, body) = read(response).await;
             if need == Need::Open {
-                assert_eq!((path.as_str(), status), ("/v1/health", StatusCode::OK));
+                assert!(OPEN.contains(&path.as_str()), "{path}");
+                assert_ne!(status, StatusCode::UNAUTHORIZED, "{path}");
             } else {
                 assert_eq!(status, StatusCode::UNAUTHORIZED, "{method} {path}");
                 assert_eq!(body["error"], "Authenticate: token validation error");
@@ -47,7 +55,7 @@ async fn every_endpoint_but_health_needs_a_known_token() {
         assert_ne!(status, StatusCode::UNAUTHORIZED, "{method} {path}");
         assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
         assert!(
-            !status.is_server_error(),
+            !status.is_server_error() || status == StatusCode::NOT_IMPLEMENTED,
             "{method} {path}: {status} {body}"
         );
     }

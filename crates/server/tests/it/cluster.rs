@@ -202,6 +202,26 @@ impl Cluster {
         read(self.send(request).await).await
     }
 
+    /// Calls with another token than the admin's.
+    pub(crate) async fn call_as(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
+        let mut request = self.request(method, path, &body);
+        let header = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert("authorization", header);
+        read(self.send(request).await).await
+    }
+
+    /// Makes a token of an organisation or an app (`orgs/SLUG`, `apps/NAME`) and returns it as it
+    /// is answered.
+    pub(crate) async fn token(&self, of: &str, body: Value) -> Value {
+        self.post(&format!("/v1/{of}/tokens"), body).await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, body) = self.call(Method::GET, path, Value::Null).await;
         assert_eq!(status, StatusCode::OK, "GET {path}: {body}");

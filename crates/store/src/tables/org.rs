@@ -2,18 +2,10 @@
 
 use hangar_api::Timestamp;
 use hangar_api::id::{AppName, OrgSlug};
+use hangar_api::org::OrgKind;
 use hangar_api::rights::Caveat;
+use hangar_api::token::TokenKind;
 use serde::{Deserialize, Serialize};
-
-/// What an organisation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OrgKind {
-    /// The one that is always there.
-    Personal,
-    /// Any other.
-    Shared,
-}
 
 /// An organisation: owns apps, private networks and tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,22 +20,9 @@ pub struct OrgRecord {
     pub kind: OrgKind,
     /// When it was made.
     pub created_at: Timestamp,
-}
-
-/// What a token was made for. What it may do is in its caveats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenKind {
-    /// Everything on this server.
-    Admin,
-    /// An organisation and all that is in it.
-    Org,
-    /// One app.
-    Deploy,
-    /// Reading an organisation or an app.
-    Readonly,
-    /// Running commands in Machines of an app.
-    Exec,
+    /// It is being removed: nothing new begins in it.
+    #[serde(default)]
+    pub closing: bool,
 }
 
 /// A token. Its text is kept nowhere.
@@ -73,7 +52,7 @@ pub struct TokenRecord {
     /// Who made it.
     #[serde(default)]
     pub made_by: String,
-    /// The id of the token that made it: it ends with it.
+    /// The key of the token that made it: it ends with it.
     #[serde(default)]
     pub parent: Option<String>,
     /// What limits it; what a bearer has added to a macaroon limits it further.
