@@ -16,6 +16,7 @@ pub mod env;
 pub mod error;
 pub mod event;
 pub mod exec;
+pub mod fly;
 pub mod formation;
 pub mod id;
 pub mod image;

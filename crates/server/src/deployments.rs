@@ -1,6 +1,7 @@
 //! Deployments: making one (D1 to D3), and its record. [`drive`] carries it out.
 
 mod claim;
+pub(crate) mod client;
 pub(crate) mod drive;
 mod first;
 pub(crate) mod fleet;
@@ -108,6 +109,7 @@ pub(crate) async fn create(
                 id: deployment.id.clone(),
             },
             user: user.to_owned(),
+            agent: None,
             version: Some(release.version),
             taken_at: deployment.created_at,
             expires_at: None,
@@ -381,7 +383,8 @@ fn placed(core: &Core, mut definition: Value, region: Option<Region>) -> Result<
     Ok(definition)
 }
 
-fn newest_release(core: &Core, app: &AppName) -> Option<Release> {
+/// Returns the newest release that was carried out, else the newest.
+pub(crate) fn newest_release(core: &Core, app: &AppName) -> Option<Release> {
     let snapshot = core.cache.snapshot();
     let all: Vec<_> = snapshot.under::<Releases, _>(app).collect();
     let complete = all

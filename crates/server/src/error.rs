@@ -144,6 +144,24 @@ impl Problem {
         }
     }
 
+    /// Returns what a caller can do about it, where it leaves the server by another way than HTTP.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        if let Self::Failed(failure) = self {
+            return failure.kind;
+        }
+        match self.status() {
+            StatusCode::NOT_FOUND => ErrorKind::NotFound,
+            StatusCode::CONFLICT => ErrorKind::Conflict,
+            StatusCode::PRECONDITION_FAILED => ErrorKind::FailedPrecondition,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::Exhausted,
+            StatusCode::REQUEST_TIMEOUT => ErrorKind::TimedOut,
+            StatusCode::SERVICE_UNAVAILABLE => ErrorKind::Unavailable,
+            StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
+            StatusCode::INTERNAL_SERVER_ERROR => ErrorKind::Internal,
+            _ => ErrorKind::Invalid,
+        }
+    }
+
     /// Returns the stable code, for the few that clients act on.
     fn code(&self) -> Option<&'static str> {
         match self {

@@ -7,6 +7,9 @@ mod apps;
 mod deployments;
 mod events;
 mod extract;
+mod fly_absent;
+mod fly_logs;
+mod fly_table;
 mod formation;
 mod guard;
 mod images;
@@ -22,6 +25,7 @@ mod secrets;
 mod session;
 mod table;
 mod tokens;
+mod uiex;
 mod volumes;
 
 use std::sync::Arc;
@@ -74,6 +78,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
     guarded
         .fallback(|| async { Problem::NotFound("there is nothing at this path".to_owned()) })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
+        .layer(middleware::from_fn_with_state(core.clone(), uiex::hear))
         .layer(check)
         .merge(open)
         .layer(DefaultBodyLimit::max(MAX_BODY))

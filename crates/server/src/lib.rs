@@ -17,6 +17,7 @@ mod apps;
 mod auth;
 mod core;
 mod deployments;
+pub mod desk;
 mod error;
 mod formations;
 mod hex;

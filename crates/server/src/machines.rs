@@ -14,6 +14,7 @@ use hangar_store::Txn;
 use hangar_store::tables::{Apps, Leases, Specs};
 
 use crate::core::{Core, MAX_TRIES, too_contended};
+use crate::deployments;
 use crate::error::Problem;
 use crate::formations::wish;
 use crate::lease::{self, Holder};
@@ -52,6 +53,7 @@ pub(crate) async fn update_from_input(
     // Refused before the image is looked up, and again in the transaction.
     let _ = holder.may_write(&unit, core.env.now())?;
     let config = validate::config(input.config)?;
+    deployments::refuse_other_release(core, app, &config)?;
     let image_ref = core.images.resolve(config.image.clone()).await?;
     // Read after the registry has answered: secrets may have been set meanwhile.
     let newest = core.app(app)?.value.secrets_version;

@@ -18,9 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{self, AuthError, Caller};
 use crate::core::{Core, MAX_OPEN};
+use crate::desk::Desk;
 use crate::keyring::{Keyring, KeyringError};
 use crate::routes::{self, Routes};
-use crate::{apps, formations, http, link, orgs, schedules, standby, supervise, tidy, volumes};
+use crate::{
+    apps, deployments, formations, http, link, orgs, schedules, standby, supervise, tidy, volumes,
+};
 
 /// How long a task may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -152,6 +155,7 @@ impl Server {
             env.spawn(tidy::run(core.clone())),
             env.spawn(tidy::collect_images(core.clone())),
             env.spawn(supervise::run(core.clone())),
+            env.spawn(deployments::client::run(core.clone())),
             env.spawn(volumes::work::run(core.clone())),
             env.spawn(standby::run(core.clone())),
             env.spawn(formations::run(core.clone())),
@@ -183,6 +187,12 @@ impl ServerHandle {
     /// Returns the API, to be served by the node.
     pub fn router(&self) -> axum::Router {
         http::router(self.core.clone())
+    }
+
+    /// Returns what front ends other than this API ask, such as that of GraphQL.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        Desk::new(self.core.clone())
     }
 
     /// Returns who sends an `Authorization` header, for what is served beside the router; nobody

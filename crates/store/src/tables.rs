@@ -155,6 +155,9 @@ pub struct DeployClaim {
     pub owner: ClaimOwner,
     /// The user who asked.
     pub user: String,
+    /// What the client calls itself that drives the deploy: only its own calls keep the claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// The release that it is for, where it is known.
     #[serde(default)]
     pub version: Option<u64>,

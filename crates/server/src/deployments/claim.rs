@@ -3,28 +3,42 @@
 use hangar_api::id::AppName;
 use hangar_api::machine::MachineConfig;
 use hangar_api::machine::config::RELEASE_ID;
+use hangar_api::release::ReleaseStatus;
 use hangar_store::Txn;
 use hangar_store::tables::{ClaimOwner, DeployClaim, DeployClaims, Releases};
 
+use super::client;
 use crate::core::Core;
 use crate::error::Problem;
 
-/// Refuses a Machine that a client makes for a release of its own while somebody else deploys.
-/// Copies of Machines that are there, and Machines of no release, are nobody's deploy.
+/// Refuses a Machine that a client makes or changes for a release of its own while somebody else
+/// deploys. Copies of Machines that are there, and Machines of no release, are nobody's deploy.
 pub(crate) fn refuse_other_release(
     core: &Core,
     app: &AppName,
     config: &MachineConfig,
 ) -> Result<(), Problem> {
-    let Some(release) = config.metadata.get(RELEASE_ID) else {
+    let Some(id) = config.metadata.get(RELEASE_ID) else {
         return Ok(());
     };
     let snapshot = core.cache.snapshot();
     let mut known = snapshot.under::<Releases, _>(app);
-    if known.any(|record| record.value.id.as_str() == release) {
+    let release = known.find(|record| record.value.id.as_str() == id);
+    let Some(release) = release.map(|record| &record.value) else {
+        return refuse_second(core, app);
+    };
+    // One that was carried out, or is the server's own, is only copied from.
+    if release.deployment.is_some() || release.status == ReleaseStatus::Complete {
         return Ok(());
     }
-    refuse_second(core, app)
+    match core
+        .cache
+        .get::<DeployClaims>(app)
+        .map(|claim| claim.value.owner.clone())
+    {
+        Some(ClaimOwner::Client { release: holder }) if holder == release.id => Ok(()),
+        _ => refuse_second(core, app),
+    }
 }
 
 /// Refuses a deployment while another one holds the claim, and says who does.
@@ -71,7 +85,13 @@ fn lapsed(core: &Core, claim: &DeployClaim) -> bool {
 /// Returns the write that takes the claim: none is there, or one that has lapsed.
 pub(super) fn take_claim(core: &Core, app: &AppName, claim: &DeployClaim) -> Txn {
     match core.cache.get::<DeployClaims>(app) {
-        Some(old) if lapsed(core, &old.value) => Txn::new().update(&old, claim),
+        Some(old) if lapsed(core, &old.value) => {
+            let former = match &old.value.owner {
+                ClaimOwner::Client { release } => client::interrupted(core, app, release),
+                ClaimOwner::Deployment { .. } => Txn::new(),
+            };
+            former.update(&old, claim)
+        }
         _ => Txn::new().create::<DeployClaims>(app, claim),
     }
 }

@@ -12,7 +12,7 @@ use super::guard::Need::{
     self, App, Body, Exec, Listed, Machine, MachineList, Open, Org, Platform, Token, Tokens, Volume,
 };
 use super::{
-    apps, deployments, events, formation, images, lease, logs, machines, metadata, ops, orgs,
+    apps, deployments, events, fly_table, formation, images, lease, logs, machines, metadata, ops, orgs,
     platform, releases, secrets, session, tokens, volumes,
 };
 use crate::core::Core;
@@ -29,6 +29,7 @@ pub(super) struct Endpoint {
 pub(super) fn table() -> Vec<Endpoint> {
     let groups = [
         ("/v1", platform_rows()),
+        ("", fly_table::rows()),
         ("/v1/orgs", org_rows()),
         ("/v1/tokens", token_rows()),
         ("/v1/apps", app_rows()),
@@ -55,10 +56,10 @@ pub(super) fn table() -> Vec<Endpoint> {
 }
 
 /// What follows the base of the group, and the need.
-type Row = (Method, &'static str, Need, MethodRouter<Arc<Core>>);
+pub(super) type Row = (Method, &'static str, Need, MethodRouter<Arc<Core>>);
 
 /// Returns a row.
-fn on<H, T>(method: Method, path: &'static str, need: Need, handler: H) -> Row
+pub(super) fn on<H, T>(method: Method, path: &'static str, need: Need, handler: H) -> Row
 where
     H: Handler<T, Arc<Core>>,
     T: 'static,
