@@ -166,7 +166,8 @@ impl Node {
         tasks.spawn(async move { (catalog::keep(routes, live, catalog_out).await, "catalog").1 });
         let dns = parts::dns(&config, catalog, env.clone()).await?;
         let stop = CancellationToken::new();
-        let http = tokio::spawn(http::serve(listener, server.router(), stop.clone()));
+        let router = server.router().merge(hangar_graphql::router(server.desk()));
+        let http = tokio::spawn(http::serve(listener, router, stop.clone()));
         tracing::info!(%address, "serving");
         Ok(Self {
             address,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 /// Each crate and the crates of ours that it may name. Tests may use more.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("api", &[]),
     ("client", &["api"]),
     ("config", &["api"]),
@@ -15,6 +15,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("store", &["api"]),
     ("image", &["api"]),
     ("server", &["api", "config", "deploy", "image", "store"]),
+    ("graphql", &["api", "server"]),
     ("init", &[]),
     ("host", &["api", "image", "init"]),
     ("proxy", &["api"]),
@@ -22,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     (
         "node",
         &[
-            "api", "dns", "host", "image", "init", "proxy", "server", "store",
+            "api", "dns", "graphql", "host", "image", "init", "proxy", "server", "store",
         ],
     ),
     (

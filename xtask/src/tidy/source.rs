@@ -57,7 +57,8 @@ const DOORS: [Door; 6] = [
     },
 ];
 const ALL: &[&str] = &[
-    "client", "config", "deploy", "store", "image", "server", "host", "proxy", "dns", "node", "cli",
+    "client", "config", "deploy", "store", "image", "server", "graphql", "host", "proxy", "dns",
+    "node", "cli",
 ];
 
 struct Door {

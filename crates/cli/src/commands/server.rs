@@ -92,7 +92,8 @@ pub(super) fn start_logging(args: &NodeArgs, usual: tracing::Level) {
         .with_default(libraries)
         .with_target("hangar", level);
     let filter = [
-        "api", "server", "host", "proxy", "dns", "store", "image", "node", "deploy", "cli",
+        "api", "server", "graphql", "host", "proxy", "dns", "store", "image", "node", "deploy",
+        "cli",
     ]
     .iter()
     .fold(filter, |f, role| {
