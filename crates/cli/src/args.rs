@@ -4,6 +4,7 @@
 mod build;
 mod config;
 mod deploy;
+mod flyctl;
 mod formation;
 mod machine;
 pub(crate) mod migrate;
@@ -25,6 +26,7 @@ pub(crate) use self::config::{ConfigCommand, ConfigFormat};
 pub(crate) use self::deploy::{
     DeployArgs, FileArgs, PaceArgs, PlanArgs, Retries, RolloutArgs, WhatArgs,
 };
+pub(crate) use self::flyctl::{FlyctlEnvArgs, Shell};
 pub(crate) use self::formation::{FormationCommand, FormationSetArgs};
 pub(crate) use self::machine::{
     CloneArgs, LeasesCommand, MachineCommand, MachineConfigArgs, MachineIds, MachineRunArgs,
@@ -127,6 +129,9 @@ pub(crate) enum Command {
     Slots(SlotsCommand),
     /// Say what this machine lacks, and how to mend it
     Doctor(JsonArgs),
+    /// Print the variables with which flyctl works with this server
+    #[command(after_help = "In a shell: eval \"$(hangar flyctl-env)\"")]
+    FlyctlEnv(FlyctlEnvArgs),
     /// Print the version
     Version,
     /// Print shell completions

@@ -8,6 +8,7 @@ mod deploy;
 mod dev;
 mod doctor;
 mod explain;
+mod flyctl_env;
 mod follow;
 mod formation;
 mod image;
@@ -52,6 +53,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
             output::data(&format!("hangar {}", env!("CARGO_PKG_VERSION")))?;
             Ok(Exit::Done)
         }
+        Command::FlyctlEnv(args) => flyctl_env::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Dev(args) => dev::run(&args),
         Command::Config(command) => block_on(config::run(command)),
@@ -91,6 +93,7 @@ async fn client(command: Command) -> Result<Exit> {
         // Taken care of above, without a server.
         Command::Completions { .. }
         | Command::Doctor(_)
+        | Command::FlyctlEnv(_)
         | Command::Version
         | Command::Server(_)
         | Command::Dev(_)

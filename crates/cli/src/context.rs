@@ -33,6 +33,10 @@ pub(crate) struct ServerFile {
 pub(crate) struct Context {
     /// The API.
     pub(crate) client: Client,
+    /// Its base URL.
+    pub(crate) url: String,
+    /// The token; empty where none is known.
+    pub(crate) token: String,
 }
 
 /// An app, and the fly.toml that named it.
@@ -69,7 +73,7 @@ impl Context {
         };
         let client =
             Client::new(&url, &token).map_err(|error| Exit::Usage.with(error.to_string()))?;
-        Ok(Self { client })
+        Ok(Self { client, url, token })
     }
 
     /// Returns the app that is meant: `-a`, `FLY_APP`, the fly.toml, else the only one there is.
