@@ -213,6 +213,17 @@ pub(crate) struct NodeArgs {
     /// A registry spoken to over plain HTTP, as HOST[:PORT]; may be repeated. Loopback always is
     #[arg(long = "insecure-registry", value_name = "HOST")]
     pub(crate) insecure_registries: Vec<String>,
+    /// A registry that is asked before another one, as [REGISTRY=]HOST[:PORT], with http:// before
+    /// a host without HTTPS; without REGISTRY= a mirror of Docker Hub; may be repeated
+    #[arg(long = "registry-mirror", value_name = "[REGISTRY=]HOST")]
+    pub(crate) registry_mirrors: Vec<hangar_image::Mirror>,
+    /// Sign-ins to private registries: a file in the form of Docker's config.json, read at start
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registry_auth: Option<PathBuf>,
+    /// Another host that image names may begin with to mean the registry of this server, beside
+    /// registry.fly.io and its own address; may be repeated
+    #[arg(long = "registry-host", value_name = "HOST[:PORT]")]
+    pub(crate) registry_hosts: Vec<String>,
     /// Time between two looks for Machines that nobody uses, to stop or suspend those whose services
     /// have autostop on; 0s for never
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = interval)]

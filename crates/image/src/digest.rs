@@ -26,7 +26,7 @@ pub(crate) struct HashReader<R> {
 }
 
 /// Computes the digest of what is written through it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct HashWriter<W> {
     inner: W,
     hash: Sha256,

@@ -4,7 +4,7 @@
 //! renamed into `tmp/` and deleted there, so that nobody sees a half of either.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +47,16 @@ impl Disk {
             }
             _ => {}
         }
-        for dir in [root.to_owned(), tmp, disk.blobs(), disk.layers()] {
+        let (uploads, repositories) = (disk.uploads(), disk.repositories());
+        let all = [
+            root.to_owned(),
+            tmp,
+            disk.blobs(),
+            disk.layers(),
+            uploads,
+            repositories,
+        ];
+        for dir in all {
             DirBuilder::new()
                 .recursive(true)
                 .mode(PRIVATE)
@@ -67,6 +76,16 @@ impl Disk {
 
     pub(crate) fn layers(&self) -> PathBuf {
         self.root.join("layers")
+    }
+
+    /// Holds uploads to the embedded registry that are not finished.
+    pub(crate) fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+
+    /// Holds what the repositories of the embedded registry have.
+    pub(crate) fn repositories(&self) -> PathBuf {
+        self.root.join("repositories")
     }
 
     fn tmp(&self) -> PathBuf {
@@ -141,15 +160,34 @@ impl Disk {
         done.map_err(|e: io::Error| ImageError::disk("put the layer in its place,", &place, e))
     }
 
-    /// Returns a blob if it is here and still what its name says.
-    pub(crate) fn blob(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let bytes = fs::read(self.blobs().join(digest.hex())).ok()?;
+    /// Returns where the file of a blob is, or would be.
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    /// Returns a blob if it is here, no longer than this and still what its name says. Layers,
+    /// which may be large, are here too.
+    pub(crate) fn blob(&self, digest: &Digest, limit: u64) -> Option<Vec<u8>> {
+        let file = File::open(self.blob_path(digest)).ok()?;
+        let len = file.metadata().ok()?.len();
+        let mut bytes = Vec::with_capacity(usize::try_from(len.min(limit)).ok()?);
+        file.take(limit).read_to_end(&mut bytes).ok()?;
         (Digest::of(&bytes) == *digest).then_some(bytes)
+    }
+
+    /// Removes a file, synced. One that is not there is gone already.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), ImageError> {
+        let removed = match fs::remove_file(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        let synced = removed.and_then(|()| path.parent().map_or(Ok(()), sync_dir));
+        synced.map_err(|e| ImageError::disk("remove", path, e))
     }
 
     pub(crate) fn put_blob(&self, bytes: &[u8]) -> Result<Digest, ImageError> {
         let digest = Digest::of(bytes);
-        self.write(&self.blobs().join(digest.hex()), bytes)?;
+        self.write(&self.blob_path(&digest), bytes)?;
         Ok(digest)
     }
 
@@ -180,7 +218,7 @@ impl Disk {
     }
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 

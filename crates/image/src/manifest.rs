@@ -9,8 +9,8 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::platform::Platform;
 
-/// Bytes of a manifest or index.
-pub(crate) const MAX_MANIFEST: u64 = 4 << 20;
+/// Most bytes of a manifest or index.
+pub const MAX_MANIFEST: u64 = 4 << 20;
 /// Bytes of a config blob.
 pub(crate) const MAX_CONFIG: u64 = 8 << 20;
 /// Layers of one image: overlayfs can stack 500, and we may add one of our own.

@@ -111,6 +111,29 @@ impl Name {
         }
     }
 
+    /// Returns the keys of imports that the name means: as written, then the other spellings of a
+    /// name of Docker Hub.
+    pub(crate) fn import_keys(&self) -> Vec<String> {
+        let mut keys = vec![self.import_key.clone()];
+        if self.registry == DEFAULT_REGISTRY && !self.only_local {
+            let (_, tag) = self.import_key.rsplit_once(':').unwrap_or_default();
+            let short = self.repository.strip_prefix("library/");
+            let paths = short.into_iter().chain([self.repository.as_str()]);
+            let mut spelled: Vec<String> = paths.map(|path| format!("{path}:{tag}")).collect();
+            spelled.push(format!("{DOCKER_HUB}/{}:{tag}", self.repository));
+            spelled.retain(|key| *key != self.import_key);
+            keys.extend(spelled);
+        }
+        keys
+    }
+
+    /// Returns the one word of a name that was written without host and path, such as `web:2`.
+    pub(crate) fn bare(&self) -> Option<&str> {
+        let (path, _) = self.import_key.rsplit_once(':')?;
+        let is_bare = !self.only_local && !path.contains('/');
+        is_bare.then_some(path)
+    }
+
     /// Returns what the registry is to be asked for: the digest, else the tag.
     pub(crate) fn wanted(&self) -> String {
         match &self.digest {

@@ -5,13 +5,13 @@
 //! silent peer longer than the limits below.
 
 mod auth;
+mod config;
 mod http;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,10 @@ use hangar_api::env::Env;
 use crate::digest::{Digest, HashWriter};
 use crate::error::ImageError;
 use crate::manifest::{self, Blob, MAX_MANIFEST};
+use crate::places::{self, places};
 use crate::reference::Name;
+
+pub use config::{Credentials, Mirror, RegistryConfig};
 
 use http::{Client, Fault, Reply};
 
@@ -39,29 +42,6 @@ const MAX_ERROR_BODY: u64 = 64 << 10;
 const MAX_BLOB: u64 = 128 << 30;
 /// Sign-ins remembered.
 const MAX_TOKENS: usize = 1000;
-
-/// How registries are reached. The default needs nothing: https, public roots, no sign-in.
-#[derive(Clone, Debug, Default)]
-pub struct RegistryConfig {
-    /// Registries (`host` or `host:port`) that are spoken to in plain http. Loopback ones are
-    /// anyway.
-    pub insecure: BTreeSet<String>,
-    /// Registries to try first, in order, by the registry they stand for.
-    pub mirrors: BTreeMap<String, Vec<String>>,
-    /// Sign-ins by registry.
-    pub credentials: BTreeMap<String, Credentials>,
-    /// PEM files with certificates of authorities to trust beside the public ones.
-    pub ca_files: Vec<PathBuf>,
-}
-
-/// A name and password for a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The name.
-    pub username: String,
-    /// The password or access token.
-    pub password: String,
-}
 
 /// The client of all registries.
 #[derive(Debug)]
@@ -171,30 +151,38 @@ impl Registry {
         receive(reply, out, blob.size.min(limit)).await
     }
 
+    /// Returns how registries are reached.
+    pub(crate) fn config(&self) -> &RegistryConfig {
+        &self.config
+    }
+
     /// Fetches from the mirrors of a registry, in order, and then at itself. Each is tried
     /// a few times. What went wrong at the registry itself is what the caller hears.
     async fn fetch(&self, name: &Name, want: &Want<'_>) -> Result<Vec<u8>, ImageError> {
-        let mirrors = self.config.mirrors.get(&name.registry);
-        for mirror in mirrors.into_iter().flatten() {
+        for found in places(name, &self.config) {
+            let (host, is_last) = match &found {
+                places::Place::Mirror(host) => (host, false),
+                places::Place::Registry(host) => (host, true),
+                _ => continue,
+            };
             let place = Place {
-                host: mirror,
+                host,
                 repository: &name.repository,
             };
             match self.retried(&place, want).await {
-                Ok(done) => return Ok(done),
                 Err(error @ (ImageError::DiskFull { .. } | ImageError::Disk { .. })) => {
                     return Err(error);
                 }
-                Err(error) => {
-                    tracing::info!(%error, mirror, image = %name, "mirror does not have the image");
+                Err(error) if !is_last => {
+                    tracing::info!(%error, mirror = host, image = %name, "mirror does not have the image");
                 }
+                done => return done,
             }
         }
-        let place = Place {
-            host: &name.registry,
-            repository: &name.repository,
-        };
-        self.retried(&place, want).await
+        Err(ImageError::NotFound {
+            name: name.to_string(),
+            reason: "a part of it is not here any more; push or import it again".to_owned(),
+        })
     }
 
     async fn retried(&self, place: &Place<'_>, want: &Want<'_>) -> Result<Vec<u8>, ImageError> {
@@ -326,8 +314,8 @@ impl Registry {
             Some(auth::Challenge::Basic) => match credentials {
                 Some(credentials) => Ok(auth::basic(credentials)),
                 None => Err(denied(
-                    "it wants a user name and password, and signing in is not offered yet; \
-                     copy the image here, with skopeo say, and `hangar image import` it",
+                    "it wants a user name and password; give the server those of this registry, in a \
+                     file that --registry-auth names",
                 )),
             },
             Some(auth::Challenge::Bearer(bearer)) => {
@@ -469,18 +457,10 @@ fn protocol(place: &Place<'_>, reason: &str) -> ImageError {
     }
 }
 
-// === impl Credentials ===
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

@@ -9,6 +9,7 @@ mod import;
 mod layers;
 mod names;
 mod prune;
+mod resolve;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,9 +27,11 @@ use crate::config::{ConfigBlob, ReadyImage};
 use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::error::ImageError;
+use crate::hosted::Hosted;
 use crate::layer::Unpacked;
-use crate::manifest::{Document, MAX_CONFIG, Manifest, choose};
+use crate::manifest::Manifest;
 use crate::pins::{Kind, Pin, Pins};
+use crate::places::FLY_REGISTRY;
 use crate::platform::Platform;
 use crate::reference::Name;
 use crate::registry::{Registry, RegistryConfig};
@@ -52,9 +55,10 @@ pub struct ImageStore(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    disk: Disk,
+    disk: Arc<Disk>,
     env: Env,
     registry: Registry,
+    hosted: Arc<Hosted>,
     machine: Platform,
     pins: Pins,
     state: Mutex<State>,
@@ -93,14 +97,17 @@ impl ImageStore {
         env: Env,
         registries: RegistryConfig,
     ) -> Result<Arc<Self>, ImageError> {
-        let disk = Disk::open(dir.as_ref())?;
+        let disk = Arc::new(Disk::open(dir.as_ref())?);
         let names = Names::read(&disk.names())?;
+        let pins = Pins::default();
+        let hosted = Hosted::open(Arc::clone(&disk), pins.clone(), env.clone())?;
         Ok(Arc::new(Self(Arc::new(Inner {
             registry: Registry::new(registries, env.clone())?,
+            hosted,
             disk,
             env,
             machine: Platform::this(),
-            pins: Pins::default(),
+            pins,
             state: Mutex::new(State {
                 names,
                 ..State::default()
@@ -112,6 +119,12 @@ impl ImageStore {
             unpacks: Arc::new(Semaphore::new(PARALLEL_UNPACKS)),
             downloads: Semaphore::new(PARALLEL_DOWNLOADS),
         }))))
+    }
+
+    /// Returns the registry that is embedded in this store.
+    #[must_use]
+    pub fn hosted(&self) -> Arc<Hosted> {
+        Arc::clone(&self.0.hosted)
     }
 
     /// Makes an image ready: pulls what is absent, unpacks it, and returns its layers and config.
@@ -204,54 +217,8 @@ impl Inner {
             .map_err(|_| ImageError::CutOff)?
     }
 
-    async fn resolve(self: &Arc<Self>, name: Name) -> Result<ImageRef, ImageError> {
-        let imported = {
-            let mut state = self.lock();
-            let found = state.names.imported(&name);
-            if let Some(digest) = &found {
-                state.resolved.insert(digest.clone(), Instant::now());
-            }
-            found
-        };
-        if let Some(digest) = imported {
-            let local = digest.clone();
-            let key = name.to_string();
-            let found = self
-                .blocking(move |inner| inner.local(&local, &key))
-                .await?;
-            let Some(found) = found else {
-                return Err(ImageError::NotFound {
-                    name: name.import_key.clone(),
-                    reason: "it was imported, but its files are gone; import it again".to_owned(),
-                });
-            };
-            let mut image = name.imported_ref(&digest);
-            image.labels = found.config.into_config().labels;
-            return Ok(image);
-        }
-        let found = self.describe(&name).await?;
-        let was_imported = {
-            let mut state = self.lock();
-            state.resolved.insert(found.digest.clone(), Instant::now());
-            name.digest.is_some() && state.names.is_imported(&name)
-        };
-        if was_imported {
-            // An import that another one of the same name has replaced.
-            let mut image = name.imported_ref(&found.digest);
-            image.labels = found.config.into_config().labels;
-            return Ok(image);
-        }
-        Ok(ImageRef {
-            registry: name.registry,
-            repository: name.repository,
-            tag: name.tag,
-            digest: found.digest.to_string(),
-            labels: found.config.into_config().labels,
-        })
-    }
-
     async fn prepare(self: Arc<Self>, name: Name) -> Result<ReadyImage, ImageError> {
-        let found = self.describe(&name).await?;
+        let (found, _) = self.find(&name).await?;
         let blobs = found.manifest.layers.iter().cloned();
         let sources = blobs
             .map(|blob| Source::Registry {
@@ -331,152 +298,35 @@ impl Inner {
         Ok(ready)
     }
 
-    /// Finds an image's manifest and config here, else in the registry. Where the registry cannot
-    /// be reached, a tag means what it meant when it was last pulled.
-    async fn describe(self: &Arc<Self>, name: &Name) -> Result<Described, ImageError> {
-        let shown = name.to_string();
-        if let Some(digest) = name.digest.clone() {
-            let shown = shown.clone();
-            if let Some(found) = self
-                .blocking(move |inner| inner.local(&digest, &shown))
-                .await?
-            {
-                return Ok(found);
-            }
-        }
-        if name.only_local {
-            return Err(ImageError::NotFound {
-                name: name.import_key.clone(),
-                reason: "no image was imported under this name; \
-                         see `hangar image list` and `hangar image import`"
-                    .to_owned(),
-            });
-        }
-        let error = match self.fetch(name).await {
-            Err(error @ ImageError::Registry { .. }) => error,
-            other => return other,
-        };
-        let Some(digest) = self.lock().names.last_pulled(&shown) else {
-            return Err(error);
-        };
-        match self
-            .blocking(move |inner| inner.local(&digest, &shown))
-            .await?
-        {
-            Some(found) => {
-                tracing::warn!(%error, image = %name, "took the image that the tag last meant");
-                Ok(found)
-            }
-            None => Err(error),
-        }
-    }
-
-    /// Reads an image's manifest and config from disk, if both are here.
-    fn local(&self, digest: &Digest, shown: &str) -> Result<Option<Described>, ImageError> {
-        let mut pins = Vec::new();
-        let mut digest = digest.clone();
-        for _ in 0..MAX_INDEX_DEPTH {
-            pins.push(self.pins.pin(Kind::Blob, &digest));
-            let Some(bytes) = self.disk.blob(&digest) else {
-                return Ok(None);
-            };
-            match Document::parse(&bytes, shown)? {
-                Document::Index(choices) => {
-                    digest = choose(&choices, &self.machine, shown)?.digest.clone();
-                }
-                Document::Image(manifest) => {
-                    pins.push(self.pins.pin(Kind::Blob, &manifest.config.digest));
-                    let Some(bytes) = self.disk.blob(&manifest.config.digest) else {
-                        return Ok(None);
-                    };
-                    return Ok(Some(Described {
-                        digest,
-                        manifest,
-                        config: self.config(&bytes, shown)?,
-                        pins,
-                    }));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Gets an image's manifest and config from the registry, and keeps them.
-    async fn fetch(self: &Arc<Self>, name: &Name) -> Result<Described, ImageError> {
-        let shown = name.to_string();
-        let mut pins = Vec::new();
-        let mut wanted = name.wanted();
-        for _ in 0..MAX_INDEX_DEPTH {
-            let bytes = self.registry.manifest(name, &wanted).await?;
-            let digest = Digest::of(&bytes);
-            pins.push(self.pins.pin(Kind::Blob, &digest));
-            let document = Document::parse(&bytes, &shown)?;
-            let (found, text) = (digest.clone(), shown.clone());
-            let here = self.blocking(move |inner| {
-                inner.disk.put_blob(&bytes)?;
-                inner.local(&found, &text)
-            });
-            // Often only the tag is new, and all that it means is here.
-            if let Some(found) = here.await? {
-                return Ok(found);
-            }
-            match document {
-                Document::Index(choices) => {
-                    wanted = choose(&choices, &self.machine, &shown)?.digest.to_string();
-                }
-                Document::Image(manifest) => {
-                    pins.push(self.pins.pin(Kind::Blob, &manifest.config.digest));
-                    let bytes = self
-                        .registry
-                        .blob(name, &manifest.config, MAX_CONFIG)
-                        .await?;
-                    let config = self.config(&bytes, &shown)?;
-                    self.blocking(move |inner| inner.disk.put_blob(&bytes))
-                        .await?;
-                    return Ok(Described {
-                        digest,
-                        manifest,
-                        config,
-                        pins,
-                    });
-                }
-            }
-        }
-        Err(ImageError::broken(
-            format!("the index of image {shown}"),
-            "it points to itself or too deep",
-        ))
-    }
-
-    /// Parses a config and refuses an image that this machine cannot run.
-    fn config(&self, bytes: &[u8], shown: &str) -> Result<ConfigBlob, ImageError> {
-        let config = ConfigBlob::parse(bytes, shown)?;
-        if !self.machine.runs(&config.platform()) {
-            return Err(ImageError::NoPlatform {
-                name: shown.to_owned(),
-                wanted: self.machine.to_string(),
-                found: config.platform().to_string(),
-            });
-        }
-        Ok(config)
-    }
-
     fn list(&self) -> Vec<ImageInfo> {
-        let rows = self.lock().names.rows();
         let mut images = Vec::new();
+        let mut row = |name: String, found: Described, at| {
+            images.push(ImageInfo {
+                name,
+                digest: found.digest.to_string(),
+                size: found.manifest.size(),
+                created_at: at,
+                in_use: false,
+            });
+        };
+        let rows = self.lock().names.rows();
         for (name, digest, at) in rows {
             let Ok(Some(found)) = self.local(&digest, &name) else {
                 continue;
             };
             let diff_ids = &found.config.rootfs.diff_ids;
-            if diff_ids.iter().all(|id| self.disk.layer(id).is_some()) {
-                images.push(ImageInfo {
-                    name,
-                    digest: digest.to_string(),
-                    size: found.manifest.size(),
-                    created_at: at,
-                    in_use: false,
-                });
+            let is_ready = diff_ids.iter().all(|id| self.disk.layer(id).is_some());
+            // One that was pushed here stands below its tags.
+            let is_pushed = !self.lock().names.is_imported(&name) && self.hosted.holds(&digest);
+            if is_ready && !is_pushed {
+                row(name, found, at);
+            }
+        }
+        for (name, digest, at) in self.hosted.rows() {
+            let name = format!("{FLY_REGISTRY}/{name}");
+            // Not everything that is pushed is an image that runs here.
+            if let Ok(Some(found)) = self.local(&digest, &name) {
+                row(name, found, at);
             }
         }
         images

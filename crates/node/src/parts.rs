@@ -1,5 +1,6 @@
 //! Each role, made from what the operator decided; and the small adapters between them.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -47,14 +48,32 @@ pub(crate) async fn store(root: &Path) -> Result<Store, NodeError> {
 pub(crate) fn images(
     root: &Path,
     config: &NodeConfig,
+    api: SocketAddr,
     env: &Env,
 ) -> Result<Arc<ImageStore>, NodeError> {
-    let registries = RegistryConfig {
+    let mut registries = RegistryConfig {
         insecure: config.insecure_registries.iter().cloned().collect(),
+        embedded: registry_hosts(config, api),
         ..RegistryConfig::default()
     };
+    for mirror in &config.registry_mirrors {
+        registries.add_mirror(mirror);
+    }
+    if let Some(path) = &config.registry_auth {
+        let read = registries.add_auth_file(path);
+        read.map_err(NodeError::role("the sign-ins to registries"))?;
+    }
     ImageStore::open(root.join("images"), env.clone(), registries)
         .map_err(NodeError::role("the image store"))
+}
+
+/// Returns the hosts of image names that mean the API's own registry.
+fn registry_hosts(config: &NodeConfig, api: SocketAddr) -> BTreeSet<String> {
+    let local = ["localhost", "127.0.0.1", "[::1]"];
+    let mut hosts: BTreeSet<String> = local.map(|host| format!("{host}:{}", api.port())).into();
+    hosts.insert(api.to_string());
+    hosts.extend(config.registry_hosts.iter().map(|host| host.to_lowercase()));
+    hosts
 }
 
 /// Makes the private network, with the networks of the Machines that may still run.
@@ -176,6 +195,7 @@ pub(crate) async fn server(input: ServerInput) -> Result<Arc<ServerHandle>, Node
     };
     let parts = ServerParts {
         store: input.store,
+        registry: input.images.hosted(),
         images: input.images,
         calls: Arc::new(input.host),
         volumes: input.volumes,

@@ -48,6 +48,12 @@ pub struct NodeConfig {
     pub egress: Vec<IpNet>,
     /// Registries spoken to over plain HTTP.
     pub insecure_registries: Vec<String>,
+    /// Registries that are asked before others.
+    pub registry_mirrors: Vec<hangar_image::Mirror>,
+    /// A file with sign-ins to registries, in the form of Docker's `config.json`.
+    pub registry_auth: Option<PathBuf>,
+    /// More hosts that mean the embedded registry, beside `registry.fly.io` and the API's own.
+    pub registry_hosts: Vec<String>,
     /// Time between two looks for Machines that nobody uses; zero for none.
     pub autostop_every: Duration,
 }
@@ -122,7 +128,7 @@ impl Node {
         let root = data_dir.path().to_owned();
 
         let store = parts::store(&root).await?;
-        let images = parts::images(&root, &config, &env)?;
+        let images = parts::images(&root, &config, address, &env)?;
         let network = parts::network(&root, &config, &env).await?;
         let mut tasks = JoinSet::new();
 

@@ -10,6 +10,7 @@ use hangar_api::env::Env;
 use hangar_api::id::AppName;
 use hangar_api::region::Slot;
 use hangar_api::seam::{HostCalls, ImageCalls, VolumeCalls};
+use hangar_image::Hosted;
 use hangar_store::tables::Apps;
 use hangar_store::{Cache, Delta, Deltas, Record, Revision, StoreError, Txn};
 use tokio::sync::{Semaphore, watch};
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) data_dir: PathBuf,
     pub(crate) cache: Cache,
     pub(crate) images: Arc<dyn ImageCalls>,
+    pub(crate) registry: Arc<Hosted>,
     pub(crate) calls: Arc<dyn HostCalls>,
     pub(crate) volumes: Arc<dyn VolumeCalls>,
     pub(crate) edge: watch::Receiver<EdgeMap>,

@@ -20,6 +20,7 @@ mod metadata;
 mod ops;
 mod orgs;
 mod platform;
+mod registry;
 mod releases;
 mod secrets;
 mod session;
@@ -81,6 +82,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .layer(middleware::from_fn_with_state(core.clone(), uiex::hear))
         .layer(check)
         .merge(open)
+        .merge(registry::router())
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(core.clone(), add_request_id))
         .with_state(core)

@@ -11,6 +11,7 @@ use hangar_api::link::{FromHost, ToHost};
 use hangar_api::region::Slot;
 use hangar_api::rights::{Access, Action};
 use hangar_api::seam::{HostCalls, ImageCalls, VolumeCalls};
+use hangar_image::Hosted;
 use hangar_store::{Cache, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -46,6 +47,8 @@ pub struct ServerParts {
     pub store: Store,
     /// Images.
     pub images: Arc<dyn ImageCalls>,
+    /// The registry that is embedded in their store.
+    pub registry: Arc<Hosted>,
     /// Questions to the host.
     pub calls: Arc<dyn HostCalls>,
     /// The host's volumes.
@@ -131,6 +134,7 @@ impl Server {
             data_dir: config.data_dir,
             cache,
             images: parts.images,
+            registry: parts.registry,
             calls: parts.calls,
             volumes: parts.volumes,
             edge: parts.edge,

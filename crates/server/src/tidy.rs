@@ -130,10 +130,14 @@ fn matters(core: &Core, delta: &Delta) -> bool {
 }
 
 async fn sweep(core: &Core) -> Result<Swept, StoreError> {
+    let still_pushed = forget_pushed(core).await;
     let mut txns = Vec::new();
     {
         let snapshot = core.cache.snapshot();
         for app in snapshot.all::<Apps>() {
+            if still_pushed.contains(&app.key) {
+                continue;
+            }
             if app.value.deleting {
                 txns.extend(end_of_app(core, &snapshot, app));
             } else {
@@ -152,6 +156,20 @@ async fn sweep(core: &Core) -> Result<Swept, StoreError> {
         }
     }
     Ok(swept)
+}
+
+/// Removes what was pushed to apps that are being destroyed, before their names are free again.
+/// Returns those of which something is left.
+async fn forget_pushed(core: &Core) -> BTreeSet<AppName> {
+    let mut left = BTreeSet::new();
+    let snapshot = core.cache.snapshot();
+    for app in snapshot.all::<Apps>().filter(|app| app.value.deleting) {
+        if let Err(error) = core.registry.remove_app(&app.key).await {
+            tracing::warn!(%error, app = %app.key, "what was pushed to a destroyed app is still here");
+            left.insert(app.key.clone());
+        }
+    }
+    left
 }
 
 /// Frees names and leases of destroyed Machines at once, and forgets them after a while.

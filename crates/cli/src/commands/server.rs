@@ -62,6 +62,9 @@ pub(super) async fn start(args: &NodeArgs) -> Result<Node> {
         dns_upstreams: args.dns_upstreams.clone(),
         egress: args.egress.clone(),
         insecure_registries: args.insecure_registries.clone(),
+        registry_mirrors: args.registry_mirrors.clone(),
+        registry_auth: args.registry_auth.clone(),
+        registry_hosts: args.registry_hosts.clone(),
         autostop_every: args.autostop_interval.to_std(),
     };
     let node = Node::start(config, Env::real())

@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::layer::{Unpacked, unpack};
 use crate::manifest::Blob;
+use crate::pins::Kind;
 use crate::reference::Name;
 
 /// Where a layer comes from.
@@ -60,6 +61,16 @@ impl Inner {
         }
         match source {
             Source::Registry { name, blob } => {
+                let pin = self.pins.pin(Kind::Blob, &blob.digest);
+                if let Ok(file) = File::open(self.disk.blob_path(&blob.digest)) {
+                    // It was pushed here.
+                    let unpacked = self.unpacking(move |inner| {
+                        inner.unpack_layer(file, &diff_id, Some(&blob.digest))
+                    });
+                    let unpacked = unpacked.await;
+                    drop(pin);
+                    return unpacked;
+                }
                 let scratch = self.disk.scratch();
                 {
                     let _permit = self

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::ImageError;
-use crate::reference::Name;
 
 const VERSION: u32 = 1;
 
@@ -68,16 +67,17 @@ impl Names {
         serde_json::to_vec_pretty(self).expect("names are strings and times")
     }
 
-    /// Returns the imported image that a name means. A name with another digest does not mean it.
-    pub(super) fn imported(&self, name: &Name) -> Option<Digest> {
-        let found = &self.imported.get(&name.import_key)?.digest;
-        let same = name.digest.as_ref().is_none_or(|wanted| wanted == found);
-        same.then(|| found.clone())
+    /// Returns the image that was imported under a key, if it has the digest that is asked for.
+    pub(super) fn imported(&self, key: &str, wanted: Option<&Digest>) -> Option<Digest> {
+        let found = &self.imported.get(key)?.digest;
+        wanted
+            .is_none_or(|wanted| wanted == found)
+            .then(|| found.clone())
     }
 
-    /// Returns whether something was imported under a name, whatever its digest.
-    pub(super) fn is_imported(&self, name: &Name) -> bool {
-        self.imported.contains_key(&name.import_key)
+    /// Returns whether something was imported under a key, whatever its digest.
+    pub(super) fn is_imported(&self, key: &str) -> bool {
+        self.imported.contains_key(key)
     }
 
     pub(super) fn import(&mut self, key: &str, digest: &Digest, at: Timestamp) {
@@ -121,13 +121,13 @@ impl Names {
         self.imported.values().map(|e| e.digest.clone()).collect()
     }
 
-    /// Forgets what `keep` refuses, and returns the names that are gone.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Digest) -> bool) -> Vec<String> {
+    /// Forgets what `keep` refuses, and returns the names that are gone, with their digests.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Digest) -> bool) -> Vec<(String, Digest)> {
         let gone = self
             .rows()
             .into_iter()
             .filter(|(_, digest, _)| !keep(digest));
-        let gone = gone.map(|(name, _, _)| name).collect();
+        let gone = gone.map(|(name, digest, _)| (name, digest)).collect();
         self.imported.retain(|_, e| keep(&e.digest));
         self.seen.retain(|digest, _| keep(digest));
         gone

@@ -47,6 +47,7 @@ impl Inner {
                 .collect();
             roots.extend(inside.iter().map(|found| found.digest.clone()));
             let images = inner.forget(&mut roots, imported);
+            inner.hosted.expire(&roots)?;
             let live = inner.live(&roots);
             let blobs = inner.sweep(Kind::Blob, inner.disk.blobs(), &live.blobs)?;
             let layers = inner.sweep(Kind::Layer, inner.disk.layers(), &live.layers)?;
@@ -90,7 +91,12 @@ impl Inner {
                 state.ready.insert(key, ready);
             }
         }
-        state.names.retain(|digest| roots.contains(digest))
+        let gone = state.names.retain(|digest| roots.contains(digest));
+        // What has a tag here is not gone: it is only not unpacked any more.
+        let gone = gone
+            .into_iter()
+            .filter(|(_, digest)| !self.hosted.holds(digest));
+        gone.map(|(name, _)| name).collect()
     }
 
     fn live(&self, roots: &BTreeSet<Digest>) -> Live {
@@ -101,6 +107,10 @@ impl Inner {
                 live.blobs.insert(found.digest);
                 live.blobs.insert(found.manifest.config.digest);
                 let diff_ids = found.config.rootfs.diff_ids;
+                // What was pushed here can be had nowhere else until it is unpacked.
+                let packed = found.manifest.layers.into_iter().zip(&diff_ids);
+                let packed = packed.filter(|(_, id)| self.disk.layer(id).is_none());
+                live.blobs.extend(packed.map(|(blob, _)| blob.digest));
                 live.layers.insert(attributes::layer_id(&diff_ids));
                 live.layers.extend(diff_ids);
             }
@@ -121,10 +131,12 @@ impl Inner {
                 Kind::Layer => self.disk.layer(&digest).map_or(0, |layer| layer.bytes),
             };
             let trash = self.disk.scratch();
-            let moved = self
-                .pins
-                .unless_pinned(kind, &digest, || std::fs::rename(&path, trash.path()));
-            match moved {
+            let moved = self.pins.unless_pinned(kind, &digest, || {
+                // Asked at this very moment: a push may just have ended.
+                let is_linked = kind == Kind::Blob && self.hosted.holds(&digest);
+                (!is_linked).then(|| std::fs::rename(&path, trash.path()))
+            });
+            match moved.flatten() {
                 Some(Ok(())) => freed = freed.saturating_add(bytes),
                 Some(Err(e)) => return Err(ImageError::disk("remove", &path, e)),
                 None => {}

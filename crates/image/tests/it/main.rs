@@ -4,6 +4,7 @@
 
 mod archives;
 mod fake;
+mod hosted;
 mod prune;
 mod registry;
 mod unruly;

@@ -103,7 +103,7 @@ impl Drop for Upload {
 
 /// Takes what is still being sent: a client that writes on would see a broken connection in place
 /// of the reason.
-async fn drain(mut chunks: BodyDataStream) {
+pub(super) async fn drain(mut chunks: BodyDataStream) {
     let rest = async {
         let mut length = 0_u64;
         while let Some(Ok(chunk)) = chunks.next().await {

@@ -99,9 +99,13 @@ impl Cluster {
             domain: "localhost".to_owned(),
             data_dir: self.dir.path().to_owned(),
         };
+        let registries = hangar_image::RegistryConfig::default();
+        let images = self.dir.path().join("images");
+        let images = hangar_image::ImageStore::open(images, env.clone(), registries).unwrap();
         let parts = ServerParts {
             store: self.store.clone(),
             images: Arc::new(Images),
+            registry: images.hosted(),
             calls: Arc::new(self.host.clone()),
             volumes: Arc::new(self.disk.clone()),
             to_host,

@@ -12,6 +12,7 @@ mod leases;
 mod lifecycle;
 mod platform;
 mod rights;
+mod registry;
 mod schedules;
 mod secrets;
 mod sessions;
