@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::{ErrorKind, Failure};
 use crate::exec::{ExecRequest, ExecResponse};
-use crate::id::{MachineId, SnapshotId, VolumeId};
+use crate::id::{AppName, MachineId, SnapshotId, VolumeId};
 use crate::image::{ImageInfo, ImageRef, Pruned};
 use crate::logs::{LogLine, LogQuery};
 use crate::session::{SessionInput, SessionOutput, SessionRequest};
@@ -61,6 +62,9 @@ pub trait HostCalls: Send + Sync + std::fmt::Debug {
     fn listeners(&self, machine: MachineId) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>>;
 }
 
+/// Says whether what was pushed to an app may be used by whoever asks.
+pub type MayUse = Arc<dyn Fn(&AppName) -> bool + Send + Sync>;
+
 /// Images of a host, shared by server and host. Implemented by `image`.
 pub trait ImageCalls: Send + Sync + std::fmt::Debug {
     /// Imports an OCI archive or `docker save` archive from a file under a name, and returns its
@@ -70,6 +74,24 @@ pub trait ImageCalls: Send + Sync + std::fmt::Debug {
     /// Resolves a name (imported, else registry) to a reference with a digest. Imported names
     /// win. Fails with the reason when there is no such image, or none for this platform.
     fn resolve(&self, name: String) -> BoxFuture<'_, Result<ImageRef, Failure>>;
+
+    /// Like [`ImageCalls::resolve`], but what was pushed to an app is found only when it may be
+    /// used. Without an implementation, nothing is pushed.
+    fn resolve_for(
+        &self,
+        name: String,
+        may_use: MayUse,
+    ) -> BoxFuture<'_, Result<ImageRef, Failure>> {
+        drop(may_use);
+        self.resolve(name)
+    }
+
+    /// Returns the app whose pushed image a name means, as far as names go: an import of the same
+    /// name still wins.
+    fn pushed_to(&self, name: &str) -> Option<AppName> {
+        let _ = name;
+        None
+    }
 
     /// Returns the images that are ready.
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageInfo>, Failure>>;

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use hangar_api::env::Env;
 use hangar_api::error::Failure;
+use hangar_api::id::AppName;
 use hangar_api::image::{ImageInfo, ImageRef, Pruned};
-use hangar_api::seam::{BoxFuture, ImageCalls};
+use hangar_api::seam::{BoxFuture, ImageCalls, MayUse};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -154,7 +155,20 @@ impl ImageStore {
     /// Returns what a name means (see the crate's page) with its digest and labels. The image
     /// exists and fits this machine; its layers may still have to be pulled.
     pub async fn resolve(&self, name: &str) -> Result<ImageRef, ImageError> {
-        self.0.resolve(name.parse()?).await
+        self.0.resolve(name.parse()?, &|_| true).await
+    }
+
+    /// Like [`ImageStore::resolve`], but what was pushed to an app is found only when it may be
+    /// used.
+    pub async fn resolve_for(&self, name: &str, may_use: MayUse) -> Result<ImageRef, ImageError> {
+        self.0.resolve(name.parse()?, &*may_use).await
+    }
+
+    /// Returns the app whose pushed image a name means, if it means one of the embedded registry
+    /// or there is such a one.
+    #[must_use]
+    pub fn pushed_to(&self, name: &str) -> Option<AppName> {
+        self.0.pushed_to(&name.parse().ok()?)
     }
 
     /// Returns the images that are ready, by name. Who uses them is for the server to add.
@@ -183,6 +197,18 @@ impl ImageCalls for ImageStore {
 
     fn resolve(&self, name: String) -> BoxFuture<'_, Result<ImageRef, Failure>> {
         Box::pin(async move { Ok(self.resolve(&name).await?) })
+    }
+
+    fn resolve_for(
+        &self,
+        name: String,
+        may_use: MayUse,
+    ) -> BoxFuture<'_, Result<ImageRef, Failure>> {
+        Box::pin(async move { Ok(self.resolve_for(&name, may_use).await?) })
+    }
+
+    fn pushed_to(&self, name: &str) -> Option<AppName> {
+        self.pushed_to(name)
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageInfo>, Failure>> {
@@ -218,7 +244,7 @@ impl Inner {
     }
 
     async fn prepare(self: Arc<Self>, name: Name) -> Result<ReadyImage, ImageError> {
-        let (found, _) = self.find(&name).await?;
+        let (found, _) = self.find(&name, &|_| true).await?;
         let blobs = found.manifest.layers.iter().cloned();
         let sources = blobs
             .map(|blob| Source::Registry {

@@ -31,6 +31,7 @@ use serde_json::Value;
 use crate::apps;
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
+use crate::images;
 use crate::machines::validate;
 use crate::placement;
 use crate::slots;
@@ -263,14 +264,14 @@ async fn content(
             let image_ref = if imagined {
                 ImageRef::default()
             } else {
-                core.images.resolve(image.clone()).await?
+                images::resolve(core, &app.key, image.clone()).await?
             };
             // What the name means may change, also by a deploy that then fails; all that is made
             // from this release later is to be of the image that was deployed.
             for group in groups.values_mut() {
                 group.config.image = pinned(&image, &image_ref);
                 if !imagined {
-                    test_machines::resolve(core, group).await?;
+                    test_machines::resolve(core, &app.key, group).await?;
                 }
             }
             if let Some(command) = &mut release_command {

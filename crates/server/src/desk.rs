@@ -163,13 +163,17 @@ impl Desk {
             name: Some(name.to_owned()),
             slug: None,
         };
-        orgs::create(&self.core, &input).await.map_err(Failure::from)
+        orgs::create(&self.core, &input)
+            .await
+            .map_err(Failure::from)
     }
 
     /// Removes an organisation that has no apps.
     pub async fn delete_organization(&self, caller: &Caller, slug: &str) -> Result<(), Failure> {
         let record = orgs::permitted(&self.core, caller, slug, Action::DELETE)?;
-        orgs::destroy(&self.core, &record.key).await.map_err(Failure::from)
+        orgs::destroy(&self.core, &record.key)
+            .await
+            .map_err(Failure::from)
     }
 
     /// Makes a token and returns its text.

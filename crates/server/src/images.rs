@@ -1,12 +1,15 @@
-//! Which images are needed: by a Machine, or by one of an app's last releases.
+//! Which images are needed: by a Machine, or by one of an app's last releases; and who may use
+//! those that were pushed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hangar_api::id::AppName;
-use hangar_api::image::Pruned;
+use hangar_api::image::{ImageRef, Pruned};
 use hangar_api::machine::MachineState;
 use hangar_api::release::ReleaseStatus;
 use hangar_api::rights::{Access, Action, FEATURE_IMAGES};
+use hangar_api::seam::MayUse;
 use hangar_store::tables::{Apps, Deployments, Releases, Specs};
 use hangar_store::{Record, Snapshot};
 
@@ -78,11 +81,17 @@ pub(crate) fn require<'a>(
 ) -> Result<(), Problem> {
     let snapshot = core.cache.snapshot();
     for name in names {
-        let Some(app) = owner(&snapshot, name) else {
-            continue;
-        };
-        let access = access(&snapshot, app, Action::READ);
-        caller.require(&access, &format!("image {name} of app {}", app.key))?;
+        if let Some(app) = core.images.pushed_to(name) {
+            if !may_pull(core, caller, &app) {
+                return Err(Problem::Forbidden(format!(
+                    "this token may not use image {name}, which was pushed to app {app}: it may \
+                     not read that app, or there is none"
+                )));
+            }
+        } else if let Some(app) = owner(&snapshot, name) {
+            let access = access(&snapshot, app, Action::READ);
+            caller.require(&access, &format!("image {name} of app {}", app.key))?;
+        }
     }
     Ok(())
 }
@@ -104,6 +113,35 @@ pub(crate) fn access(snapshot: &Snapshot, app: &Record<Apps>, action: Action) ->
         app_feature: Some(FEATURE_IMAGES.to_owned()),
         ..caller::app(snapshot, &app.value, action)
     }
+}
+
+/// Returns what a name means to an app: of what was pushed, only what belongs to its organisation.
+pub(crate) async fn resolve(core: &Core, app: &AppName, name: String) -> Result<ImageRef, Problem> {
+    let (cache, own) = (core.cache.clone(), app.clone());
+    let may_use: MayUse = Arc::new(move |other: &AppName| {
+        let org = |name| {
+            cache
+                .get::<Apps>(name)
+                .map(|record| record.value.org.clone())
+        };
+        // An app that does not exist yet has no organisation, and its plan is only looked at.
+        org(&own).is_none_or(|mine| org(other) == Some(mine))
+    });
+    Ok(core.images.resolve_for(name, may_use).await?)
+}
+
+/// Returns whether a caller may read what was pushed to an app.
+pub(crate) fn may_pull(core: &Core, caller: &Caller, app: &AppName) -> bool {
+    may(core, caller, app, Action::READ)
+}
+
+/// Returns whether a caller may do this to what was pushed to an app, which must exist. The one
+/// place that decides it.
+pub(crate) fn may(core: &Core, caller: &Caller, app: &AppName, action: Action) -> bool {
+    let Ok(record) = core.app(app) else {
+        return false;
+    };
+    caller.may(&access(&core.cache.snapshot(), &record, action))
 }
 
 /// Removes what is not needed, but for what was imported: the daily collection.

@@ -17,6 +17,7 @@ use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::deployments;
 use crate::error::Problem;
 use crate::formations::wish;
+use crate::images;
 use crate::lease::{self, Holder};
 use crate::secrets;
 use crate::unit::Unit;
@@ -54,7 +55,7 @@ pub(crate) async fn update_from_input(
     let _ = holder.may_write(&unit, core.env.now())?;
     let config = validate::config(input.config)?;
     deployments::refuse_other_release(core, app, &config)?;
-    let image_ref = core.images.resolve(config.image.clone()).await?;
+    let image_ref = images::resolve(core, app, config.image.clone()).await?;
     // Read after the registry has answered: secrets may have been set meanwhile.
     let newest = core.app(app)?.value.secrets_version;
     let secrets_version = validate::secrets_version(newest, input.min_secrets_version)?;

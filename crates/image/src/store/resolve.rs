@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use hangar_api::id::AppName;
 use hangar_api::image::ImageRef;
 use tokio::time::Instant;
 
@@ -18,8 +19,12 @@ use crate::reference::Name;
 
 impl Inner {
     /// Returns what a name means, and keeps it from prunes for a moment.
-    pub(super) async fn resolve(self: &Arc<Self>, name: Name) -> Result<ImageRef, ImageError> {
-        let (found, mut image) = self.find(&name).await?;
+    pub(super) async fn resolve(
+        self: &Arc<Self>,
+        name: Name,
+        may_use: &(dyn Fn(&AppName) -> bool + Send + Sync),
+    ) -> Result<ImageRef, ImageError> {
+        let (found, mut image) = self.find(&name, may_use).await?;
         let now = Instant::now();
         self.lock().resolved.insert(found.digest.clone(), now);
         image.labels = found.config.into_config().labels;
@@ -30,6 +35,7 @@ impl Inner {
     pub(super) async fn find(
         self: &Arc<Self>,
         name: &Name,
+        may_use: &(dyn Fn(&AppName) -> bool + Send + Sync),
     ) -> Result<(Described, ImageRef), ImageError> {
         for place in places(name, self.registry.config()) {
             let found = match place {
@@ -40,7 +46,10 @@ impl Inner {
                     reference,
                     only,
                 } => {
-                    let found = self.pushed(name, &repository, &reference, only).await?;
+                    let found = match may_use(repository.app()) {
+                        true => self.pushed(name, &repository, &reference, only).await?,
+                        false => None,
+                    };
                     if found.is_none() && only {
                         return Err(not_pushed(name, &repository));
                     }
@@ -63,6 +72,23 @@ impl Inner {
                      see `hangar image list` and `hangar image import`"
                 .to_owned(),
         })
+    }
+
+    /// Returns the app whose pushed image a name means.
+    pub(super) fn pushed_to(&self, name: &Name) -> Option<AppName> {
+        let places = places(name, self.registry.config()).into_iter();
+        let mut pushed = places.filter_map(|place| match place {
+            Place::Embedded {
+                repository,
+                reference,
+                only,
+            } => {
+                let is_there = only || self.hosted.find(&repository, &reference).is_some();
+                is_there.then(|| repository.app().clone())
+            }
+            _ => None,
+        });
+        pushed.next()
     }
 
     async fn imported(

@@ -1,16 +1,22 @@
 //! Test Machines (`machine_checks`): what is looked at and looked up before a deployment begins.
 
+use hangar_api::id::AppName;
 use hangar_api::release::{GroupSpec, TestMachine};
 
 use crate::core::Core;
 use crate::error::Problem;
+use crate::images;
 use crate::machines::validate;
 
 /// Most test Machines of one process group.
 const MAX_TESTS: usize = 16;
 
 /// Checks the test Machines of a group, and finds out what the names of their own images mean.
-pub(super) async fn resolve(core: &Core, group: &mut GroupSpec) -> Result<(), Problem> {
+pub(super) async fn resolve(
+    core: &Core,
+    app: &AppName,
+    group: &mut GroupSpec,
+) -> Result<(), Problem> {
     let refused = |text: String| Problem::Unprocessable(format!("machine_checks: {text}"));
     let count = group.test_machines.len();
     if count > MAX_TESTS {
@@ -34,7 +40,7 @@ pub(super) async fn resolve(core: &Core, group: &mut GroupSpec) -> Result<(), Pr
         *config = checked;
         *image_ref = match own.as_str() {
             "" => None,
-            name => Some(core.images.resolve(name.to_owned()).await?),
+            name => Some(images::resolve(core, app, name.to_owned()).await?),
         };
     }
     Ok(())

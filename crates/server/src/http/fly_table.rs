@@ -35,7 +35,12 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         on(POST, "/api/v1/builds", Body, uiex::start_build),
         on(POST, "/api/v1/builds/finish", Body, uiex::finish_build),
-        on(POST, "/api/v1/builds/depot_builder", Token, fly_absent::builder),
+        on(
+            POST,
+            "/api/v1/builds/depot_builder",
+            Token,
+            fly_absent::builder,
+        ),
         on(POST, "/api/v1/releases", Body, uiex::make_release),
         on(
             GET,

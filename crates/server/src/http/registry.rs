@@ -26,8 +26,8 @@ use hangar_image::{Hosted, RepositoryName};
 use super::extract::Params;
 use super::images::drain;
 use crate::core::Core;
+use crate::images;
 
-use access::Want;
 use refusal::Refusal;
 use route::{Route, Target};
 
@@ -81,10 +81,8 @@ async fn dispatch(core: &Core, mut parts: Parts, body: &mut BodyDataStream) -> A
         Route::Catalog => return lists::catalog(core, &caller, &parts.method, &query),
         Route::In(name, target) => (name, target),
     };
-    let want = Want::of(&parts.method);
-    if !access::may(core, &caller, name.app(), want) {
-        return Err(access::denied(want));
-    }
+    let action = access::action(&parts.method, &target);
+    access::require(core, &caller, name.app(), action)?;
     let asked = Asked {
         name,
         method: parts.method,
@@ -100,8 +98,8 @@ async fn dispatch(core: &Core, mut parts: Parts, body: &mut BodyDataStream) -> A
         Target::Uploads => {
             let from = asked.query.get("from").and_then(|from| from.parse().ok());
             // One that the caller may not read does not exist for it.
-            let from: Option<RepositoryName> = from
-                .filter(|from: &RepositoryName| access::may(core, &caller, from.app(), Want::Pull));
+            let from: Option<RepositoryName> =
+                from.filter(|from: &RepositoryName| images::may_pull(core, &caller, from.app()));
             uploads::begin(&asked, from, body).await
         }
         Target::Upload(id) => uploads::go_on(&asked, &id, body).await,

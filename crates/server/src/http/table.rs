@@ -12,8 +12,8 @@ use super::guard::Need::{
     self, App, Body, Exec, Listed, Machine, MachineList, Open, Org, Platform, Token, Tokens, Volume,
 };
 use super::{
-    apps, deployments, events, fly_table, formation, images, lease, logs, machines, metadata, ops, orgs,
-    platform, releases, secrets, session, tokens, volumes,
+    apps, deployments, events, fly_table, formation, images, lease, logs, machines, metadata, ops,
+    orgs, platform, releases, secrets, session, tokens, volumes,
 };
 use crate::core::Core;
 

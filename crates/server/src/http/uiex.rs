@@ -14,8 +14,8 @@ use hangar_api::fly::{
     MadeRelease, MakeRelease, OneOrganization, ReportRelease, StartBuild,
 };
 use hangar_api::id::{AppName, ReleaseId};
-use hangar_api::release::{Release, ReleaseStatus};
 use hangar_api::org::Org;
+use hangar_api::release::{Release, ReleaseStatus};
 use hangar_api::rights::Action;
 use hangar_store::Record;
 use hangar_store::tables::{Apps, Deployments, Releases};
@@ -26,9 +26,9 @@ use crate::core::Core;
 use crate::deployments::client::{self, Driver, NewRelease};
 use crate::deployments::newest_release;
 use crate::desk;
+use crate::error::Problem;
 use crate::images;
 use crate::orgs;
-use crate::error::Problem;
 
 /// Releases that one answer gives, as Fly does.
 const LISTED: usize = 25;

@@ -18,6 +18,7 @@ use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::deployments;
 use crate::error::Problem;
 use crate::formations::wish;
+use crate::images;
 use crate::lease::{self, Holder};
 use crate::names;
 use crate::placement::{self, Load};
@@ -78,7 +79,7 @@ pub(crate) async fn create_from_input(
         &mut wanted,
         input.region.as_deref(),
     )?;
-    let image_ref = core.images.resolve(config.image.clone()).await?;
+    let image_ref = images::resolve(core, app, config.image.clone()).await?;
     // Read after the registry has answered: secrets may have been set meanwhile.
     let newest = core.app(app)?.value.secrets_version;
     let secrets_version = validate::secrets_version(newest, input.min_secrets_version)?;

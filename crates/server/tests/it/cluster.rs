@@ -104,8 +104,8 @@ impl Cluster {
         let images = hangar_image::ImageStore::open(images, env.clone(), registries).unwrap();
         let parts = ServerParts {
             store: self.store.clone(),
-            images: Arc::new(Images),
             registry: images.hosted(),
+            images: Arc::new(Images(images)),
             calls: Arc::new(self.host.clone()),
             volumes: Arc::new(self.disk.clone()),
             to_host,

@@ -12,13 +12,14 @@ use hangar_api::env::Env;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::event::{EventRequest, ExitEvent, MachineEvent};
 use hangar_api::exec::{ExecRequest, ExecResponse};
-use hangar_api::id::{EventId, MachineId};
+use hangar_api::id::{AppName, EventId, MachineId};
 use hangar_api::image::{ImageInfo, ImageRef, Pruned};
 use hangar_api::link::{FromHost, HostMachine, ToHost};
 use hangar_api::logs::{LogLine, LogQuery, Provider};
 use hangar_api::machine::{MachineState, Observed, Op, OpKind, OpOutcome};
-use hangar_api::seam::{BoxFuture, BoxStream, Connection, HostCalls, ImageCalls};
+use hangar_api::seam::{BoxFuture, BoxStream, Connection, HostCalls, ImageCalls, MayUse};
 use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
+use hangar_image::ImageStore;
 use tokio::sync::mpsc;
 
 /// What outlives the server: the Machines of the host, and what a test looks at.
@@ -400,9 +401,9 @@ impl HostCalls for Host {
     }
 }
 
-/// Images by name: any is there but those called `missing`.
-#[derive(Debug, Default)]
-pub(crate) struct Images;
+/// Images by name: any is there but those called `missing`. What was pushed is a real store's.
+#[derive(Debug)]
+pub(crate) struct Images(pub(crate) Arc<ImageStore>);
 
 fn image(name: &str) -> ImageRef {
     ImageRef {
@@ -433,6 +434,21 @@ impl ImageCalls for Images {
         } else {
             Ok(image(&name))
         }))
+    }
+
+    fn resolve_for(
+        &self,
+        name: String,
+        may_use: MayUse,
+    ) -> BoxFuture<'_, Result<ImageRef, Failure>> {
+        if !name.starts_with("registry.fly.io/") {
+            return self.resolve(name);
+        }
+        Box::pin(async move { Ok(self.0.resolve_for(&name, may_use).await?) })
+    }
+
+    fn pushed_to(&self, name: &str) -> Option<AppName> {
+        self.0.pushed_to(name)
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageInfo>, Failure>> {

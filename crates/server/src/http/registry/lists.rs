@@ -5,12 +5,12 @@ use axum::http::{HeaderName, Method, StatusCode, header};
 use hangar_image::{Digest, page};
 use serde_json::{Value, json};
 
-use super::access::{self, Want};
 use super::refusal::Refusal;
 use super::{Answer, Asked, reply, route};
+use crate::auth::Caller;
 use crate::core::Core;
-use crate::http::Caller;
 use crate::http::extract::Params;
+use crate::images;
 
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -29,7 +29,7 @@ pub(super) fn tags(asked: &Asked) -> Answer {
 pub(super) fn catalog(core: &Core, caller: &Caller, method: &Method, query: &Params) -> Answer {
     only_get(method)?;
     let all = core.registry.repositories().into_iter();
-    let own = all.filter(|name| access::may(core, caller, name.app(), Want::Pull));
+    let own = all.filter(|name| images::may_pull(core, caller, name.app()));
     let own = own.map(|name| name.as_str().to_owned()).collect();
     let (names, next) = paged(own, query)?;
     let body = json!({"repositories": names});
