@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use crate::world::{World, fly_toml, image_spec, service};
 
 /// Returns whether the tools are there; says which is not.
-fn can_run(tools: &[&str]) -> bool {
+pub(crate) fn can_run(tools: &[&str]) -> bool {
     for tool in tools {
         let found = Command::new("sh")
             .args(["-c", &format!("command -v {tool}")])
@@ -19,16 +19,44 @@ fn can_run(tools: &[&str]) -> bool {
     true
 }
 
-fn shell(world: &World, script: &str) {
+/// Runs a script in the world and returns what it printed.
+pub(crate) fn shell(world: &World, script: &str) -> String {
     let mut command = world.command("sh");
     let ran = crate::world::finish(command.args(["-ec", script]));
     assert_eq!(ran.code, 0, "{script}\n{}\n{}", ran.stdout, ran.stderr);
+    ran.stdout
 }
 
 /// Returns the fly.toml of an app that serves an image of this name.
-fn toml(app: &str, image: &str) -> String {
+pub(crate) fn toml(app: &str, image: &str) -> String {
     let text = fly_toml(app, &service(&[]));
     text.replace("\"testapp\"", &format!("\"{image}\""))
+}
+
+/// Starts Debian's registry server in the world, with more lines of its configuration.
+pub(crate) fn docker_registry(world: &mut World, port: u16, more: &str) {
+    let config = world.path(&format!("registry-{port}.yml"));
+    let data = world.path(&format!("registry-{port}"));
+    std::fs::write(
+        &config,
+        format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: \"127.0.0.1:{port}\"}}\n{more}\n",
+            data.display()
+        ),
+    )
+    .unwrap();
+    let mut command = world.command("docker-registry");
+    command.arg("serve").arg(&config);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    world.keep(&mut command);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    world.eventually("the registry answers", |world| {
+        world
+            .inside(|| std::net::TcpStream::connect(address))
+            .ok()
+            .map(drop)
+    });
 }
 
 /// Two stages, an argument, a secret, and a file that must not get in.
@@ -146,27 +174,7 @@ fn images_are_pulled_from_a_registry_by_tag_and_by_digest() {
     let Some(mut world) = World::start() else {
         return;
     };
-    let config = world.path("registry.yml");
-    let data = world.path("registry");
-    std::fs::write(
-        &config,
-        format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:5000\"}}\n",
-            data.display()
-        ),
-    )
-    .unwrap();
-    let mut command = world.command("docker-registry");
-    command.arg("serve").arg(&config);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    world.keep(&mut command);
-    let address: std::net::SocketAddr = "127.0.0.1:5000".parse().unwrap();
-    world.eventually("the registry answers", |world| {
-        world
-            .inside(|| std::net::TcpStream::connect(address))
-            .ok()
-            .map(drop)
-    });
+    docker_registry(&mut world, 5000, "");
     shell(
         &world,
         "skopeo copy -q --dest-tls-verify=false oci-archive:testapp.tar docker://127.0.0.1:5000/team/web:v1",

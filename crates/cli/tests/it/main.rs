@@ -40,6 +40,7 @@ mod plan;
 mod preflight;
 mod proxy;
 mod regions;
+mod registry;
 mod release;
 mod runtime;
 mod scale_commands;

@@ -106,7 +106,12 @@ impl IntoResponse for Refusal {
         if status.is_server_error() {
             tracing::error!(status = status.as_u16(), error = %message, "request to the registry failed");
         }
-        let body = json!({"errors": [{"code": code, "message": message}]});
+        let mut error = json!({"code": code, "message": message});
+        if matches!(self, Self::Denied) {
+            // Go's clients show the message only when something else is there as well.
+            error["detail"] = "there is no such app, or this token may not push to it".into();
+        }
+        let body = json!({"errors": [error]});
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         match &self {
