@@ -37,7 +37,8 @@ pub struct CatalogApp {
     pub primary_region: Option<Region>,
     /// Until when a deployment may be at work on it, which stops and starts its Machines itself.
     pub deploying_until: Option<Timestamp>,
-    /// Host names that lead to it, lower case: `APP.DOMAIN` and others.
+    /// Host names that lead to it, lower case: `APP.DOMAIN` and others; `*.DOMAIN` are all that are
+    /// one label below.
     pub hostnames: Vec<String>,
     /// Its Machines, by id, destroyed ones left out.
     pub machines: Vec<Arc<CatalogMachine>>,

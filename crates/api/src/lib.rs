@@ -8,6 +8,7 @@
 
 pub mod app;
 pub mod catalog;
+pub mod certificate;
 pub mod check;
 pub mod deployment;
 pub mod duration;

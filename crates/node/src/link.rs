@@ -4,12 +4,23 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Messages that may wait on each side.
 const QUEUE: usize = 1024;
 
+/// Returns the two ends of a one-way stream, which a new task carries.
+pub(crate) fn carried<T>(tasks: &mut JoinSet<&'static str>) -> (mpsc::Sender<T>, mpsc::Receiver<T>)
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+{
+    let (input, output, carry) = pipe();
+    tasks.spawn(async { (carry.await, "link").1 });
+    (input, output)
+}
+
 /// Returns the two ends of a one-way stream, and the future that carries it.
-pub(crate) fn pipe<T>() -> (
+fn pipe<T>() -> (
     mpsc::Sender<T>,
     mpsc::Receiver<T>,
     impl Future<Output = ()> + Send,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use hangar_api::catalog::Catalog;
-use hangar_api::edge::EdgeMap;
+use hangar_api::certificate::ToEdge;
 use hangar_api::env::Env;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::id::{HostId, MachineId};
@@ -102,6 +102,7 @@ pub(crate) fn proxy(
     root: &Path,
     config: &NodeConfig,
     catalog: watch::Receiver<Arc<Catalog>>,
+    certificates: mpsc::Receiver<ToEdge>,
     host: Arc<LateWaker>,
     env: Env,
 ) -> Result<Arc<ProxyHandle>, NodeError> {
@@ -111,7 +112,8 @@ pub(crate) fn proxy(
         autostop_every: config.autostop_every,
         ..ProxyConfig::new(root.join("edge.json"))
     };
-    Proxy::start(config, catalog, host.clone(), host, env).map_err(NodeError::role("the proxy"))
+    Proxy::start(config, catalog, certificates, host.clone(), host, env)
+        .map_err(NodeError::role("the proxy"))
 }
 
 /// What the host is made of.
@@ -181,8 +183,8 @@ pub(crate) struct ServerInput {
     pub(crate) volumes: Arc<DiskVolumes>,
     pub(crate) to_host: mpsc::Sender<ToHost>,
     pub(crate) from_host: mpsc::Receiver<FromHost>,
-    pub(crate) edge: watch::Receiver<EdgeMap>,
-    pub(crate) applied: watch::Receiver<u64>,
+    pub(crate) to_edge: mpsc::Sender<ToEdge>,
+    pub(crate) proxy: Arc<ProxyHandle>,
     pub(crate) env: Env,
 }
 
@@ -201,8 +203,10 @@ pub(crate) async fn server(input: ServerInput) -> Result<Arc<ServerHandle>, Node
         volumes: input.volumes,
         to_host: input.to_host,
         from_host: input.from_host,
-        edge: input.edge,
-        applied: input.applied,
+        edge: input.proxy.edge(),
+        applied: input.proxy.applied(),
+        to_edge: input.to_edge,
+        served: input.proxy.certificates(),
         env: input.env,
     };
     Server::start(config, parts)

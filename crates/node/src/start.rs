@@ -134,11 +134,11 @@ impl Node {
 
         let (catalog_out, catalog) = watch::channel(Arc::new(Catalog::default()));
         let waker = Arc::new(LateWaker::default());
-        let proxy = parts::proxy(&root, &config, catalog.clone(), waker.clone(), env.clone())?;
-        let (to_host, host_in, carry_down) = link::pipe();
-        let (to_server, server_in, carry_up) = link::pipe();
-        tasks.spawn(async { (carry_down.await, "link").1 });
-        tasks.spawn(async { (carry_up.await, "link").1 });
+        let (to_edge, edge_in) = link::carried(&mut tasks);
+        let (feed, wakes) = (catalog.clone(), waker.clone());
+        let proxy = parts::proxy(&root, &config, feed, edge_in, wakes, env.clone())?;
+        let (to_host, host_in) = link::carried(&mut tasks);
+        let (to_server, server_in) = link::carried(&mut tasks);
         let (host, volumes) = parts::host(parts::HostInput {
             root: root.clone(),
             host: host_id,
@@ -152,7 +152,6 @@ impl Node {
         })
         .await?;
         waker.set(host.clone());
-        let edge = proxy.edge();
         let server = parts::server(parts::ServerInput {
             root: root.clone(),
             domain: config.domain.clone(),
@@ -163,8 +162,8 @@ impl Node {
             volumes,
             to_host,
             from_host: server_in,
-            edge: edge.clone(),
-            applied: proxy.applied(),
+            to_edge,
+            proxy: proxy.clone(),
             env: env.clone(),
         })
         .await?;
@@ -178,7 +177,7 @@ impl Node {
         Ok(Self {
             address,
             token_file: root.join("token"),
-            edge,
+            edge: proxy.edge(),
             server,
             host,
             proxy,

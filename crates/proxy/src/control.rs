@@ -28,6 +28,9 @@ const MAX_LISTENERS: usize = 256;
 const MAX_REFUSED: usize = 64;
 /// Most ports that are remembered.
 const MAX_REMEMBERED: usize = 4096;
+/// How long the first certificates are waited for once there is something to serve. Whoever came
+/// before them would be shown one that the client does not trust.
+const FIRST_CERTIFICATES: Duration = Duration::from_secs(5);
 /// Time before a port that could not be bound is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(15);
 
@@ -73,6 +76,7 @@ impl Control {
     /// Runs until the proxy stops listening.
     pub(crate) async fn run(mut self, mut catalog: watch::Receiver<Arc<Catalog>>) {
         let stop = self.shared.stop.clone();
+        self.await_certificates(&mut catalog, &stop).await;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut following = true;
@@ -103,6 +107,30 @@ impl Control {
         }
         for port in self.open.values() {
             port.closed.cancel();
+        }
+    }
+
+    async fn await_certificates(
+        &self,
+        catalog: &mut watch::Receiver<Arc<Catalog>>,
+        stop: &CancellationToken,
+    ) {
+        let mut served = self.shared.tls.imported().served();
+        let came = async {
+            // Without a publisher there is nothing to serve.
+            drop(catalog.wait_for(|catalog| catalog.revision > 0).await);
+            let first = served.wait_for(Option::is_some);
+            if tokio::time::timeout(FIRST_CERTIFICATES, first)
+                .await
+                .is_err()
+            {
+                tracing::warn!("no certificates came from the server yet, listening without");
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = came => {}
         }
     }
 

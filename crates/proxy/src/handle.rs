@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hangar_api::catalog::Catalog;
+use hangar_api::certificate::ToEdge;
 use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
 use hangar_api::id::MachineId;
 use hangar_api::seam::{BoxFuture, Drain, MachineFiles, Waker};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -48,11 +49,13 @@ pub struct ProxyHandle {
 impl Proxy {
     /// Starts the proxy: its threads, and a task on the current runtime that follows the Catalog.
     ///
-    /// It listens as soon as the Catalog has a service. Fails when a file beside `ports_file`
+    /// It listens as soon as the Catalog has a service and the first of `certificates` has come, or
+    /// none will; they are what was imported, each change whole. Fails when a file beside `ports_file`
     /// cannot be read or written, or no thread can be started.
     pub fn start(
         config: ProxyConfig,
         catalog: watch::Receiver<Arc<Catalog>>,
+        certificates: mpsc::Receiver<ToEdge>,
         waker: Arc<dyn Waker>,
         files: Arc<dyn MachineFiles>,
         env: Env,
@@ -100,11 +103,13 @@ impl Proxy {
             lock(&handle.threads).push(thread);
         }
         let autostop = Autostop::new(shared.clone());
+        let (imported, stop) = (shared.tls.imported().clone(), shared.stop.clone());
         let control = Control::new(shared, doors, remembered);
-        let both = async move {
-            tokio::join!(control.run(catalog), autostop.run());
+        let all = async move {
+            let follow = imported.follow(certificates, stop);
+            tokio::join!(control.run(catalog), autostop.run(), follow);
         };
-        *lock(&handle.control) = Some(env.spawn(both));
+        *lock(&handle.control) = Some(env.spawn(all));
         Ok(handle)
     }
 }
@@ -123,6 +128,13 @@ impl ProxyHandle {
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.shared.applied.subscribe()
+    }
+
+    /// Returns the server's revision that the imported certificates are of, following changes;
+    /// absent before the first came.
+    #[must_use]
+    pub fn certificates(&self) -> watch::Receiver<Option<u64>> {
+        self.shared.tls.imported().served()
     }
 
     /// Returns the revision of the Catalog that is applied by all cores.

@@ -4,12 +4,14 @@
 //! Built by the control task when the Catalog changes, read by every core without a lock. Apps
 //! that did not change are taken over from the index before.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hangar_api::catalog::{Catalog, CatalogApp, CatalogMachine, Phase};
+use hangar_api::certificate::domain_above;
 use hangar_api::id::{AppName, MachineId, Region};
 use hangar_api::machine::service::{MAX_PORTS_PER_APP, Port};
 use hangar_api::machine::{Service, Static};
@@ -38,6 +40,8 @@ pub(crate) struct Index {
     /// The apps that take datagrams on each external port of UDP, at most two.
     pub(crate) datagrams: BTreeMap<u16, Vec<AppName>>,
     hosts: HashMap<Box<str>, Arc<App>>,
+    /// By the domain below which all names are the app's, unless they are another's.
+    below: HashMap<Box<str>, Arc<App>>,
 }
 
 /// What the services on one external port speak, to tell what to look for in the first bytes.
@@ -132,7 +136,17 @@ pub(crate) struct Builder<'a> {
 impl Index {
     /// Returns the app of a host name in lower case, without port.
     pub(crate) fn host(&self, host: &str) -> Option<&Arc<App>> {
-        self.hosts.get(host)
+        let exact = self.hosts.get(host);
+        exact.or_else(|| self.below.get(domain_above(host)?))
+    }
+
+    /// Returns under which of its names, `*.` ones among them, an app has this one.
+    pub(crate) fn pattern<'a>(&self, host: &'a str) -> Option<Cow<'a, str>> {
+        if self.hosts.contains_key(host) {
+            return Some(Cow::Borrowed(host));
+        }
+        let domain = domain_above(host).filter(|domain| self.below.contains_key(*domain))?;
+        Some(Cow::Owned(format!("*.{domain}")))
     }
 
     /// Returns the service of an app on an external port of TCP.
@@ -262,8 +276,12 @@ impl Builder<'_> {
                 .cloned()
                 .unwrap_or_else(|| Arc::new(self.app(source, known.map(Arc::as_ref))));
             for host in &source.hostnames {
-                let host = host.to_ascii_lowercase().into_boxed_str();
-                index.hosts.entry(host).or_insert_with(|| app.clone());
+                let host = host.to_ascii_lowercase();
+                let (hosts, host) = match host.strip_prefix("*.") {
+                    Some(domain) => (&mut index.below, domain),
+                    None => (&mut index.hosts, host.as_str()),
+                };
+                hosts.entry(host.into()).or_insert_with(|| app.clone());
             }
             index.apps.insert(name.clone(), app);
         }

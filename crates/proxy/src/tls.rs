@@ -1,8 +1,10 @@
-//! TLS at the edge: rustls with a self-signed certificate.
+//! TLS at the edge: rustls with certificates that were imported, else a self-signed one.
 //!
-//! The certificate for `DOMAIN` and `*.DOMAIN` is made at the first start and kept beside the
+//! Imported ones are [`imported`]. The self-signed certificate for `DOMAIN` and `*.DOMAIN` is made at the first start and kept beside the
 //! port memory, so that an exception made for it in a browser lasts. Other host names of the
 //! Catalog get certificates of their own under the same key, made when first asked for.
+
+mod imported;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,6 +27,8 @@ use crate::error::ProxyError;
 use crate::index::Index;
 use crate::ports;
 
+pub(crate) use imported::Imported;
+
 /// Most certificates made for host names outside the domain; later ones get the domain's.
 const MAX_CERTIFICATES: usize = 1024;
 /// Most configurations that are kept; others are made for each handshake.
@@ -34,6 +38,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// The edge's side of TLS.
 pub(crate) struct Tls {
+    imported: Arc<Imported>,
     certificates: Arc<Certificates>,
     tickets: Arc<dyn ProducesTickets>,
     provider: Arc<CryptoProvider>,
@@ -44,6 +49,7 @@ pub(crate) struct Tls {
 type Offer = (Vec<String>, TlsVersions);
 
 struct Certificates {
+    imported: Arc<Imported>,
     domain: String,
     usual: Arc<CertifiedKey>,
     key: KeyPair,
@@ -77,7 +83,9 @@ impl Tls {
         let certificate = CertificateDer::from_pem_slice(kept.certificate.as_bytes())
             .map_err(|source| error(source.into()))?;
         let key = KeyPair::from_pem(&kept.key).map_err(|source| error(source.into()))?;
+        let imported = Arc::new(Imported::new(provider.clone()));
         let certificates = Arc::new(Certificates {
+            imported: imported.clone(),
             domain: kept.domain,
             usual: certified(certificate, &key, &provider).map_err(error)?,
             key,
@@ -87,11 +95,17 @@ impl Tls {
         });
         let tickets = crypto::ring::Ticketer::new().map_err(|source| error(source.into()))?;
         Ok(Self {
+            imported,
             certificates,
             tickets,
             provider,
             configs: Mutex::default(),
         })
+    }
+
+    /// Returns the certificates that were imported.
+    pub(crate) fn imported(&self) -> &Arc<Imported> {
+        &self.imported
     }
 
     /// Returns the configuration that offers these protocols and versions, or `None` where there
@@ -134,24 +148,29 @@ impl std::fmt::Debug for Tls {
 impl Certificates {
     fn of(&self, name: &str) -> Arc<CertifiedKey> {
         let name = name.to_ascii_lowercase();
+        let index = self.index.load();
+        let owner = index.host(&name).map(|app| &app.source.name);
+        if let Some(imported) = self.imported.of(&name, owner) {
+            return imported;
+        }
         let label = name.strip_suffix(&self.domain).map(|l| l.strip_suffix('.'));
         let covered =
             name == self.domain || matches!(label, Some(Some(label)) if !label.contains('.'));
-        if covered || self.index.load().host(&name).is_none() {
+        let Some(name) = index.pattern(&name).filter(|_| !covered) else {
             return self.usual.clone();
-        }
+        };
         let mut made = lock(&self.made);
-        if let Some(known) = made.get(name.as_str()) {
+        if let Some(known) = made.get(&*name) {
             return known.clone();
         }
         if made.len() >= MAX_CERTIFICATES {
             return self.usual.clone();
         }
-        let new = sign(vec![name.clone()], &self.key)
+        let new = sign(vec![name.to_string()], &self.key)
             .and_then(|signed| certified(signed.der().clone(), &self.key, &self.provider));
         match new {
             Ok(new) => {
-                made.insert(name.into_boxed_str(), new.clone());
+                made.insert(name.into(), new.clone());
                 new
             }
             Err(error) => {

@@ -42,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) volumes: Arc<dyn VolumeCalls>,
     pub(crate) edge: watch::Receiver<EdgeMap>,
     pub(crate) applied: watch::Receiver<Revision>,
+    /// The revision of the certificates that the edge serves; absent before it has any.
+    pub(crate) served: watch::Receiver<Option<Revision>>,
     pub(crate) env: Env,
     pub(crate) keyring: Keyring,
     /// Why formations could not be kept.

@@ -4,6 +4,7 @@
 //! the answer, and decide nothing else. Statuses of errors are decided in [`crate::error`].
 
 mod apps;
+mod certificates;
 mod deployments;
 mod events;
 mod extract;

@@ -15,6 +15,7 @@
 
 mod apps;
 mod auth;
+mod certificates;
 mod core;
 mod deployments;
 pub mod desk;

@@ -12,10 +12,11 @@ use hangar_api::catalog::MachineRoute;
 use hangar_api::id::{AppName, MachineId, Region};
 use hangar_api::machine::MachineState;
 use hangar_api::net::NetworkId;
-use hangar_store::tables::{Apps, DeployClaims, Observations, Specs};
+use hangar_store::tables::{Apps, Certificates, DeployClaims, Observations, Specs};
 use hangar_store::{Delta, Record, Snapshot};
 use tokio::sync::watch;
 
+use crate::certificates;
 use crate::core::Core;
 
 /// Snapshots come at most this often.
@@ -41,7 +42,7 @@ pub struct AppRoutes {
     pub primary_region: Option<Region>,
     /// Until when a deployment may be at work on it: without end for one of the server's own.
     pub deploying_until: Option<Timestamp>,
-    /// Host names that lead to it, lower case.
+    /// Host names that lead to it, lower case; `*.DOMAIN` are all one label below.
     pub hostnames: Vec<String>,
     /// Its Machines by id, destroyed ones left out.
     pub machines: Vec<Arc<MachineRoute>>,
@@ -77,16 +78,18 @@ pub(crate) async fn publish(core: Arc<Core>, routes: watch::Sender<Arc<Routes>>)
 
 /// Collects the apps that a delta touches; returns false when that may be all of them.
 fn gather(core: &Core, delta: &Delta, apps: &mut BTreeSet<AppName>) -> bool {
-    let (Some(names), Some(claims), Some(specs), Some(seen)) = (
+    let (Some(names), Some(claims), Some(specs), Some(seen), Some(hosts)) = (
         delta.keys::<Apps>(),
         delta.keys::<DeployClaims>(),
         delta.keys::<Specs>(),
         delta.keys::<Observations>(),
+        delta.keys::<Certificates>(),
     ) else {
         return false;
     };
     apps.extend(names);
     apps.extend(claims);
+    apps.extend(hosts.into_iter().map(|(app, _)| app));
     apps.extend(specs.into_iter().map(|(app, _)| app));
     // Of what a Machine does, only its end is a routing fact: the rest is its host's to tell.
     let ends = seen.into_iter().filter(|key| {
@@ -95,6 +98,19 @@ fn gather(core: &Core, delta: &Delta, apps: &mut BTreeSet<AppName>) -> bool {
     });
     apps.extend(ends.map(|(app, _)| app));
     true
+}
+
+/// Returns the names under which an app is found: the one of the platform's first. One that was
+/// added when the domain was another, and is now some other app's by its name, does not count.
+fn hostnames(core: &Core, snapshot: &Snapshot, app: &AppName) -> Vec<String> {
+    let own = format!("{app}.{}", core.domain).to_ascii_lowercase();
+    let added = snapshot
+        .under::<Certificates, _>(app)
+        .map(|record| &record.key.1)
+        .filter(|host| host.as_str() != own && !certificates::is_under(host, &core.domain))
+        .map(ToString::to_string);
+    let added: Vec<String> = added.collect();
+    [vec![own], added].concat()
 }
 
 #[derive(Default)]
@@ -158,7 +174,7 @@ impl Publisher {
             deploying_until: snapshot
                 .get::<DeployClaims>(name)
                 .map(|claim| claim.value.expires_at.unwrap_or(Timestamp::MAX)),
-            hostnames: vec![core.hostname(app).to_ascii_lowercase()],
+            hostnames: hostnames(core, snapshot, name),
             machines,
         })
     }

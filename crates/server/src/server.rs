@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hangar_api::certificate::ToEdge;
 use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
 use hangar_api::id::AppName;
@@ -23,7 +24,8 @@ use crate::desk::Desk;
 use crate::keyring::{Keyring, KeyringError};
 use crate::routes::{self, Routes};
 use crate::{
-    apps, deployments, formations, http, link, orgs, schedules, standby, supervise, tidy, volumes,
+    apps, certificates, deployments, formations, http, link, orgs, schedules, standby, supervise,
+    tidy, volumes,
 };
 
 /// How long a task may take to end.
@@ -61,6 +63,10 @@ pub struct ServerParts {
     pub edge: watch::Receiver<EdgeMap>,
     /// The revision of the published routes that the proxy answers requests by.
     pub applied: watch::Receiver<hangar_store::Revision>,
+    /// To the proxy: certificates with their keys.
+    pub to_edge: mpsc::Sender<ToEdge>,
+    /// The revision of the certificates that the proxy serves; absent before it has any.
+    pub served: watch::Receiver<Option<hangar_store::Revision>>,
     /// Clock, randomness, tasks.
     pub env: Env,
 }
@@ -139,6 +145,7 @@ impl Server {
             volumes: parts.volumes,
             edge: parts.edge,
             applied: parts.applied,
+            served: parts.served,
             env,
             keyring,
             formations: formations::Memory::default(),
@@ -156,6 +163,7 @@ impl Server {
                 parts.to_host,
             )),
             env.spawn(routes::publish(core.clone(), routes_in)),
+            env.spawn(certificates::feed::tell_edge(core.clone(), parts.to_edge)),
             env.spawn(tidy::run(core.clone())),
             env.spawn(tidy::collect_images(core.clone())),
             env.spawn(supervise::run(core.clone())),

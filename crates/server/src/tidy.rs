@@ -11,9 +11,9 @@ use hangar_api::id::{AppName, DeploymentId};
 use hangar_api::machine::{MachineState, OpKind};
 use hangar_api::volume::SnapshotStatus;
 use hangar_store::tables::{
-    AppNumbers, Apps, Claim, Claims, DeployClaims, Deployments, Formations, Leases, MachineHomes,
-    Observations, Ops, Releases, SecretSets, SnapshotRecord, Specs, VolumeRecord, VolumeSnapshots,
-    Volumes, Wishes,
+    AppNumbers, Apps, Certificates, Claim, Claims, DeployClaims, Deployments, Formations,
+    Hostnames, Leases, MachineHomes, Observations, Ops, Releases, SecretSets, SnapshotRecord,
+    Specs, VolumeRecord, VolumeSnapshots, Volumes, Wishes,
 };
 use hangar_store::{Delta, Record, Snapshot, StoreError, Table, Txn};
 use jiff::SignedDuration;
@@ -246,6 +246,7 @@ fn end_of_app(core: &Core, snapshot: &Snapshot, app: &Record<Apps>) -> Vec<Txn> 
         return Vec::new();
     }
     let mut txns: Vec<Txn> = units.iter().map(|unit| forgotten(snapshot, unit)).collect();
+    txns.extend(freed_hostnames(snapshot, name));
     txns.extend(removed(volumes.into_iter()));
     txns.extend(removed(snapshot.under::<Releases, _>(name)));
     txns.extend(removed(snapshot.under::<Deployments, _>(name)));
@@ -259,6 +260,20 @@ fn end_of_app(core: &Core, snapshot: &Snapshot, app: &Record<Apps>) -> Vec<Txn> 
     txns.push(last);
     tracing::info!(app = %name, "app destroyed");
     txns
+}
+
+/// Frees an app's host names; their certificates go with them.
+fn freed_hostnames(snapshot: &Snapshot, app: &AppName) -> Vec<Txn> {
+    let records: Vec<_> = snapshot.under::<Certificates, _>(app).collect();
+    let free = |txn: Txn, record: &&Arc<Record<Certificates>>| {
+        txn.delete::<Certificates>(&record.key)
+            .delete::<Hostnames>(&record.key.1)
+    };
+    // Two writes each.
+    let batches = records.chunks(BATCH / 2);
+    batches
+        .map(|batch| batch.iter().fold(Txn::new(), free))
+        .collect()
 }
 
 /// Begins the end of an app's volumes and snapshots, once its Machines are destroyed.

@@ -6,6 +6,7 @@
 
 use std::str::FromStr;
 
+use hangar_api::certificate::Hostname;
 use hangar_api::id::{
     AppName, DeploymentId, GroupName, HostId, MachineId, OpId, OrgSlug, Region, ReleaseId, SlotId,
     SnapshotId, VolumeId,
@@ -44,6 +45,7 @@ text_parts!(
     DeploymentId,
     GroupName,
     HostId,
+    Hostname,
     MachineId,
     OpId,
     OrgSlug,

@@ -3,6 +3,7 @@
 //! A table is a marker type; `PREFIX`, key and value say the rest. Records that only the server
 //! understands (claims, tokens, sealed secrets) have their types here.
 
+mod certificate;
 mod org;
 mod volume;
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 
 use hangar_api::Timestamp;
 use hangar_api::app::AppRecord;
+use hangar_api::certificate::Hostname;
 use hangar_api::deployment::Deployment;
 use hangar_api::formation::{Formation, Wish};
 use hangar_api::id::{
@@ -26,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::key::TableKey;
 use crate::record::Table;
 
+pub use certificate::{CertificateRecord, CustomCertificate, HostnameRecord};
 pub use org::{OrgRecord, TokenRecord};
 pub use volume::{SnapshotRecord, VolumeRecord};
 
@@ -104,6 +107,10 @@ tables! {
     Wishes: "wishes/", (AppName, MachineId) => Vec<Wish>;
     /// How far the schedules of Machines have come, from their first start on.
     Cycles: "cycles/", (AppName, MachineId) => Cycle;
+    /// Host names of apps' own, with the certificates that were imported for them.
+    Certificates: "certificates/", (AppName, Hostname) => CertificateRecord;
+    /// Whose each of them is: a host name is one app's.
+    Hostnames: "hostnames/", Hostname => HostnameRecord;
     /// Numbers that only grow, by name.
     Counters: "counters/", String => u64;
 }

@@ -4,6 +4,7 @@
 
 mod autostop;
 mod balance;
+mod certificates;
 mod datagrams;
 mod drain;
 mod handlers;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use hangar_api::catalog::{
     Catalog, CatalogApp, CatalogMachine, LiveService, Liveness, MachineRoute, Phase,
 };
+use hangar_api::certificate::ToEdge;
 use hangar_api::env::Env;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::id::{AppName, GroupName, HostId, MachineId, Region};
@@ -23,7 +24,7 @@ use hangar_api::seam::{BoxFuture, IdleMachine, MachineFiles, Waker};
 use hangar_proxy::{Proxy, ProxyConfig, ProxyHandle};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub(crate) use client::Client;
 pub(crate) use machine::{Server, canned, raw};
@@ -39,6 +40,7 @@ pub(crate) struct Rig {
     pub(crate) waker: Arc<TestWaker>,
     pub(crate) dir: tempfile::TempDir,
     catalog: watch::Sender<Arc<Catalog>>,
+    certificates: mpsc::Sender<ToEdge>,
     apps: Mutex<BTreeMap<AppName, CatalogApp>>,
 }
 
@@ -205,13 +207,21 @@ impl Rig {
         let (catalog, watched) = watch::channel(Arc::default());
         let waker = Arc::new(TestWaker::default());
         let files = Arc::new(Folders(dir.path().to_owned()));
-        let proxy = Proxy::start(config, watched, waker.clone(), files, Env::real()).unwrap();
+        let (certificates, stream) = mpsc::channel(64);
+        let none = ToEdge::Sync {
+            certificates: Vec::new(),
+            revision: 0,
+        };
+        certificates.try_send(none).unwrap();
+        let proxy = Proxy::start(config, watched, stream, waker.clone(), files, Env::real());
+        let proxy = proxy.unwrap();
         Self {
             proxy,
             address,
             waker,
             dir,
             catalog,
+            certificates,
             apps: Mutex::default(),
         }
     }
@@ -238,6 +248,27 @@ impl Rig {
         };
         self.apps.lock().unwrap().insert(app.name.clone(), app);
         self.publish().await;
+    }
+
+    /// Gives an app more host names.
+    pub(crate) async fn name(&self, app: &str, hostnames: &[&str]) {
+        {
+            let mut apps = self.apps.lock().unwrap();
+            let app = apps.get_mut(app).unwrap();
+            app.hostnames
+                .extend(hostnames.iter().map(ToString::to_string));
+        }
+        self.publish().await;
+    }
+
+    /// Sends certificates, and waits until the proxy serves them.
+    pub(crate) async fn certify(&self, message: ToEdge) {
+        let (ToEdge::Sync { revision, .. } | ToEdge::Change { revision, .. }) = &message;
+        let revision = *revision;
+        self.certificates.send(message).await.unwrap();
+        let mut served = self.proxy.certificates();
+        let reached = served.wait_for(|at| at.is_some_and(|at| at >= revision));
+        drop(tokio::time::timeout(SOON, reached).await.unwrap().unwrap());
     }
 
     /// Changes one Machine of an app.

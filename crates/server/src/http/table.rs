@@ -12,8 +12,8 @@ use super::guard::Need::{
     self, App, Body, Exec, Listed, Machine, MachineList, Open, Org, Platform, Token, Tokens, Volume,
 };
 use super::{
-    apps, deployments, events, fly_table, formation, images, lease, logs, machines, metadata, ops,
-    orgs, platform, releases, secrets, session, tokens, volumes,
+    apps, certificates, deployments, events, fly_table, formation, images, lease, logs, machines,
+    metadata, ops, orgs, platform, releases, secrets, session, tokens, volumes,
 };
 use crate::core::Core;
 
@@ -35,6 +35,7 @@ pub(super) fn table() -> Vec<Endpoint> {
         ("/v1/apps", app_rows()),
         ("/v1/apps/{app}/machines", machine_rows()),
         ("/v1/apps/{app}/volumes", volume_rows()),
+        ("/v1/apps/{app}/certificates", certificate_rows()),
         (
             "/v1/apps/{app}/machines/{machine}/metadata",
             metadata_rows(),
@@ -203,6 +204,30 @@ fn volume_rows() -> Vec<Row> {
             "/{volume}/snapshots/{snapshot}",
             Volume(WRITE),
             volumes::remove_snapshot,
+        ),
+    ]
+}
+
+fn certificate_rows() -> Vec<Row> {
+    use certificates as c;
+    vec![
+        on(GET, "", App(READ), c::list),
+        on(POST, "/acme", App(WRITE), c::add),
+        on(POST, "/custom", App(WRITE), c::import),
+        on(GET, "/{hostname}", App(READ), c::show),
+        on(METHOD_DELETE, "/{hostname}", App(WRITE), c::remove),
+        on(POST, "/{hostname}/check", App(READ), c::check),
+        on(
+            METHOD_DELETE,
+            "/{hostname}/acme",
+            App(WRITE),
+            c::remove_acme,
+        ),
+        on(
+            METHOD_DELETE,
+            "/{hostname}/custom",
+            App(WRITE),
+            c::remove_custom,
         ),
     ]
 }

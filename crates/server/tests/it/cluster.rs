@@ -112,6 +112,8 @@ impl Cluster {
             from_host: at_server,
             edge,
             applied: watch::channel(u64::MAX).1,
+            to_edge: tokio::sync::mpsc::channel(64).0,
+            served: watch::channel(Some(u64::MAX)).1,
             env: env.clone(),
         };
         let host = tokio::spawn(self.host.clone().serve(env, at_host, from_host));

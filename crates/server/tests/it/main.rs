@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod auth;
+mod certificates;
 mod clients;
 mod cluster;
 mod deploys;
