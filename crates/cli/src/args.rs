@@ -2,6 +2,7 @@
 //! what the user gave; commands resolve it. Names and flags are flyctl's where it has them.
 
 mod build;
+mod certs;
 mod config;
 mod deploy;
 mod flyctl;
@@ -22,6 +23,7 @@ use hangar_api::id::{AppName, GroupName, MachineId, Region, SlotId};
 use hangar_host::net::IpNet;
 
 pub(crate) use self::build::BuildArgs;
+pub(crate) use self::certs::{CertsCommand, OneHostname};
 pub(crate) use self::config::{ConfigCommand, ConfigFormat};
 pub(crate) use self::deploy::{
     DeployArgs, FileArgs, PaceArgs, PlanArgs, Retries, RolloutArgs, WhatArgs,
@@ -112,6 +114,9 @@ pub(crate) enum Command {
     /// Show or check an app's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Hostnames of an app's own, and certificates for them
+    #[command(subcommand)]
+    Certs(CertsCommand),
     /// Set, list and remove secrets
     #[command(subcommand)]
     Secrets(SecretsCommand),

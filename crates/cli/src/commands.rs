@@ -1,6 +1,7 @@
 //! One file a command. Each asks the API and prints; none decides what the server decides.
 
 mod apps;
+mod certs;
 mod checks;
 pub(crate) mod config;
 mod console;
@@ -82,6 +83,7 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Checks(command) => checks::run(&context, command).await,
         Command::Services(command) => services::run(&context, command).await,
+        Command::Certs(command) => certs::run(&context, command).await,
         Command::Secrets(command) => secrets::run(&context, command).await,
         Command::Volumes(command) => volumes::run(&context, command).await,
         Command::Image(command) => image::run(&context, command).await,

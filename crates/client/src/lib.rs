@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod apps;
+mod certificates;
 mod deployments;
 mod dial;
 mod error;

@@ -13,6 +13,7 @@ mod world;
 
 mod autostop;
 mod bad_input;
+mod certs;
 mod commands;
 mod config_remote;
 mod deploy;
