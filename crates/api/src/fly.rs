@@ -108,6 +108,7 @@ pub struct MadeRelease {
 
 /// Body of `PATCH /api/v1/releases/{id}`. What else clients send of their deploy is not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ReportRelease {
     /// `running`, `complete`, `failed` or `interrupted`.
     pub status: String,

@@ -3,7 +3,6 @@
 
 use hangar_api::app::{App, AppCreated, AppRecord, CreateApp};
 use hangar_api::id::{AppName, OrgSlug};
-use hangar_api::machine::MachineState;
 use hangar_api::net::NetworkId;
 use hangar_api::rights::Action;
 use hangar_store::tables::{
@@ -218,32 +217,10 @@ fn hostname(core: &Core, app: &AppRecord, units: &[Unit]) -> String {
     }
 }
 
-/// Asks for the end of an app. Without force, one whose Machines run is refused.
-pub(crate) async fn destroy(core: &Core, name: &AppName, force: bool) -> Result<(), Problem> {
+/// Asks for the end of an app, and of what runs in it: Fly's client asks for that without force.
+pub(crate) async fn destroy(core: &Core, name: &AppName) -> Result<(), Problem> {
     for _ in 0..MAX_TRIES {
         let record = core.app(name)?;
-        let runs = |unit: &Unit| {
-            let state = unit.state();
-            state.is_active()
-                && !matches!(
-                    state,
-                    MachineState::Stopped
-                        | MachineState::Suspended
-                        | MachineState::Created
-                        | MachineState::Failed
-                )
-        };
-        let snapshot = core.cache.snapshot();
-        let running = Unit::all(&snapshot, name)
-            .iter()
-            .filter(|unit| runs(unit))
-            .count();
-        drop(snapshot);
-        if running > 0 && !force {
-            return Err(Problem::Precondition(format!(
-                "app {name} has {running} machines that are not stopped; stop them or use force"
-            )));
-        }
         let going = AppRecord {
             deleting: true,
             ..record.value.clone()

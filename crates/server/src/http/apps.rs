@@ -62,9 +62,8 @@ pub(super) async fn show(
 pub(super) async fn destroy(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
-    params: Params,
 ) -> Result<StatusCode, Problem> {
-    apps::destroy(&core, &app, params.flag("force")).await?;
+    apps::destroy(&core, &app).await?;
     let mut changes = core.cache.changes();
     let gone = changes.wait_for(|_| core.cache.get::<Apps>(&app).is_none());
     // Most apps are gone at once, and their name can be used again; what takes longer goes on.
