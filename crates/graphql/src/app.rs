@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use async_graphql::{Context, Enum, ID, Object, Result, SimpleObject};
 use hangar_api::app::App as Record;
 use hangar_api::machine::Service as ServiceRecord;
-use hangar_server::desk::{Address, AddressKind, Org};
+use hangar_api::org::{Org, OrgKind};
+use hangar_server::desk::{Address, AddressKind};
 
 use crate::machine::Machine;
-use crate::org::{AddOn, AddOnType, Organization};
+use crate::org::{AddOn, AddOnType, LimitedAccessToken, Organization, limited_access_tokens};
 use crate::page::Connection;
 use crate::release::{AppConfig, Release, ReleaseUnprocessed};
 use crate::scalar::{BigInt, DateTime, Json, int};
@@ -210,10 +211,16 @@ impl App {
             Ok(org) => Ok(Organization(org)),
             // Who may read an app, and not its organisation, sees whose it is and no more.
             Err(_) => Ok(Organization(Org {
+                id: String::new(),
                 internal_numeric_id: org.internal_numeric_id,
-                slug: org.slug.to_string(),
+                slug: org.slug.clone(),
                 name: org.name.clone(),
-                is_personal: org.slug.is_personal(),
+                kind: match org.slug.is_personal() {
+                    true => OrgKind::Personal,
+                    false => OrgKind::Shared,
+                },
+                created_at: self.0.created_at,
+                app_count: 0,
             })),
         }
     }
@@ -372,7 +379,8 @@ impl App {
         ctx: &Context<'_>,
         #[graphql(name = "ref")] name: String,
     ) -> Result<Option<Image>> {
-        let found = Session::of(ctx)?.desk.image(&name).await;
+        let session = Session::of(ctx)?;
+        let found = session.desk.image(session.caller, &name).await;
         Ok(found.map_err(refused)?.map(|found| Image {
             id: found.image.digest.as_str().into(),
             digest: found.image.digest,
@@ -414,6 +422,13 @@ impl App {
     /// Trouble of its hosts: told of the Machine itself.
     async fn host_issues(&self) -> Connection<Issue> {
         Connection::whole([])
+    }
+    /// Its tokens.
+    async fn limited_access_tokens(
+        &self,
+        ctx: &Context<'_>,
+    ) -> Result<Connection<LimitedAccessToken>> {
+        limited_access_tokens(ctx, &self.0.organization.slug, Some(&self.0.name))
     }
     /// Its extensions: there are none.
     async fn add_ons(

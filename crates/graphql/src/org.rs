@@ -1,10 +1,14 @@
 //! Organisations, and who calls.
 
-use async_graphql::{Enum, ID, Interface, Object, SimpleObject};
-use hangar_server::desk::{Org, Viewer};
+use async_graphql::{Context, Enum, ID, Interface, Object, Result, SimpleObject};
+use hangar_api::id::{AppName, OrgSlug};
+use hangar_api::org::Org;
+use hangar_api::token::TokenInfo;
+use hangar_server::desk::Viewer;
 
 use crate::page::Connection;
 use crate::scalar::{BigInt, DateTime};
+use crate::session::{Session, refused};
 
 /// An organisation.
 #[derive(Clone, Debug)]
@@ -163,11 +167,11 @@ impl Organization {
     }
     /// Its slug.
     async fn slug(&self) -> &str {
-        &self.0.slug
+        self.0.slug.as_str()
     }
     /// Its slug: there is no alias.
     async fn raw_slug(&self) -> &str {
-        &self.0.slug
+        self.0.slug.as_str()
     }
     /// Its name.
     async fn name(&self) -> &str {
@@ -176,7 +180,7 @@ impl Organization {
     /// What it is.
     #[graphql(name = "type")]
     async fn kind(&self) -> OrganizationType {
-        match self.0.is_personal {
+        match self.0.slug.is_personal() {
             true => OrganizationType::Personal,
             false => OrganizationType::Shared,
         }
@@ -221,21 +225,81 @@ impl Organization {
         let _there_are_none = kind;
         Connection::whole([])
     }
+    /// Its tokens, with those of its apps.
+    async fn limited_access_tokens(
+        &self,
+        ctx: &Context<'_>,
+    ) -> Result<Connection<LimitedAccessToken>> {
+        limited_access_tokens(ctx, &self.0.slug, None)
+    }
+    /// Its members: Hangar keeps no users, who has a token is one.
+    async fn members(&self) -> OrganizationMemberships {
+        OrganizationMemberships { edges: Vec::new() }
+    }
     /// Peers of its WireGuard gateway: there is none.
     async fn wire_guard_peers(&self) -> Connection<WireGuardPeer> {
         Connection::whole([])
     }
 }
 
+/// Members of an organisation.
+#[derive(Clone, Debug, SimpleObject)]
+#[graphql(name = "OrganizationMembershipsConnection")]
+pub(crate) struct OrganizationMemberships {
+    /// Each of them.
+    edges: Vec<OrganizationMembership>,
+}
+
+/// A member of an organisation.
+#[derive(Clone, Debug, SimpleObject)]
+#[graphql(name = "OrganizationMembershipsEdge")]
+pub(crate) struct OrganizationMembership {
+    /// Its place in the list.
+    cursor: String,
+    /// Who it is.
+    node: Option<User>,
+    /// Since when.
+    joined_at: DateTime,
+    /// What it may do.
+    role: String,
+}
+
 /// A token, without its text.
 #[derive(Clone, Debug, SimpleObject)]
 pub(crate) struct LimitedAccessToken {
     /// Its id.
-    pub(crate) id: ID,
+    id: ID,
     /// Its name.
-    pub(crate) name: String,
+    name: String,
+    /// Empty: the text is kept nowhere.
+    token: String,
+    /// When it was made.
+    created_at: DateTime,
     /// When it ends.
-    pub(crate) expires_at: Option<DateTime>,
+    expires_at: Option<DateTime>,
     /// When it was revoked.
-    pub(crate) revoked_at: Option<DateTime>,
+    revoked_at: Option<DateTime>,
+    /// Who made it.
+    user: User,
+}
+
+/// Returns the tokens of an organisation, or of one app of it.
+pub(crate) fn limited_access_tokens(
+    ctx: &Context<'_>,
+    org: &OrgSlug,
+    app: Option<&AppName>,
+) -> Result<Connection<LimitedAccessToken>> {
+    let session = Session::of(ctx)?;
+    let tokens = session.desk.tokens(session.caller, org.as_str(), app);
+    let shown = tokens.map_err(refused)?;
+    let shown = shown.into_iter().map(|info: TokenInfo| LimitedAccessToken {
+        id: info.id.into(),
+        name: info.name,
+        token: String::new(),
+        created_at: DateTime(info.created_at),
+        expires_at: info.expires_at.map(DateTime),
+        revoked_at: info.revoked_at.map(DateTime),
+        user: User(session.desk.user(&info.user)),
+    });
+    Ok(Connection::whole(shown))
 }
