@@ -80,6 +80,9 @@ pub struct AppRecord {
     /// Being destroyed.
     #[serde(default)]
     pub deleting: bool,
+    /// What the client that made it would say again to get it instead of a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
 }
 
 /// Body of `POST /v1/apps`; `name` and `app_name` are both accepted.
@@ -97,6 +100,12 @@ pub struct CreateApp {
     /// A private network of this name.
     #[serde(default)]
     pub network: Option<String>,
+    /// A role, such as that of a builder; none is offered.
+    #[serde(default)]
+    pub app_role_id: Option<String>,
+    /// The same key with the same name gives the same app, instead of a refusal.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
 }
 
 /// Answer of `POST /v1/apps`.
@@ -113,6 +122,9 @@ pub struct AppCreated {
 pub struct AppList {
     /// The apps, by name.
     pub apps: Vec<App>,
-    /// How many.
+    /// How many, on all pages.
     pub total_apps: usize,
+    /// Where the next page begins; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }

@@ -36,9 +36,9 @@ impl Lease {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRequest {
     /// Seconds until it ends.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::lenient::number")]
     pub ttl: Option<i64>,
     /// What for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::lenient::text")]
     pub description: Option<String>,
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod extent;
 pub mod guest;
 pub mod schedule;
+mod sent;
 pub mod service;
 pub mod state;
 pub mod statics;
@@ -229,6 +230,9 @@ pub struct Machine {
     /// Given once, when created with `lease_ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
+    /// Its lease, where that was asked for and there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<MachineLease>,
     /// Where it is placed (Hangar's own).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<SlotId>,
@@ -238,6 +242,27 @@ pub struct Machine {
     /// When its schedule starts it next; absent before the first start (Hangar's own).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run: Option<Timestamp>,
+}
+
+/// A lease without its nonce, as a Machine shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineLease {
+    /// What for.
+    #[serde(default)]
+    pub description: String,
+    /// When it ends, Unix seconds.
+    pub expires_at: i64,
+    /// Who holds it.
+    pub owner: String,
+}
+
+/// A version of a Machine (`GET .../versions`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineVersion {
+    /// The version.
+    pub version: InstanceId,
+    /// The configuration that it was given.
+    pub user_config: MachineConfig,
 }
 
 impl Machine {

@@ -15,6 +15,7 @@ use crate::exec::{ExecRequest, ExecResponse};
 use crate::id::{AppName, MachineId, SnapshotId, VolumeId};
 use crate::image::{ImageInfo, ImageRef, Pruned};
 use crate::logs::{LogLine, LogQuery};
+use crate::process::{Memory, Process, Reclaimed};
 use crate::session::{SessionInput, SessionOutput, SessionRequest};
 use crate::volume::{VolumeSource, VolumeUsage};
 
@@ -60,6 +61,48 @@ pub trait HostCalls: Send + Sync + std::fmt::Debug {
 
     /// Returns the TCP sockets that listen in a started Machine.
     fn listeners(&self, machine: MachineId) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>>;
+
+    /// Returns the processes of a started Machine.
+    fn processes(&self, machine: MachineId) -> BoxFuture<'_, Result<Vec<Process>, Failure>> {
+        not_offered(machine, "lists no processes")
+    }
+
+    /// Returns the memory of a started Machine.
+    fn memory(&self, machine: MachineId) -> BoxFuture<'_, Result<Memory, Failure>> {
+        not_offered(machine, "counts no memory")
+    }
+
+    /// Limits the memory of a started Machine to so many MiB until it starts anew, and returns it.
+    /// Refused where it uses more.
+    fn set_memory(
+        &self,
+        machine: MachineId,
+        limit_mb: u64,
+    ) -> BoxFuture<'_, Result<Memory, Failure>> {
+        let _ = limit_mb;
+        not_offered(machine, "limits no memory")
+    }
+
+    /// Takes so many MiB of a started Machine's memory back, as far as the kernel can, and returns
+    /// how many it was.
+    fn reclaim_memory(
+        &self,
+        machine: MachineId,
+        amount_mb: u64,
+    ) -> BoxFuture<'_, Result<Reclaimed, Failure>> {
+        let _ = amount_mb;
+        not_offered(machine, "takes no memory back")
+    }
+}
+
+/// Returns the refusal of what a host does not do.
+fn not_offered<'a, T: Send + 'a>(
+    machine: MachineId,
+    what: &str,
+) -> BoxFuture<'a, Result<T, Failure>> {
+    let text = format!("the host of machine {machine} {what}");
+    let failure = Failure::new(ErrorKind::Unsupported, text);
+    Box::pin(std::future::ready(Err(failure)))
 }
 
 /// Says whether what was pushed to an app may be used by whoever asks.

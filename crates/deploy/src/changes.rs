@@ -32,8 +32,8 @@ pub fn changes(from: &MachineConfig, to: &MachineConfig) -> Vec<FieldChange> {
         for key in [RELEASE_ID, RELEASE_VERSION, CLIENT_VERSION] {
             config.metadata.remove(key);
         }
-        // A configuration is plain data.
-        serde_json::to_value(config).unwrap_or_default()
+        // How it was written is no difference.
+        config.plain().unwrap_or_default()
     };
     let mut found = Vec::new();
     compare("", Some(&value(from)), Some(&value(to)), &mut found);

@@ -7,6 +7,8 @@
 //! remove, by the runtime to read; never keeps anything in memory.
 
 mod freeze;
+mod memory;
+mod processes;
 mod root;
 mod v1;
 mod v2;
@@ -58,9 +60,21 @@ trait Version {
     fn begin_kill(&self, group: &Path);
     /// Returns how many processes were killed for their memory, if this hierarchy counts them.
     fn oom_kills(&self, hierarchy: &Hierarchy, group: &Path) -> Option<u64>;
+    /// Returns the files of a group that count and limit its memory.
+    fn memory(&self) -> MemoryFiles;
     /// Returns the file of a group by which it is frozen, and what is written there to freeze it
     /// and to let it go on.
     fn freezer(&self) -> Freezer;
+}
+
+/// Where a group's memory is counted and limited.
+struct MemoryFiles {
+    limit: &'static str,
+    usage: &'static str,
+    /// The line of `memory.stat` with what can be taken back at once.
+    inactive: &'static str,
+    /// Memory and swap together, where one limit is for both.
+    with_swap: Option<&'static str>,
 }
 
 /// How a group is frozen.

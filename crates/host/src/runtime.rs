@@ -17,6 +17,7 @@ use hangar_api::Timestamp;
 use hangar_api::error::Failure;
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::{MachineId, VolumeId};
+use hangar_api::process::Process;
 use hangar_api::seam::{BoxFuture, BoxStream};
 use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,28 @@ pub struct RunNet {
     pub v6: Ipv6Addr,
     /// The host-local address.
     pub v4: Ipv4Addr,
+}
+
+/// What is done with the memory of a run before it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryAsk {
+    /// Nothing.
+    Look,
+    /// It is limited to so many bytes, unless it uses more.
+    Limit(u64),
+    /// So many bytes are taken back, as far as the kernel can.
+    Reclaim(u64),
+}
+
+/// The memory of a run, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// The most that it may use.
+    pub limit: u64,
+    /// What it uses and the kernel cannot take back at once.
+    pub used: u64,
+    /// What was taken back.
+    pub reclaimed: u64,
 }
 
 /// How a run ended: what `init` wrote, or what could be found out without it.
@@ -197,6 +220,12 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     /// Returns the TCP sockets that listen inside.
     fn listeners(&self, key: RunKey) -> BoxFuture<'_, Result<Vec<SocketAddr>, Failure>>;
+
+    /// Returns the processes inside.
+    fn processes(&self, key: RunKey) -> BoxFuture<'_, Result<Vec<Process>, Failure>>;
+
+    /// Looks at the memory of a run, after changing it as is asked.
+    fn memory(&self, key: RunKey, ask: MemoryAsk) -> BoxFuture<'_, Result<MemoryUse, Failure>>;
 
     /// Opens a file by its absolute path inside; `None` where there is no regular file, or a
     /// symlink on the way. Never opens anything outside of the run's own file system.

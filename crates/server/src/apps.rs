@@ -27,7 +27,17 @@ pub(crate) async fn create(
     caller: &Caller,
     input: CreateApp,
 ) -> Result<AppCreated, Problem> {
-    let name = input.name.or(input.app_name).unwrap_or_default();
+    let role = input.app_role_id.as_deref().unwrap_or_default();
+    if !role.is_empty() {
+        return Err(Problem::Unprocessable(format!(
+            "Validation failed: apps of role {role:?} are not offered by this Hangar; images are \
+             built where the client is"
+        )));
+    }
+    let given = |name: Option<String>| name.filter(|name| !name.is_empty());
+    let name = given(input.name)
+        .or(given(input.app_name))
+        .unwrap_or_default();
     let name = AppName::new(name).map_err(|_| Problem::AppNameInvalid)?;
     let slug = input.org_slug.filter(|slug| !slug.is_empty());
     let slug = slug.unwrap_or_else(|| orgs::PERSONAL.to_owned());
@@ -41,8 +51,12 @@ pub(crate) async fn create(
     for _ in 0..MAX_TRIES {
         let org = orgs::permitted(core, caller, &slug, Action::CREATE)?;
         let snapshot = core.cache.snapshot();
-        if snapshot.get::<Apps>(&name).is_some() {
-            return Err(Problem::AppNameTaken);
+        if let Some(there) = snapshot.get::<Apps>(&name) {
+            let key = input.idempotency_key.as_ref().filter(|key| !key.is_empty());
+            return match key.is_some() && there.value.idempotency_key.as_ref() == key {
+                true => Ok(created(&there.value)),
+                false => Err(Problem::AppNameTaken),
+            };
         }
         if snapshot.count::<Apps>() >= MAX_APPS {
             return Err(Problem::Exhausted(format!(
@@ -54,6 +68,7 @@ pub(crate) async fn create(
         let record = AppRecord {
             number: app_number(core),
             org: org.key.clone(),
+            idempotency_key: input.idempotency_key.clone(),
             ..fresh(core, &name, &network, id)
         };
         let txn = Txn::new()
@@ -65,13 +80,17 @@ pub(crate) async fn create(
             .and(networks);
         if core.try_commit(txn).await?.is_some() {
             tracing::info!(app = %name, "app created");
-            return Ok(AppCreated {
-                id: record.id,
-                created_at: record.created_at.as_millisecond(),
-            });
+            return Ok(created(&record));
         }
     }
     Err(too_contended())
+}
+
+fn created(record: &AppRecord) -> AppCreated {
+    AppCreated {
+        id: record.id.clone(),
+        created_at: record.created_at.as_millisecond(),
+    }
 }
 
 /// Returns a number that an app may have: positive, of 31 bits, as clients store it.
@@ -118,6 +137,7 @@ fn fresh(core: &Core, name: &AppName, network_name: &str, network: NetworkId) ->
         last_release: 0,
         primary_region: None,
         deleting: false,
+        idempotency_key: None,
     }
 }
 

@@ -19,6 +19,8 @@ mod logs;
 mod machines;
 mod metadata;
 mod ops;
+mod options;
+mod org_fleet;
 mod orgs;
 mod platform;
 mod registry;
@@ -28,6 +30,7 @@ mod session;
 mod table;
 mod tokens;
 mod uiex;
+mod usage;
 mod volumes;
 
 use std::sync::Arc;

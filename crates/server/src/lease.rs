@@ -134,11 +134,40 @@ pub(crate) fn new_lease(
     };
     Ok(Lease {
         nonce: hex::encode(&nonce),
-        expires_at: core.env.now().as_second() + ttl,
+        expires_at: whole_second(core.env.now()) + ttl,
         owner,
         description: request.description.clone().unwrap_or_default(),
         version: None,
     })
+}
+
+/// Returns the first whole second at or after a moment: a lease never lasts less than was asked.
+fn whole_second(now: Timestamp) -> i64 {
+    now.as_second() + i64::from(now.subsec_nanosecond() > 0)
+}
+
+/// Returns the lease that a holder gets: a new one, or its own for longer. Fails while somebody
+/// else has it.
+pub(crate) fn taken_over(
+    core: &Core,
+    unit: &Unit,
+    holder: &Holder,
+    request: &LeaseRequest,
+) -> Result<Lease, Problem> {
+    let mut lease = new_lease(core, holder, request)?;
+    let Some(current) = unit.lease(core.env.now()) else {
+        return Ok(lease);
+    };
+    if !holder.owns(current) {
+        return Err(held(unit.id(), current));
+    }
+    lease.nonce.clone_from(&current.nonce);
+    lease.owner.clone_from(&current.owner);
+    lease.version.clone_from(&current.version);
+    if request.description.is_none() {
+        lease.description.clone_from(&current.description);
+    }
+    Ok(lease)
 }
 
 /// Takes the lease of a Machine, or refreshes the one that the holder shows.
@@ -151,19 +180,8 @@ pub(crate) async fn take(
 ) -> Result<Lease, Problem> {
     for _ in 0..MAX_TRIES {
         let unit = Unit::find(core, app, id)?;
-        let mut lease = new_lease(core, holder, request)?;
-        lease.version = Some(unit.spec().instance_id.clone());
-        if let Some(current) = unit.lease(core.env.now()) {
-            if !holder.owns(current) {
-                return Err(held(id, current));
-            }
-            lease.nonce.clone_from(&current.nonce);
-            lease.owner.clone_from(&current.owner);
-            lease.version.clone_from(&current.version);
-            if request.description.is_none() {
-                lease.description.clone_from(&current.description);
-            }
-        }
+        let mut lease = taken_over(core, &unit, holder, request)?;
+        lease.version.get_or_insert(unit.spec().instance_id.clone());
         let txn = unchanged(&unit)
             .check_present::<hangar_store::tables::Specs>(&unit.spec.key)
             .put::<Leases>(&unit.spec.key, &lease);

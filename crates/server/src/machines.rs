@@ -6,6 +6,7 @@
 pub(crate) mod create;
 pub(crate) mod ops;
 pub(crate) mod validate;
+pub(crate) mod versions;
 
 use hangar_api::id::{AppName, InstanceId, MachineId};
 use hangar_api::image::ImageRef;
@@ -105,15 +106,14 @@ pub(crate) async fn update(
             skip_launch: version.skip_launch,
         };
         let mut nonce = None;
-        if let Some(ttl) = version.lease_ttl.filter(|ttl| *ttl > 0)
-            && unit.lease(core.env.now()).is_none()
-        {
+        if let Some(ttl) = version.lease_ttl.filter(|ttl| *ttl > 0) {
             let request = hangar_api::lease::LeaseRequest {
                 ttl: Some(ttl),
                 description: None,
             };
-            let mut lease = lease::new_lease(core, holder, &request)?;
-            lease.version = Some(spec.instance_id.clone());
+            // The holder's own goes on under the same nonce, as a refresh would.
+            let mut lease = lease::taken_over(core, &unit, holder, &request)?;
+            lease.version.get_or_insert(spec.instance_id.clone());
             txn = txn.put::<Leases>(&unit.spec.key, &lease);
             nonce = Some(lease.nonce);
         }
@@ -122,6 +122,7 @@ pub(crate) async fn update(
         }
         txn = txn
             .update(&unit.spec, &spec)
+            .and(versions::keep(core, unit.spec()).await?)
             .and(ops::appended(core, &unit, kind, holder.by())?);
         if core.try_commit(txn).await?.is_some() {
             return Ok((Unit::find(core, app, id)?, nonce));

@@ -13,7 +13,7 @@ use hangar_api::volume::SnapshotStatus;
 use hangar_store::tables::{
     AppNumbers, Apps, Certificates, Claim, Claims, DeployClaims, Deployments, Formations,
     Hostnames, Leases, MachineHomes, Observations, Ops, Releases, SecretSets, SnapshotRecord,
-    Specs, VolumeRecord, VolumeSnapshots, Volumes, Wishes,
+    Specs, Versions, VolumeRecord, VolumeSnapshots, Volumes, Wishes,
 };
 use hangar_store::{Delta, Record, Snapshot, StoreError, Table, Txn};
 use jiff::SignedDuration;
@@ -21,7 +21,7 @@ use jiff::SignedDuration;
 use crate::auth::tokens;
 use crate::core::Core;
 use crate::images;
-use crate::machines::ops;
+use crate::machines::{ops, versions};
 use crate::unit::Unit;
 use crate::volumes::{attach, ended};
 
@@ -211,7 +211,10 @@ fn name_freed(snapshot: &Snapshot, unit: &Unit) -> Txn {
 fn forgotten(snapshot: &Snapshot, unit: &Unit) -> Txn {
     let spec = unit.spec();
     let key = &unit.spec.key;
+    let versions = versions::all(snapshot, unit);
+    let versions = versions.fold(Txn::new(), |txn, old| txn.delete::<Versions>(&old.key));
     name_freed(snapshot, unit)
+        .and(versions)
         .and(attach::freed(snapshot, unit))
         .remove::<Specs>(&unit.spec)
         .delete::<Ops>(key)

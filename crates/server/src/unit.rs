@@ -136,7 +136,7 @@ impl Unit {
             region: spec.region.clone(),
             instance_id: spec.instance_id.clone(),
             version: Some(spec.instance_id.clone()),
-            private_ip: spec.private_ip().to_string(),
+            private_ip: long_form(spec.private_ip()),
             created_at: spec.created_at,
             updated_at: observed.map_or(spec.updated_at, |o| o.updated_at.max(spec.updated_at)),
             config: spec.config.clone(),
@@ -146,6 +146,7 @@ impl Unit {
             host_status: if self.is_lost { "unreachable" } else { "ok" }.to_owned(),
             cordoned: spec.cordoned,
             nonce: None,
+            lease: None,
             slot: Some(spec.slot.clone()),
             reason: observed.and_then(|o| o.reason.clone()),
             next_run: self
@@ -154,6 +155,14 @@ impl Unit {
                 .and_then(|cycle| schedules::next_run(self.id(), &cycle.value)),
         }
     }
+}
+
+/// Returns an address with all of its eight groups: clients split it at its colons.
+fn long_form(address: std::net::Ipv6Addr) -> String {
+    address
+        .segments()
+        .map(|group| format!("{group:x}"))
+        .join(":")
 }
 
 fn zero_event() -> EventId {

@@ -15,9 +15,10 @@ use hangar_api::certificate::Hostname;
 use hangar_api::deployment::Deployment;
 use hangar_api::formation::{Formation, Wish};
 use hangar_api::id::{
-    AppName, DeploymentId, GroupName, HostId, MachineId, OrgSlug, ReleaseId, SlotId, SnapshotId,
-    VolumeId,
+    AppName, DeploymentId, GroupName, HostId, InstanceId, MachineId, OrgSlug, ReleaseId, SlotId,
+    SnapshotId, VolumeId,
 };
+use hangar_api::image::ImageRef;
 use hangar_api::lease::Lease;
 use hangar_api::machine::{MachineSpec, Observed, Op, Schedule};
 use hangar_api::net::NetworkId;
@@ -68,6 +69,8 @@ tables! {
     Ops: "ops/", (AppName, MachineId) => Vec<Op>;
     /// What hosts say that Machines do.
     Observations: "observed/", (AppName, MachineId) => Observed;
+    /// Versions of Machines that gave way to newer ones, by generation; the last few of each.
+    Versions: "versions/", (AppName, MachineId, u64) => VersionRecord;
     /// Which app a Machine is of; makes Machine ids unique.
     MachineHomes: "machine-homes/", MachineId => MachineHome;
     /// Machine leases; an expired one is none.
@@ -119,6 +122,19 @@ tables! {
 pub const NETWORK_COUNTER: &str = "networks";
 /// The counter of [`Counters`] with the last organisation's number.
 pub const ORG_COUNTER: &str = "orgs";
+
+/// A version of a Machine that gave way to a newer one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// The version, as clients name it.
+    pub instance_id: InstanceId,
+    /// Its configuration as JSON: kept as text, since it is seldom read.
+    pub config: String,
+    /// Its image.
+    pub image_ref: ImageRef,
+    /// When it was made, or last amended.
+    pub updated_at: Timestamp,
+}
 
 /// Where a Machine belongs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::{Map, Value};
 
 use super::guest::Guest;
+use super::sent::{self, Sent};
 use super::service::Service;
 use crate::check::CheckConfig;
 use crate::duration::GoDuration;
 use crate::id::GroupName;
+use crate::lenient::nullable;
 
 /// Metadata key of the process group.
 pub const PROCESS_GROUP: &str = "fly_process_group";
@@ -32,8 +34,10 @@ pub const MAX_SUSPEND_MB: u64 = 2048;
 /// Group of console Machines.
 pub const GROUP_CONSOLE: &str = "fly_app_console";
 
-/// The configuration of a Machine. What Hangar does not act on is kept in `other` and echoed.
+/// The configuration of a Machine. What Hangar does not act on is kept in `other` and echoed; so is
+/// how the rest was written ([`Sent`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct MachineConfig {
     /// The image's name; required to create.
     #[serde(default, deserialize_with = "nullable")]
@@ -115,6 +119,9 @@ pub struct MachineConfig {
     /// Everything else, as sent.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+    /// How it was sent, where that says more than the rest.
+    #[serde(skip)]
+    pub sent: Sent,
 }
 
 /// A volume and where it is seen.
@@ -245,7 +252,33 @@ pub enum RestartPolicy {
 
 // === impl MachineConfig ===
 
+impl Serialize for MachineConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.sent.is_empty() {
+            return Self::serialize(self, serializer);
+        }
+        let plain = self.plain().map_err(ser::Error::custom)?;
+        self.sent.put_back(plain).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for MachineConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = sent::tidied(Value::deserialize(deserializer)?);
+        let read = Self::deserialize(sent::without_nulls(&given));
+        let mut config = read.map_err(de::Error::custom)?;
+        let plain = config.plain().map_err(de::Error::custom)?;
+        config.sent = Sent::between(&given, &plain);
+        Ok(config)
+    }
+}
+
 impl MachineConfig {
+    /// Returns its JSON without regard to how it was sent.
+    pub fn plain(&self) -> Result<Value, serde_json::Error> {
+        Self::serialize(self, serde_json::value::Serializer)
+    }
+
     /// Returns the process group: `fly_process_group`, else legacy `process_group`, else "".
     #[must_use]
     pub fn process_group(&self) -> &str {
@@ -370,15 +403,6 @@ impl Init {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// Reads null as the default: clients send explicit nulls for optional fields.
-pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -138,8 +138,9 @@ mod tests {
     fn sizes_are_whole_numbers() {
         let swap = |value: Value| config(json!({"init": {"swap_size_mb": value}})).swap_mb();
         assert_eq!(swap(json!(512)), Ok(512));
+        assert_eq!(swap(json!("512")), Ok(512));
         assert_eq!(config(json!({})).swap_mb(), Ok(0));
-        for wrong in [json!(-1), json!("512"), json!(1.5), json!(MAX_SWAP_MB + 1)] {
+        for wrong in [json!(-1), json!("half"), json!(1.5), json!(MAX_SWAP_MB + 1)] {
             assert!(swap(wrong.clone()).is_err(), "{wrong}");
         }
         let size = |value: Value| config(json!({"rootfs": {"size_gb": value}})).rootfs_size_gb();

@@ -30,6 +30,18 @@ fn default_memory() -> u64 {
     256
 }
 
+/// Fills in what a size that was sent leaves out.
+pub(crate) fn complete(guest: &mut Map<String, Value>) {
+    let default = [
+        ("cpu_kind", Value::from(shared())),
+        ("cpus", one().into()),
+        ("memory_mb", default_memory().into()),
+    ];
+    for (key, value) in default {
+        guest.entry(key).or_insert(value);
+    }
+}
+
 /// Why a size is refused; the texts are flyctl's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidGuest {
@@ -98,6 +110,15 @@ impl Guest {
             memory_mb,
             other: Map::new(),
         })
+    }
+
+    /// Returns the most memory that it may be given while it runs, in MiB, where that is named.
+    #[must_use]
+    pub fn max_memory_mb(&self) -> Option<u64> {
+        self.other
+            .get("max_memory_mb")?
+            .as_u64()
+            .filter(|mb| *mb > 0)
     }
 
     /// Returns the preset's name, such as `shared-cpu-1x`.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::config::nullable;
 use crate::check::CheckConfig;
+use crate::lenient::nullable;
 
 /// A port inside the Machine and the external ports that lead to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

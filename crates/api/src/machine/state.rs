@@ -32,6 +32,8 @@ pub enum MachineState {
     Destroying,
     /// Gone.
     Destroyed,
+    /// Given way to a newer version: what a version is that is asked for by its name.
+    Replaced,
 }
 
 // === impl MachineState ===
@@ -53,6 +55,7 @@ impl MachineState {
             Self::Failed => "failed",
             Self::Destroying => "destroying",
             Self::Destroyed => "destroyed",
+            Self::Replaced => "replaced",
         }
     }
 
@@ -73,7 +76,7 @@ impl MachineState {
     /// Returns whether it is neither gone nor going.
     #[must_use]
     pub fn is_active(self) -> bool {
-        !matches!(self, Self::Destroying | Self::Destroyed)
+        !matches!(self, Self::Destroying | Self::Destroyed | Self::Replaced)
     }
 }
 

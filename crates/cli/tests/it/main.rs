@@ -27,6 +27,7 @@ mod init_pid1;
 mod interrupts;
 mod kills;
 mod launch;
+mod letter;
 mod load;
 mod machine_commands;
 mod machine_disks;

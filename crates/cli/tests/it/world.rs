@@ -348,6 +348,17 @@ impl World {
             .unwrap()
     }
 
+    /// Sends a body to the API, as the admin, and returns status and JSON answer.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let head = format!("authorization: Bearer {}\r\n", self.token());
+        let body = body.to_string();
+        let answer = self
+            .inside(|| request(API, method, path, "localhost", &head, body.as_bytes()))
+            .unwrap();
+        let json = serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body));
+        (answer.status, json)
+    }
+
     /// Asks an app over HTTP through the proxy.
     pub(crate) fn get(&self, app: &str, path: &str) -> Answer {
         let address = self.edge(80);

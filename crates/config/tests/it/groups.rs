@@ -68,7 +68,7 @@ fn a_whole_file_becomes_one_configuration_per_group() {
         json["cron"],
         json!({
             "image": "shop@sha256:x", "env": env("cron"), "metadata": metadata("cron"),
-            "guest": small, "files": files, "stop_config": stop,
+            "init": {}, "guest": small, "files": files, "stop_config": stop,
             "restart": {"policy": "no", "max_retries": 3},
         })
     );

@@ -10,6 +10,7 @@ use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::MachineId;
 use hangar_api::logs::{LogLine, LogQuery, Provider};
+use hangar_api::process::{Memory, Process, Reclaimed};
 use hangar_api::seam::{
     BoxFuture, BoxStream, Connection, HostCalls, IdleMachine, MachineFiles, Waker,
 };
@@ -21,10 +22,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::LivenessFeed;
 use super::shared::Shared;
 use crate::machine::actor::Command;
-use crate::runtime::RunKey;
+use crate::runtime::{MemoryAsk, MemoryUse, RunKey};
 
 /// How long a Machine may take to accept a connection.
 const DIAL_TIME: Duration = Duration::from_secs(10);
+/// Bytes of what the API counts memory in.
+const MIB: u64 = 1024 * 1024;
 
 /// A running host. Cheap to clone; dropping the last clone ends its tasks as a crash would, and
 /// Machines go on.
@@ -97,6 +100,11 @@ impl HostHandle {
         let sent = mailbox.send(command(answer)).await;
         sent.map_err(|_| away())?;
         result.await.map_err(|_| away())?
+    }
+
+    async fn memory_of(&self, machine: MachineId, ask: MemoryAsk) -> Result<MemoryUse, Failure> {
+        let key = self.run_of(machine)?;
+        self.shared.runtime.memory(key, ask).await
     }
 
     /// Returns the run of a Machine that is up.
@@ -183,6 +191,45 @@ impl HostCalls for HostHandle {
             let key = self.run_of(machine)?;
             self.shared.runtime.listeners(key).await
         })
+    }
+
+    fn processes(&self, machine: MachineId) -> BoxFuture<'_, Result<Vec<Process>, Failure>> {
+        Box::pin(async move {
+            let key = self.run_of(machine)?;
+            self.shared.runtime.processes(key).await
+        })
+    }
+
+    fn memory(&self, machine: MachineId) -> BoxFuture<'_, Result<Memory, Failure>> {
+        Box::pin(async move { self.memory_of(machine, MemoryAsk::Look).await.map(shown) })
+    }
+
+    fn set_memory(
+        &self,
+        machine: MachineId,
+        limit_mb: u64,
+    ) -> BoxFuture<'_, Result<Memory, Failure>> {
+        let ask = MemoryAsk::Limit(limit_mb.saturating_mul(MIB));
+        Box::pin(async move { self.memory_of(machine, ask).await.map(shown) })
+    }
+
+    fn reclaim_memory(
+        &self,
+        machine: MachineId,
+        amount_mb: u64,
+    ) -> BoxFuture<'_, Result<Reclaimed, Failure>> {
+        let ask = MemoryAsk::Reclaim(amount_mb.saturating_mul(MIB));
+        Box::pin(async move {
+            let actual_mb = self.memory_of(machine, ask).await?.reclaimed / MIB;
+            Ok(Reclaimed { actual_mb })
+        })
+    }
+}
+
+fn shown(memory: MemoryUse) -> Memory {
+    Memory {
+        limit_mb: memory.limit / MIB,
+        available_mb: memory.limit.saturating_sub(memory.used) / MIB,
     }
 }
 

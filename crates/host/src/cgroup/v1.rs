@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{CPU_PERIOD_US, Freezer, Hierarchy, Version, write_value};
+use super::{CPU_PERIOD_US, Freezer, Hierarchy, MemoryFiles, Version, write_value};
 use crate::runtime::Limits;
 
 /// The devices that a Machine may use: null, zero, full, random, urandom, tty, and terminals.
@@ -81,6 +81,15 @@ impl Version for V1 {
         let text = fs::read_to_string(group.join("memory.oom_control")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         line?.trim().parse().ok()
+    }
+
+    fn memory(&self) -> MemoryFiles {
+        MemoryFiles {
+            limit: "memory.limit_in_bytes",
+            usage: "memory.usage_in_bytes",
+            inactive: "total_inactive_file ",
+            with_swap: Some("memory.memsw.limit_in_bytes"),
+        }
     }
 
     fn freezer(&self) -> Freezer {

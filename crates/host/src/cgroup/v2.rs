@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{CPU_PERIOD_US, Freezer, Hierarchy, Version, write_value};
+use super::{CPU_PERIOD_US, Freezer, Hierarchy, MemoryFiles, Version, write_value};
 use crate::runtime::Limits;
 
 /// The controllers that limits need.
@@ -64,6 +64,15 @@ impl Version for V2 {
         let text = fs::read_to_string(group.join("memory.events")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         line?.trim().parse().ok()
+    }
+
+    fn memory(&self) -> MemoryFiles {
+        MemoryFiles {
+            limit: "memory.max",
+            usage: "memory.current",
+            inactive: "inactive_file ",
+            with_swap: None,
+        }
     }
 
     fn freezer(&self) -> Freezer {

@@ -11,6 +11,7 @@ mod files;
 mod program;
 mod session;
 mod state;
+mod usage;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,11 +23,12 @@ use hangar_api::env::Env;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::MachineId;
+use hangar_api::process::Process;
 use hangar_api::seam::{BoxFuture, BoxStream};
 use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use hangar_init::wire::{Reply, Request};
 
-use super::{ExitRecord, RunKey, RunStatus, Runtime, StartError, StartPlan};
+use super::{ExitRecord, MemoryAsk, MemoryUse, RunKey, RunStatus, Runtime, StartError, StartPlan};
 use crate::cgroup::Layout;
 use crate::helper::client::Helper;
 use crate::helper::{self, MountRequest, Paths, RemoveRequest, StartRequest};
@@ -407,6 +409,22 @@ impl Runtime for ContainerRuntime {
                 Reply::Listeners { sockets } => Ok(sockets),
                 _ => Err(dial::nonsense()),
             }
+        })
+    }
+
+    fn processes(&self, key: RunKey) -> BoxFuture<'_, Result<Vec<Process>, Failure>> {
+        Box::pin(async move {
+            let (layout, run) = (self.layout.clone(), key.clone());
+            let listing = tokio::task::spawn_blocking(move || layout.processes(&run));
+            usage::told(&key, "list the processes", listing.await)
+        })
+    }
+
+    fn memory(&self, key: RunKey, ask: MemoryAsk) -> BoxFuture<'_, Result<MemoryUse, Failure>> {
+        Box::pin(async move {
+            let (layout, run) = (self.layout.clone(), key.clone());
+            let looking = tokio::task::spawn_blocking(move || layout.memory(&run, ask));
+            usage::told(&key, "change or read the memory", looking.await)
         })
     }
 

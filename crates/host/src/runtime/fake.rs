@@ -15,15 +15,17 @@ use hangar_api::env::Env;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::MachineId;
+use hangar_api::process::Process;
 use hangar_api::seam::{BoxFuture, BoxStream};
 use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{ExitRecord, RunKey, RunStatus, Runtime, StartError, StartPlan};
+use super::{ExitRecord, MemoryAsk, MemoryUse, RunKey, RunStatus, Runtime, StartError, StartPlan};
 use crate::checks::{Probe, Prober};
 
 mod program;
+mod usage;
 
 pub use program::Program;
 
@@ -493,6 +495,22 @@ impl Runtime for FakeRuntime {
             let any = std::net::Ipv4Addr::UNSPECIFIED;
             Ok(ports.iter().map(|port| (any, *port).into()).collect())
         })
+    }
+
+    fn processes(&self, key: RunKey) -> BoxFuture<'_, Result<Vec<Process>, Failure>> {
+        let now = Instant::now();
+        let world = self.lock();
+        let run = world.runs.get(&key).filter(|run| run.is_live(now));
+        let listed = run.map(|run| usage::processes(&run.plan));
+        Box::pin(std::future::ready(listed.ok_or_else(usage::not_running)))
+    }
+
+    fn memory(&self, key: RunKey, ask: MemoryAsk) -> BoxFuture<'_, Result<MemoryUse, Failure>> {
+        let answer = self.lock().runs.get_mut(&key).map_or_else(
+            || Err(usage::not_running()),
+            |run| Ok(usage::memory(&mut run.plan.limits, ask)),
+        );
+        Box::pin(std::future::ready(answer))
     }
 
     fn wipe(&self, _machine: MachineId) -> BoxFuture<'_, Result<(), Failure>> {

@@ -7,10 +7,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use hangar_api::app::{App, AppCreated, AppList, CreateApp};
+use hangar_api::id::AppName;
+use hangar_api::options::{ListApps, MAX_APP_PAGE};
 use hangar_api::rights::Action;
 use hangar_store::tables::Apps;
 
-use super::extract::{AppPath, Asker, Lenient, Params};
+use super::extract::{AppPath, Asker, Lenient};
+use super::options::{self, Options};
 use crate::apps;
 use crate::auth::caller;
 use crate::core::Core;
@@ -24,21 +27,33 @@ const DELETION_SHOWN: Duration = Duration::from_secs(10);
 pub(super) async fn list(
     State(core): State<Arc<Core>>,
     Asker(caller): Asker,
-    params: Params,
-) -> Json<AppList> {
+    Options(query): Options<ListApps>,
+) -> Result<Json<AppList>, Problem> {
+    let size = options::page_size(query.limit, MAX_APP_PAGE)?.unwrap_or(usize::MAX);
+    let after = options::cursor(query.cursor.as_deref(), |text| AppName::new(text).ok())?;
+    let org = query.org_slug.as_deref().filter(|slug| !slug.is_empty());
+    let role = query.app_role.as_deref().unwrap_or_default();
     let snapshot = core.cache.snapshot();
-    let org = params.get("org_slug");
-    let apps: Vec<App> = snapshot
+    let wanted: Vec<_> = snapshot
         .all::<Apps>()
-        .filter(|record| !record.value.deleting && params.get("app_role").is_none())
+        .filter(|record| !record.value.deleting && role.is_empty())
         .filter(|record| org.is_none_or(|org| record.value.org.as_str() == org))
         .filter(|record| caller.may(&caller::app(&snapshot, &record.value, Action::READ)))
+        .collect();
+    let behind = wanted
+        .iter()
+        .filter(|record| after.as_ref().is_none_or(|after| record.key > *after));
+    let mut behind = behind.peekable();
+    let page = behind.by_ref().take(size);
+    let apps: Vec<App> = page
         .map(|record| apps::view(&core, &snapshot, record))
         .collect();
-    Json(AppList {
-        total_apps: apps.len(),
+    let last = apps.last().map(|app| app.name.to_string());
+    Ok(Json(AppList {
+        total_apps: wanted.len(),
+        next_cursor: last.filter(|_| behind.peek().is_some()),
         apps,
-    })
+    }))
 }
 
 pub(super) async fn create(

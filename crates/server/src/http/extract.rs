@@ -79,7 +79,7 @@ pub(crate) trait HasCommand: DeserializeOwned + Default {
 
 // === impl Lenient and Strict ===
 
-async fn body_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+pub(super) async fn body_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
     let length = request.headers().get(axum::http::header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_BODY) {
@@ -209,13 +209,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 }
 
 impl Params {
-    /// Returns the first value of a name; an empty one is none.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let mut values = self.0.iter().filter(|(key, _)| key == name);
-        let value = values.find(|(_, value)| !value.is_empty());
-        value.map(|(_, value)| value.as_str())
-    }
-
     /// Returns the values of a name, each split at its commas.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
         let values = self.0.iter().filter(|(key, _)| key == name);
@@ -224,6 +217,13 @@ impl Params {
             .map(str::trim)
             .filter(|value| !value.is_empty())
             .collect()
+    }
+
+    /// Returns the first value of a name; an empty one is none.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name);
+        let value = values.find(|(_, value)| !value.is_empty());
+        value.map(|(_, value)| value.as_str())
     }
 
     /// Returns whether a name stands there with `true`, `1` or no value.
@@ -242,16 +242,6 @@ impl Params {
                 })
             })
             .transpose()
-    }
-
-    /// Returns the names that begin with this, without it, and their values.
-    pub(crate) fn beginning<'a>(
-        &'a self,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0
-            .iter()
-            .filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value.as_str())))
     }
 }
 

@@ -8,7 +8,8 @@ use axum::http::StatusCode;
 use hangar_api::lease::{Lease, LeaseRequest};
 use serde_json::{Value, json};
 
-use super::extract::{Lenient, MachinePath, Params, Writer};
+use super::extract::{MachinePath, Writer};
+use super::options::Options;
 use crate::core::Core;
 use crate::error::Problem;
 use crate::lease;
@@ -26,13 +27,9 @@ pub(super) async fn show(
 pub(super) async fn take(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
-    params: Params,
     Writer(holder): Writer,
-    Lenient(mut request): Lenient<LeaseRequest>,
+    Options(request): Options<LeaseRequest>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    if request.ttl.is_none() {
-        request.ttl = params.parsed("ttl")?;
-    }
     let lease = lease::take(&core, &app, &id, &holder, &request).await?;
     Ok((StatusCode::CREATED, Json(envelope(&lease))))
 }

@@ -4,17 +4,23 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use hangar_api::event::MachineEvent;
-use hangar_api::machine::{LaunchInput, Machine, MachineState};
+use hangar_api::id::MachineId;
+use hangar_api::machine::{
+    LaunchInput, Machine, MachineLease, MachineSpec, MachineState, MachineVersion,
+};
+use hangar_api::options::{DestroyMachine, ListEvents, ListMachines, MAX_PAGE, ShowMachine};
 use hangar_api::rights::Action;
 use serde_json::{Value, json};
 
-use super::extract::{AppPath, Asker, Lenient, MachinePath, Params, Writer};
+use super::extract::{AppPath, Asker, Lenient, MachinePath, Writer};
+use super::options::{self, Options};
 use crate::auth::caller;
 use crate::core::Core;
 use crate::error::Problem;
 use crate::images;
-use crate::machines::{self, create, ops};
+use crate::machines::{self, create, ops, versions};
 use crate::unit::Unit;
 
 /// Events that one answer gives when it is not told.
@@ -23,16 +29,18 @@ const EVENTS: usize = 20;
 const MAX_EVENTS: usize = 50;
 /// Fields that a summary leaves out.
 const NOT_IN_SUMMARY: [&str; 5] = ["config", "checks", "events", "host_status", "nonce"];
+/// The header with the cursor of the next page.
+pub(super) const NEXT_CURSOR: &str = "fly-next-cursor";
 
 pub(super) async fn list(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
     Asker(caller): Asker,
-    params: Params,
-) -> Result<Json<Vec<Value>>, Problem> {
+    Options(query): Options<ListMachines>,
+) -> Result<(HeaderMap, Json<Vec<Value>>), Problem> {
     let record = core.app(&app)?;
-    let states = params.list("state");
-    let summary = params.flag("summary");
+    let size = options::page_size(query.limit, MAX_PAGE)?.unwrap_or(usize::MAX);
+    let after = options::cursor(query.cursor.as_deref(), |text| MachineId::new(text).ok())?;
     let snapshot = core.cache.snapshot();
     // Most may read all of them or none.
     let all = caller.may(&caller::app(&snapshot, &record.value, Action::READ));
@@ -42,29 +50,22 @@ pub(super) async fn list(
     };
     let units = Unit::all(&snapshot, &app);
     let units: Vec<Unit> = units.into_iter().filter(shown).collect();
-    drop(snapshot);
-    let wanted = units.iter().filter(|unit| {
-        let state = unit.state();
-        let metadata = &unit.spec().config.metadata;
-        (params.flag("include_deleted") || state != MachineState::Destroyed)
-            && (states.is_empty() || states.contains(&state.as_str()))
-            && params
-                .get("region")
-                .is_none_or(|region| unit.spec().region.as_str() == region)
-            && params
-                .beginning("metadata.")
-                .all(|(key, value)| metadata.get(key).is_some_and(|is| is == value))
+    let mut wanted = units.iter().filter(|unit| {
+        let behind = after.as_ref().is_none_or(|after| unit.id() > after);
+        behind && is_wanted(&query, unit.spec(), unit.state())
     });
-    let shown = wanted.map(|unit| {
-        let mut row = serde_json::to_value(unit.view()).map_err(unwritable)?;
-        if let (true, Some(fields)) = (summary, row.as_object_mut()) {
-            for field in NOT_IN_SUMMARY {
-                fields.remove(field);
-            }
-        }
-        Ok(row)
-    });
-    shown.collect::<Result<Vec<_>, Problem>>().map(Json)
+    let mut rows = Vec::new();
+    let mut last = None;
+    for unit in wanted.by_ref().take(size) {
+        rows.push(row(&core, unit, &query)?);
+        last = Some(unit.id());
+    }
+    let mut headers = HeaderMap::new();
+    if let (Some(last), true) = (last, wanted.next().is_some()) {
+        let cursor = last.as_str().parse();
+        headers.extend(cursor.map(|cursor| (NEXT_CURSOR.parse().ok(), cursor)));
+    }
+    Ok((headers, Json(rows)))
 }
 
 fn image_of(input: &LaunchInput) -> Option<&str> {
@@ -72,8 +73,36 @@ fn image_of(input: &LaunchInput) -> Option<&str> {
     Some(config.image.as_str())
 }
 
-fn unwritable(error: serde_json::Error) -> Problem {
-    Problem::Internal(format!("write a machine as JSON: {error}"))
+fn is_wanted(query: &ListMachines, spec: &MachineSpec, state: MachineState) -> bool {
+    let region = query.region.as_deref().filter(|region| !region.is_empty());
+    let is_in_state = || query.state.iter().any(|wanted| wanted == state.as_str());
+    (query.include_deleted || state != MachineState::Destroyed)
+        && (query.state.is_empty() || is_in_state())
+        && region.is_none_or(|region| spec.region.as_str() == region)
+        && query.has_metadata(&spec.config.metadata)
+}
+
+fn row(core: &Core, unit: &Unit, query: &ListMachines) -> Result<Value, Problem> {
+    let machine = Machine {
+        lease: query.include_leases.then(|| lease_of(core, unit)).flatten(),
+        ..unit.view()
+    };
+    let mut row = serde_json::to_value(machine)
+        .map_err(|error| Problem::Internal(format!("write a machine as JSON: {error}")))?;
+    if let (true, Some(fields)) = (query.summary, row.as_object_mut()) {
+        for field in NOT_IN_SUMMARY {
+            fields.remove(field);
+        }
+    }
+    Ok(row)
+}
+
+fn lease_of(core: &Core, unit: &Unit) -> Option<MachineLease> {
+    unit.lease(core.env.now()).map(|lease| MachineLease {
+        description: lease.description.clone(),
+        expires_at: lease.expires_at,
+        owner: lease.owner.clone(),
+    })
 }
 
 pub(super) async fn create(
@@ -94,8 +123,26 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
+    Options(query): Options<ShowMachine>,
 ) -> Result<Json<Machine>, Problem> {
-    Ok(Json(Unit::find(&core, &app, &id)?.view()))
+    let unit = Unit::find(&core, &app, &id)?;
+    let shown = match &query.version {
+        Some(version) => versions::view(&core.cache.snapshot(), &unit, version)?,
+        None => unit.view(),
+    };
+    let lease = query.include_leases.then(|| lease_of(&core, &unit));
+    Ok(Json(Machine {
+        lease: lease.flatten(),
+        ..shown
+    }))
+}
+
+pub(super) async fn versions(
+    State(core): State<Arc<Core>>,
+    MachinePath { app, id }: MachinePath,
+) -> Result<Json<Vec<MachineVersion>>, Problem> {
+    let unit = Unit::find(&core, &app, &id)?;
+    versions::list(&core.cache.snapshot(), &unit).map(Json)
 }
 
 pub(super) async fn update(
@@ -116,10 +163,10 @@ pub(super) async fn update(
 pub(super) async fn destroy(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
-    params: Params,
     Writer(holder): Writer,
+    Options(asked): Options<DestroyMachine>,
 ) -> Result<Json<Value>, Problem> {
-    let force = params.flag("force") || params.flag("kill");
+    let force = asked.force || asked.kill;
     ops::ask(&core, (&app, &id), &holder, None, |unit| {
         ops::destroy(unit, force)
     })
@@ -130,10 +177,9 @@ pub(super) async fn destroy(
 pub(super) async fn events(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
-    params: Params,
+    Options(query): Options<ListEvents>,
 ) -> Result<Json<Vec<MachineEvent>>, Problem> {
-    let limit = params.parsed::<usize>("limit")?.unwrap_or(EVENTS);
     let mut events = Unit::find(&core, &app, &id)?.events();
-    events.truncate(limit.min(MAX_EVENTS));
+    events.truncate(query.limit.unwrap_or(EVENTS).min(MAX_EVENTS));
     Ok(Json(events))
 }

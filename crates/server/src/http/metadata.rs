@@ -7,11 +7,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use hangar_api::Timestamp;
 use hangar_api::machine::MachineSpec;
-use serde::Deserialize;
+use hangar_api::options::{MergeMetadata, SetMetadata};
 use serde_json::{Value, json};
 
 use super::extract::{LastPart, Lenient, MachinePath};
+use super::options::Options;
 use crate::core::Core;
 use crate::error::Problem;
 use crate::machines;
@@ -21,22 +23,6 @@ use crate::unit::Unit;
 const MAX_KEYS: usize = 256;
 /// Most bytes of a key or a value.
 const MAX_LEN: usize = 4096;
-
-/// Body of a merge.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Merge {
-    #[serde(default)]
-    metadata: BTreeMap<String, Option<String>>,
-    #[serde(default)]
-    machine_version: Option<String>,
-}
-
-/// Body of a single value.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct One {
-    #[serde(default)]
-    value: Option<String>,
-}
 
 pub(super) async fn all(
     State(core): State<Arc<Core>>,
@@ -61,7 +47,7 @@ pub(super) async fn show(
 pub(super) async fn merge(
     State(core): State<Arc<Core>>,
     path: MachinePath,
-    Lenient(body): Lenient<Merge>,
+    Lenient(body): Lenient<MergeMetadata>,
 ) -> Result<StatusCode, Problem> {
     apply(&core, path, &body).await
 }
@@ -70,48 +56,66 @@ pub(super) async fn set(
     State(core): State<Arc<Core>>,
     path: MachinePath,
     LastPart(key): LastPart,
-    Lenient(body): Lenient<One>,
+    Lenient(body): Lenient<SetMetadata>,
 ) -> Result<StatusCode, Problem> {
-    let merge = Merge {
-        metadata: BTreeMap::from([(key, body.value)]),
-        machine_version: None,
-    };
-    apply(&core, path, &merge).await
+    apply(&core, path, &of_one(key, body)).await
 }
 
 pub(super) async fn unset(
     State(core): State<Arc<Core>>,
     path: MachinePath,
     LastPart(key): LastPart,
+    Options(guards): Options<SetMetadata>,
 ) -> Result<StatusCode, Problem> {
-    let merge = Merge {
-        metadata: BTreeMap::from([(key, None)]),
-        machine_version: None,
+    let gone = SetMetadata {
+        value: None,
+        ..guards
     };
-    apply(&core, path, &merge).await
+    apply(&core, path, &of_one(key, gone)).await
+}
+
+fn of_one(key: String, one: SetMetadata) -> MergeMetadata {
+    MergeMetadata {
+        metadata: BTreeMap::from([(key, one.value)]),
+        machine_version: one.machine_version,
+        updated_at: one.updated_at,
+    }
 }
 
 async fn apply(
     core: &Core,
     MachinePath { app, id }: MachinePath,
-    merge: &Merge,
+    merge: &MergeMetadata,
 ) -> Result<StatusCode, Problem> {
     machines::amend(core, &app, &id, None, |spec| merged(spec, merge)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn merged(spec: &mut MachineSpec, merge: &Merge) -> Result<(), Problem> {
-    if let Some(version) = merge
-        .machine_version
-        .as_deref()
-        .filter(|text| !text.is_empty())
-        && version != spec.instance_id.as_str()
-    {
+/// Refuses a change that was thought out on what is not so any more.
+fn guarded(spec: &MachineSpec, merge: &MergeMetadata) -> Result<(), Problem> {
+    let version = merge.machine_version.as_deref().unwrap_or_default();
+    if !version.is_empty() && version != spec.instance_id.as_str() {
         return Err(Problem::Precondition(format!(
             "machine version is {} now, not {version}",
             spec.instance_id
         )));
     }
+    // Clients that write whole seconds cannot tell what happened within one.
+    let changed = |known: &Timestamp| match known.subsec_nanosecond() {
+        0 => spec.updated_at.as_second() > known.as_second(),
+        _ => spec.updated_at > *known,
+    };
+    if merge.updated_at.as_ref().is_some_and(changed) {
+        return Err(Problem::Precondition(format!(
+            "the machine was changed at {}; read it again",
+            spec.updated_at
+        )));
+    }
+    Ok(())
+}
+
+fn merged(spec: &mut MachineSpec, merge: &MergeMetadata) -> Result<(), Problem> {
+    guarded(spec, merge)?;
     let metadata = &mut spec.config.metadata;
     for (key, value) in &merge.metadata {
         match value.as_deref().filter(|value| !value.is_empty()) {

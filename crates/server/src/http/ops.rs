@@ -8,10 +8,11 @@ use axum::extract::State;
 use hangar_api::duration::GoDuration;
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::machine::{MachineState, OpKind};
-use serde::Deserialize;
+use hangar_api::options::{RestartMachine, SignalMachine, StopMachine, WaitMachine};
 use serde_json::{Value, json};
 
-use super::extract::{Command, Lenient, MachinePath, Params, Writer};
+use super::extract::{Command, MachinePath, Writer};
+use super::options::Options;
 use crate::core::Core;
 use crate::error::Problem;
 use crate::lease::Holder;
@@ -43,22 +44,6 @@ const STOP_SIGNALS: [&str; 7] = [
 /// Longest time between a stop signal and the next harder one.
 const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Body of a stop.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct StopBody {
-    #[serde(default)]
-    signal: Option<Value>,
-    #[serde(default)]
-    timeout: Option<GoDuration>,
-}
-
-/// Body of a signal.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct SignalBody {
-    #[serde(default)]
-    signal: Option<Value>,
-}
-
 pub(super) async fn start(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
@@ -76,11 +61,11 @@ pub(super) async fn stop(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
     Writer(holder): Writer,
-    Lenient(body): Lenient<StopBody>,
+    Options(asked): Options<StopMachine>,
 ) -> Result<Json<Value>, Problem> {
     let kind = OpKind::Stop {
-        signal: stop_signal(body.signal.as_ref())?,
-        timeout: stop_timeout(body.timeout)?,
+        signal: stop_signal(asked.signal.as_ref())?,
+        timeout: stop_timeout(asked.timeout.as_ref(), Number::Nanoseconds)?,
     };
     ops::ask(&core, (&app, &id), &holder, None, |unit| {
         ops::stop(unit, &kind)
@@ -101,23 +86,17 @@ pub(super) async fn suspend(
 pub(super) async fn restart(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
-    params: Params,
     Writer(holder): Writer,
+    Options(asked): Options<RestartMachine>,
 ) -> Result<Json<Value>, Problem> {
-    let signal = if params.flag("force_stop") {
+    let signal = if asked.force_stop {
         Some(Value::from("SIGKILL"))
     } else {
-        params.get("signal").map(Value::from)
+        asked.signal
     };
-    let timeout = params.get("timeout").map(|text| match text.parse::<u64>() {
-        Ok(seconds) => Ok(GoDuration::from(Duration::from_secs(seconds))),
-        Err(_) => text
-            .parse::<GoDuration>()
-            .map_err(|_| Problem::Invalid(format!("invalid_argument: timeout cannot be {text:?}"))),
-    });
     let kind = OpKind::Restart {
         signal: stop_signal(signal.as_ref())?,
-        timeout: stop_timeout(timeout.transpose()?)?,
+        timeout: stop_timeout(asked.timeout.as_ref(), Number::Seconds)?,
     };
     ops::ask(&core, (&app, &id), &holder, None, |unit| {
         ops::restart(unit, &kind)
@@ -130,9 +109,9 @@ pub(super) async fn signal(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
     Writer(holder): Writer,
-    Lenient(body): Lenient<SignalBody>,
+    Options(asked): Options<SignalMachine>,
 ) -> Result<Json<Value>, Problem> {
-    let given = body.signal.unwrap_or(Value::Null);
+    let given = asked.signal.unwrap_or(Value::Null);
     let (_, number) = known_signal(&given)?;
     // A signal is not gated by leases (machines-api.md 10.5).
     let any = Holder {
@@ -207,11 +186,12 @@ async fn set_cordon(
 pub(super) async fn wait(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
-    params: Params,
+    Options(asked): Options<WaitMachine>,
 ) -> Result<Json<Value>, Problem> {
-    let timeout = wait_timeout(&params)?;
+    let timeout = wait_timeout(asked.timeout.as_deref())?;
     let mut changes = core.cache.changes();
-    let mut wait = wait_of(&params)?;
+    let wanted = asked.state.join(", ");
+    let mut wait = wait_of(asked)?;
     wait.baseline = Unit::find(&core, &app, &id)?.newest_event();
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
@@ -242,7 +222,6 @@ pub(super) async fn wait(
             }
             Verdict::Waiting(current) => current,
         };
-        let wanted = || params.list("state").join(", ");
         tokio::select! {
             biased;
             () = core.stop.cancelled() => {
@@ -255,18 +234,15 @@ pub(super) async fn wait(
                 return Err(Problem::Internal("the view of the store has ended".to_owned()));
             },
             () = tokio::time::sleep_until(deadline) => {
-                let wanted = Some(wanted()).filter(|text| !text.is_empty());
-                return Err(Problem::WaitElapsed {
-                    wanted: wanted.unwrap_or_else(|| "started".to_owned()),
-                    current,
-                });
+                let wanted = if wanted.is_empty() { "started".to_owned() } else { wanted };
+                return Err(Problem::WaitElapsed { wanted, current });
             }
         }
     }
 }
 
-fn wait_timeout(params: &Params) -> Result<Duration, Problem> {
-    let text = params.get("timeout").unwrap_or("60");
+fn wait_timeout(given: Option<&str>) -> Result<Duration, Problem> {
+    let text = given.filter(|text| !text.is_empty()).unwrap_or("60");
     let text = text.strip_suffix('s').unwrap_or(text);
     match text.parse::<u64>() {
         Ok(seconds @ 1..=60) => Ok(Duration::from_secs(seconds)),
@@ -278,13 +254,9 @@ fn wait_timeout(params: &Params) -> Result<Duration, Problem> {
     }
 }
 
-fn wait_of(params: &Params) -> Result<Wait, Problem> {
-    let mut words = params.list("state");
-    if words.is_empty() {
-        words.push("started");
-    }
+fn wait_of(asked: WaitMachine) -> Result<Wait, Problem> {
     let mut states = Vec::new();
-    for word in words {
+    for word in &asked.state {
         match Wanted::parse(word) {
             Some(wanted) => states.push(wanted),
             None => {
@@ -294,11 +266,14 @@ fn wait_of(params: &Params) -> Result<Wait, Problem> {
             }
         }
     }
-    let instance = params.get("version").or_else(|| params.get("instance_id"));
+    if states.is_empty() {
+        states.push(Wanted::State(MachineState::Started));
+    }
+    let instance = asked.version.or(asked.instance_id);
     Ok(Wait {
         states,
-        instance: instance.map(str::to_owned),
-        from_event: params.get("from_event_id").map(str::to_owned),
+        instance: instance.map(String::from),
+        from_event: asked.from_event_id.map(String::from),
         baseline: None,
     })
 }
@@ -344,11 +319,39 @@ fn stop_signal(given: Option<&Value>) -> Result<Option<String>, Problem> {
     Ok(Some(name.to_owned()))
 }
 
-fn stop_timeout(given: Option<GoDuration>) -> Result<Option<GoDuration>, Problem> {
-    match given {
-        Some(timeout) if timeout.to_std() > MAX_STOP_TIMEOUT => Err(Problem::Invalid(
-            "invalid_argument: a stop timeout is at most 300 seconds".to_owned(),
-        )),
-        other => Ok(other),
+/// What a bare number stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    /// As Go's durations are written.
+    Nanoseconds,
+    /// As the query of a restart has it.
+    Seconds,
+}
+
+fn stop_timeout(given: Option<&Value>, number: Number) -> Result<Option<GoDuration>, Problem> {
+    let invalid = |given: &Value| {
+        let shown: String = given.to_string().chars().take(40).collect();
+        Problem::Invalid(format!("invalid_argument: timeout cannot be {shown}"))
+    };
+    let timeout = match given {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) if text.is_empty() => return Ok(None),
+        Some(value @ Value::String(text)) => match text.parse::<i64>() {
+            Ok(seconds) => GoDuration::from_secs(seconds),
+            Err(_) => text.parse().map_err(|_| invalid(value))?,
+        },
+        Some(value @ Value::Number(given)) => {
+            let given = given.as_i64().ok_or_else(|| invalid(value))?;
+            match number {
+                Number::Nanoseconds => GoDuration::from_nanos(given),
+                Number::Seconds => GoDuration::from_secs(given),
+            }
+        }
+        Some(other) => return Err(invalid(other)),
+    };
+    if timeout.to_std() > MAX_STOP_TIMEOUT {
+        let text = "invalid_argument: a stop timeout is at most 300 seconds";
+        return Err(Problem::Invalid(text.to_owned()));
     }
+    Ok(Some(timeout))
 }

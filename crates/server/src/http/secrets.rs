@@ -6,13 +6,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use hangar_api::id::AppName;
+use hangar_api::options::ListSecrets;
 use hangar_api::secret::{Secret, SecretList, SecretsUpdate, SecretsUpdated};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::extract::{AppPath, LastPart, Lenient};
+use super::options::Options;
 use crate::core::Core;
 use crate::error::Problem;
+use crate::machines::validate;
 use crate::secrets;
 
 /// Body of a single value.
@@ -22,11 +26,18 @@ pub(super) struct One {
     value: Option<String>,
 }
 
+/// Returns the version of an app's secrets, which must have come as far as the client knows of.
+fn version_of(core: &Core, app: &AppName, query: ListSecrets) -> Result<u64, Problem> {
+    let version = core.app(app)?.value.secrets_version;
+    validate::secrets_version(version, query.min_version.max(query.version))
+}
+
 pub(super) async fn list(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
+    Options(query): Options<ListSecrets>,
 ) -> Result<Json<SecretList>, Problem> {
-    let version = core.app(&app)?.value.secrets_version;
+    let version = version_of(&core, &app, query)?;
     let secrets = secrets::with_status(&core.cache.snapshot(), &app, version);
     Ok(Json(SecretList { secrets }))
 }
@@ -35,8 +46,9 @@ pub(super) async fn show(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
     LastPart(name): LastPart,
+    Options(query): Options<ListSecrets>,
 ) -> Result<Json<Secret>, Problem> {
-    let version = core.app(&app)?.value.secrets_version;
+    let version = version_of(&core, &app, query)?;
     let secrets = secrets::list(&core.cache.snapshot(), &app, version);
     let found = secrets.into_iter().find(|secret| secret.name == name);
     found

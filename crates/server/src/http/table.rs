@@ -13,7 +13,7 @@ use super::guard::Need::{
 };
 use super::{
     apps, certificates, deployments, events, fly_table, formation, images, lease, logs, machines,
-    metadata, ops, orgs, platform, releases, secrets, session, tokens, volumes,
+    metadata, ops, org_fleet, orgs, platform, releases, secrets, session, tokens, usage, volumes,
 };
 use crate::core::Core;
 
@@ -120,6 +120,8 @@ fn org_rows() -> Vec<Row> {
         on(POST, "", Platform(CREATE), orgs::create),
         on(GET, "/{slug}", Org(READ), orgs::show),
         on(METHOD_DELETE, "/{slug}", Org(DELETE), orgs::destroy),
+        on(GET, "/{slug}/machines", Org(READ), org_fleet::machines),
+        on(GET, "/{slug}/volumes", Org(READ), org_fleet::volumes),
         on(GET, "/{slug}/tokens", Tokens(READ), tokens::of_org),
         on(POST, "/{slug}/tokens", Tokens(CREATE), tokens::for_org),
     ]
@@ -245,6 +247,21 @@ fn machine_rows() -> Vec<Row> {
             machines::destroy,
         ),
         on(GET, "/{machine}/events", Machine(READ), machines::events),
+        on(
+            GET,
+            "/{machine}/versions",
+            Machine(READ),
+            machines::versions,
+        ),
+        on(GET, "/{machine}/ps", Machine(READ), usage::processes),
+        on(GET, "/{machine}/memory", Machine(READ), usage::memory),
+        on(PUT, "/{machine}/memory", Machine(WRITE), usage::set_memory),
+        on(
+            POST,
+            "/{machine}/memory/reclaim",
+            Machine(WRITE),
+            usage::reclaim,
+        ),
         on(GET, "/{machine}/wait", Machine(READ), ops::wait),
         on(POST, "/{machine}/start", Machine(CONTROL), ops::start),
         on(POST, "/{machine}/stop", Machine(CONTROL), ops::stop),

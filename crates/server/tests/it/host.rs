@@ -17,6 +17,7 @@ use hangar_api::image::{ImageInfo, ImageRef, Pruned};
 use hangar_api::link::{FromHost, HostMachine, ToHost};
 use hangar_api::logs::{LogLine, LogQuery, Provider};
 use hangar_api::machine::{MachineState, Observed, Op, OpKind, OpOutcome};
+use hangar_api::process::Process;
 use hangar_api::seam::{BoxFuture, BoxStream, Connection, HostCalls, ImageCalls, MayUse};
 use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use hangar_image::ImageStore;
@@ -398,6 +399,17 @@ impl HostCalls for Host {
         let sockets = env.get("LISTEN").map_or("0.0.0.0:8080", String::as_str);
         let sockets = sockets.split(',').filter_map(|text| text.parse().ok());
         Box::pin(std::future::ready(Ok(sockets.collect())))
+    }
+
+    fn processes(&self, _: MachineId) -> BoxFuture<'_, Result<Vec<Process>, Failure>> {
+        let of = |pid, rss, command: &str| Process {
+            pid,
+            rss,
+            command: command.to_owned(),
+            ..Process::default()
+        };
+        let listed = vec![of(7, 10, "b"), of(1, 30, "c"), of(9, 20, "a")];
+        Box::pin(std::future::ready(Ok(listed)))
     }
 }
 

@@ -1,0 +1,164 @@
+//! `/v1/orgs/{slug}`: what an organisation has, over all of its apps (machines-api.md 2.7).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use hangar_api::Timestamp;
+use hangar_api::id::{AppName, MachineId, OrgSlug, VolumeId};
+use hangar_api::machine::MachineState;
+use hangar_api::options::{ListOfOrg, MAX_PAGE};
+use hangar_api::org::{OrgMachine, OrgMachines, OrgVolume, OrgVolumes, OverviewConfig};
+use hangar_store::Snapshot;
+use hangar_store::tables::{Apps, Observations, Specs, VolumeRecord, Volumes};
+
+use super::extract::SlugPath;
+use super::options::{self, Options};
+use crate::core::Core;
+use crate::error::Problem;
+use crate::unit::Unit;
+use crate::volumes;
+
+/// Where a row stands: what changed longest ago comes first.
+type Place<I> = (Timestamp, I);
+
+pub(super) async fn machines(
+    State(core): State<Arc<Core>>,
+    SlugPath(slug): SlugPath,
+    Options(query): Options<ListOfOrg>,
+) -> Result<Json<OrgMachines>, Problem> {
+    let size = options::page_size(query.limit, MAX_PAGE)?.unwrap_or(MAX_PAGE);
+    let begin = options::cursor(query.cursor.as_deref(), place::<MachineId>)?;
+    let snapshot = core.cache.snapshot();
+    let mut places = Vec::new();
+    for record in snapshot.all::<Specs>() {
+        let seen = snapshot.get::<Observations>(&record.key);
+        let seen = seen.map_or(Timestamp::MIN, |seen| seen.value.updated_at);
+        let at = (record.value.updated_at.max(seen), &record.value.id);
+        let region = query.region.as_deref().filter(|region| !region.is_empty());
+        if is_behind(&at, begin.as_ref(), query.updated_after)
+            && region.is_none_or(|region| record.value.region.as_str() == region)
+            && is_of_org(&snapshot, &record.value.app, &slug)
+        {
+            places.push((at, record));
+        }
+    }
+    places.sort_unstable_by_key(|(at, _)| *at);
+    let units = places
+        .iter()
+        .map(|(at, record)| (at, Unit::around(&snapshot, record)));
+    let mut wanted = units.filter(|(_, unit)| {
+        let state = unit.state();
+        let named = query.state.iter().any(|wanted| wanted == state.as_str());
+        (query.include_deleted || state != MachineState::Destroyed)
+            && (query.state.is_empty() || named)
+    });
+    let page: Vec<_> = wanted.by_ref().take(size).collect();
+    let last = page.last().map(|((at, id), _)| (*at, (*id).clone()));
+    let more = wanted.next().is_some();
+    Ok(Json(OrgMachines {
+        next_cursor: last.as_ref().filter(|_| more).map(written),
+        last_updated_at: last.as_ref().map(|(at, _)| *at),
+        last_machine_id: last.map(|(_, id)| id),
+        machines: page.iter().map(|(_, unit)| row(unit, &query)).collect(),
+        error_regions: Vec::new(),
+    }))
+}
+
+fn row(unit: &Unit, query: &ListOfOrg) -> OrgMachine {
+    let spec = unit.spec();
+    let shown = unit.view();
+    let config = OverviewConfig {
+        guest: spec.config.guest.clone(),
+        image: spec.config.image.clone(),
+        metadata: spec.config.metadata.clone(),
+    };
+    OrgMachine {
+        app_name: spec.app.clone(),
+        id: shown.id,
+        name: shown.name,
+        state: shown.state,
+        region: shown.region,
+        version: shown.instance_id.clone(),
+        instance_id: shown.instance_id,
+        private_ip: shown.private_ip,
+        config: (!query.summary).then_some(config),
+        created_at: shown.created_at,
+        updated_at: shown.updated_at,
+    }
+}
+
+pub(super) async fn volumes(
+    State(core): State<Arc<Core>>,
+    SlugPath(slug): SlugPath,
+    Options(query): Options<ListOfOrg>,
+) -> Result<Json<OrgVolumes>, Problem> {
+    let size = options::page_size(query.limit, MAX_PAGE)?.unwrap_or(MAX_PAGE);
+    let begin = options::cursor(query.cursor.as_deref(), place::<VolumeId>)?;
+    let snapshot = core.cache.snapshot();
+    let region = query.region.as_deref().filter(|region| !region.is_empty());
+    let mut wanted: Vec<_> = snapshot
+        .all::<Volumes>()
+        .map(|record| ((changed(&record.value), &record.value.id), record))
+        .filter(|(at, record)| {
+            let volume = &record.value;
+            let named = query
+                .state
+                .iter()
+                .any(|wanted| wanted == volume.state.as_str());
+            is_behind(at, begin.as_ref(), query.updated_after)
+                && (query.include_deleted || !volume.state.is_gone())
+                && (query.state.is_empty() || named)
+                && region.is_none_or(|region| volume.region.as_str() == region)
+                && is_of_org(&snapshot, &record.key.0, &slug)
+        })
+        .collect();
+    wanted.sort_unstable_by_key(|(at, _)| *at);
+    let more = wanted.len() > size;
+    wanted.truncate(size);
+    let last = wanted.last().map(|((at, id), _)| (*at, (*id).clone()));
+    let volumes = wanted.iter().map(|((at, _), record)| OrgVolume {
+        app_name: record.key.0.clone(),
+        updated_at: *at,
+        volume: volumes::view(&record.value, None),
+    });
+    Ok(Json(OrgVolumes {
+        volumes: volumes.collect(),
+        next_cursor: last.as_ref().filter(|_| more).map(written),
+        last_updated_at: last.as_ref().map(|(at, _)| *at),
+        last_volume_id: last.map(|(_, id)| id),
+    }))
+}
+
+fn changed(volume: &VolumeRecord) -> Timestamp {
+    volume.destroyed_at.unwrap_or(volume.created_at)
+}
+
+/// Returns whether an app is the organisation's and there to be seen: one that is being destroyed
+/// is not.
+fn is_of_org(snapshot: &Snapshot, app: &AppName, org: &OrgSlug) -> bool {
+    let record = snapshot.get::<Apps>(app);
+    record.is_some_and(|record| !record.value.deleting && record.value.org == *org)
+}
+
+fn is_behind<I: Ord>(
+    at: &(Timestamp, &I),
+    begin: Option<&Place<I>>,
+    updated_after: Option<Timestamp>,
+) -> bool {
+    match (begin, updated_after) {
+        (Some((time, id)), _) => *at > (*time, id),
+        (None, Some(after)) => at.0 > after,
+        (None, None) => true,
+    }
+}
+
+fn written<I: std::fmt::Display>((at, id): &Place<I>) -> String {
+    format!("{}.{id}", at.as_nanosecond())
+}
+
+fn place<I: std::str::FromStr>(text: &str) -> Option<Place<I>> {
+    let (at, id) = text.split_once('.')?;
+    let at = Timestamp::from_nanosecond(at.parse().ok()?).ok()?;
+    Some((at, id.parse().ok()?))
+}
