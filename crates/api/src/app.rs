@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::id::{AppName, OrgSlug};
+use crate::lenient;
 use crate::net::NetworkId;
 
 /// An app as the API shows it (machines-api.md 2.1).
@@ -87,24 +88,25 @@ pub struct AppRecord {
 
 /// Body of `POST /v1/apps`; `name` and `app_name` are both accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CreateApp {
     /// The name.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::text")]
     pub name: Option<String>,
     /// The name, as the docs spell it.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::text")]
     pub app_name: Option<String>,
     /// The organisation's slug; `personal` when absent.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::text")]
     pub org_slug: Option<String>,
     /// A private network of this name.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::text")]
     pub network: Option<String>,
     /// A role, such as that of a builder; none is offered.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::text")]
     pub app_role_id: Option<String>,
     /// The same key with the same name gives the same app, instead of a refusal.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::text")]
     pub idempotency_key: Option<String>,
 }
 

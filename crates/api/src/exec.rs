@@ -2,21 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lenient;
+
 /// Body of `exec`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExecRequest {
     /// The command and its arguments.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::nullable")]
     pub command: Vec<String>,
     /// The command as one text, split like a shell would (deprecated form).
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::text")]
     pub cmd: Option<String>,
     /// Given to its standard input.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::text")]
     pub stdin: Option<String>,
     /// Seconds it may take; 0 or absent means the default (60).
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::number")]
     pub timeout: Option<u64>,
+    /// The container to run it in; none has one of a name.
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub container: Option<String>,
 }
 
 /// Answer of `exec`. Each stream is cut at 1 MiB.

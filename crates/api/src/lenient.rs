@@ -81,6 +81,11 @@ where
         .ok_or_else(|| wrong(&value, "a number in range"))
 }
 
+/// Reads a number; none is 0.
+pub fn number_or_0<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    number(deserializer).map(Option::unwrap_or_default)
+}
+
 /// Reads a text that need not be there; null is none. A number is its digits.
 pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let value = single(deserializer)?;

@@ -29,6 +29,7 @@ use crate::duration::GoDuration;
 use crate::event::{ExitEvent, MachineEvent};
 use crate::id::{AppName, HostId, InstanceId, MachineId, OpId, Region, SlotId};
 use crate::image::ImageRef;
+use crate::lenient;
 use crate::net::{HostPart, NetworkId};
 
 /// What a Machine should be. Writing it starts nothing: only an [`Op`] does.
@@ -275,29 +276,50 @@ impl Machine {
 
 /// Body of `POST .../machines` and of an update (machines-api.md 4.1).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LaunchInput {
     /// The whole configuration; missing parts are reset.
-    #[serde(default)]
     pub config: Option<MachineConfig>,
     /// Create only; generated when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub name: Option<String>,
     /// Create only; the server's first region when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub region: Option<String>,
     /// Prepare but do not start.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::flag")]
     pub skip_launch: bool,
     /// Born cordoned.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::flag")]
     pub skip_service_registration: bool,
+    /// Without the app's secrets.
+    #[serde(
+        deserialize_with = "lenient::flag",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub skip_secrets: bool,
     /// Take a lease of so many seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub lease_ttl: Option<i64>,
     /// Update only: refused unless this is the version now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub current_version: Option<String>,
     /// Start with at least this version of the secrets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub min_secrets_version: Option<u64>,
 }

@@ -58,6 +58,7 @@ pub struct SecretList {
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretsUpdate {
     /// Name to value, or null.
+    #[serde(default, deserialize_with = "crate::lenient::text_map")]
     pub values: BTreeMap<String, Option<String>>,
 }
 
@@ -66,6 +67,20 @@ impl std::fmt::Debug for SecretsUpdate {
         f.debug_struct("SecretsUpdate")
             .field("names", &self.values.keys().collect::<Vec<_>>())
             .finish()
+    }
+}
+
+/// Body of `POST .../secrets/{name}`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetSecret {
+    /// The value.
+    #[serde(default, deserialize_with = "crate::lenient::text")]
+    pub value: Option<String>,
+}
+
+impl std::fmt::Debug for SetSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetSecret").finish_non_exhaustive()
     }
 }
 

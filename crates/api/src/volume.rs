@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::id::{MachineId, Region, SlotId, SnapshotId, VolumeId};
+use crate::lenient;
 
 /// The size of a volume that names none, in GB of 2^30 bytes.
 pub const DEFAULT_SIZE_GB: u64 = 3;
@@ -137,59 +138,98 @@ pub struct Volume {
 
 /// Body of `POST .../volumes`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CreateVolume {
     /// Its name.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::nullable")]
     pub name: String,
     /// As a Machine's: a region, an alias or a list.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub region: Option<String>,
     /// In GB; absent means 3, or the size of what it is made from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub size_gb: Option<u64>,
     /// Accepted from Fly's clients; volumes are not encrypted here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::maybe_flag",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub encrypted: Option<bool>,
     /// `ext4`, the only one there is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub fstype: Option<String>,
     /// Not in a zone that has a volume of this name, where the region has several; absent means
     /// true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::maybe_flag",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub require_unique_zone: Option<bool>,
     /// Not in a zone that has any volume of the app.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::maybe_flag",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub unique_zone_app_wide: Option<bool>,
     /// Days that snapshots are kept, 1 to 60; absent means 5.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub snapshot_retention: Option<u32>,
     /// Whether a snapshot is made every day; absent means true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::maybe_flag",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub auto_backup_enabled: Option<bool>,
     /// Filled from this snapshot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub snapshot_id: Option<String>,
     /// Filled from this volume: a fork.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub source_volume_id: Option<String>,
 }
 
 /// Body of `PUT .../volumes/{id}`. What is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UpdateVolume {
     /// Days that new snapshots are kept, 1 to 60.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub snapshot_retention: Option<u32>,
     /// Whether a snapshot is made every day.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::maybe_flag",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub auto_backup_enabled: Option<bool>,
 }
 
 /// Body of `PUT .../volumes/{id}/extend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExtendVolume {
     /// The new size, in GB: no smaller than the old.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::number_or_0")]
     pub size_gb: u64,
 }
 

@@ -233,6 +233,10 @@ pub(crate) struct NodeArgs {
     /// have autostop on; 0s for never
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = interval)]
     pub(crate) autostop_interval: GoDuration,
+    /// How often a client may ask for the same thing: on (as on Fly), off, or how many times Fly's
+    /// limits. Without it off on loopback, else on
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) rate_limit: Option<hangar_node::RateLimit>,
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,

@@ -15,4 +15,5 @@ mod slots;
 mod start;
 
 pub use error::NodeError;
+pub use hangar_server::RateLimit;
 pub use start::{Node, NodeConfig};

@@ -25,7 +25,7 @@ use hangar_host::runtime::container::{ContainerRuntime, Settings};
 use hangar_host::volumes::DiskVolumes;
 use hangar_image::{ImageStore, RegistryConfig};
 use hangar_proxy::{Proxy, ProxyConfig, ProxyHandle};
-use hangar_server::{Server, ServerConfig, ServerHandle, ServerParts};
+use hangar_server::{RateLimit, Server, ServerConfig, ServerHandle, ServerParts};
 use hangar_store::{SqliteBackend, SqliteOptions, Store};
 use tokio::sync::{mpsc, watch};
 
@@ -176,6 +176,7 @@ pub(crate) async fn host(input: HostInput) -> Result<(HostHandle, Arc<DiskVolume
 pub(crate) struct ServerInput {
     pub(crate) root: PathBuf,
     pub(crate) domain: String,
+    pub(crate) rate_limit: RateLimit,
     pub(crate) slots: Vec<Slot>,
     pub(crate) store: Store,
     pub(crate) images: Arc<ImageStore>,
@@ -193,6 +194,7 @@ pub(crate) async fn server(input: ServerInput) -> Result<Arc<ServerHandle>, Node
     let config = ServerConfig {
         slots: input.slots,
         domain: input.domain,
+        rate_limit: input.rate_limit,
         data_dir: input.root,
     };
     let parts = ServerParts {

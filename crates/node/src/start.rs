@@ -14,7 +14,7 @@ use hangar_dns::DnsHandle;
 use hangar_host::agent::HostHandle;
 use hangar_host::net::IpNet;
 use hangar_proxy::ProxyHandle;
-use hangar_server::ServerHandle;
+use hangar_server::{RateLimit, ServerHandle};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -56,6 +56,9 @@ pub struct NodeConfig {
     pub registry_hosts: Vec<String>,
     /// Time between two looks for Machines that nobody uses; zero for none.
     pub autostop_every: Duration,
+    /// How often a client may ask for the same thing; `None` means as on Fly, and without limit
+    /// where only this machine can ask.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// A running node.
@@ -82,6 +85,18 @@ struct Ground {
     address: SocketAddr,
     host_id: HostId,
     slots: Vec<Slot>,
+}
+
+// === impl NodeConfig ===
+
+impl NodeConfig {
+    fn rate_limit(&self) -> RateLimit {
+        let usual = match self.listen.ip().is_loopback() {
+            true => RateLimit::OFF,
+            false => RateLimit::as_on_fly(),
+        };
+        self.rate_limit.unwrap_or(usual)
+    }
 }
 
 // === impl Ground ===
@@ -155,6 +170,7 @@ impl Node {
         let server = parts::server(parts::ServerInput {
             root: root.clone(),
             domain: config.domain.clone(),
+            rate_limit: config.rate_limit(),
             slots,
             store,
             images,

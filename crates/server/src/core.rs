@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Problem;
 use crate::formations::Memory;
 use crate::keyring::Keyring;
+use crate::rate::RateLimit;
 
 /// How often a write is tried again when somebody else was first.
 pub(crate) const MAX_TRIES: usize = 16;
@@ -34,6 +35,7 @@ pub(crate) const MAX_OPEN: usize = 512;
 pub(crate) struct Core {
     pub(crate) slots: Vec<Slot>,
     pub(crate) domain: String,
+    pub(crate) rate_limit: RateLimit,
     pub(crate) data_dir: PathBuf,
     pub(crate) cache: Cache,
     pub(crate) images: Arc<dyn ImageCalls>,

@@ -97,6 +97,12 @@ pub(crate) enum Problem {
     /// The path exists, the method does not.
     #[error("this path does not take that method")]
     MethodNotAllowed,
+    /// The same was asked for too often.
+    #[error("rate limit exceeded")]
+    RateLimited,
+    /// It is a thing of Fly's that this Hangar does not do; the text says why.
+    #[error("{0}")]
+    Unsupported(String),
     /// The other role failed.
     #[error("{0}")]
     Failed(#[from] Failure),
@@ -134,9 +140,10 @@ impl Problem {
             }
             Self::WaitElapsed { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Lost(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Exhausted(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Exhausted(_) | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Failed(failure) => of_kind(failure.kind),
             Self::Store(StoreError::Limit { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -206,7 +213,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
         let text = self.text();
-        if status.is_server_error() {
+        if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
             tracing::error!(status = status.as_u16(), error = %text, "request failed");
         }
         let body = ErrorBody {

@@ -3,18 +3,19 @@
 //! Handlers live in one file per resource; they read the request, call the app logic and shape
 //! the answer, and decide nothing else. Statuses of errors are decided in [`crate::error`].
 
+mod absent;
 mod apps;
 mod certificates;
 mod deployments;
 mod events;
 mod extract;
-mod fly_absent;
 mod fly_logs;
 mod fly_table;
 mod formation;
 mod guard;
 mod images;
 mod lease;
+mod limit;
 mod logs;
 mod machines;
 mod metadata;
@@ -62,6 +63,7 @@ pub fn endpoints() -> Vec<(Method, String, Need)> {
 /// Returns the router: the table, each row behind its need, and all but the open ones behind the
 /// token check.
 pub(crate) fn router(core: Arc<Core>) -> Router {
+    let limiter = limit::Limiter::new(core.rate_limit);
     let mut guarded = Router::new();
     let mut open = Router::new();
     for Endpoint {
@@ -84,6 +86,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .fallback(|| async { Problem::NotFound("there is nothing at this path".to_owned()) })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(middleware::from_fn_with_state(core.clone(), uiex::hear))
+        .layer(middleware::from_fn_with_state(limiter, limit::limit))
         .layer(check)
         .merge(open)
         .merge(registry::router())

@@ -49,17 +49,17 @@ pub(crate) async fn update_from_input(
     app: &AppName,
     id: &MachineId,
     holder: &Holder,
-    input: LaunchInput,
+    mut input: LaunchInput,
 ) -> Result<(Unit, Option<String>), Problem> {
     let unit = Unit::find(core, app, id)?;
     // Refused before the image is looked up, and again in the transaction.
     let _ = holder.may_write(&unit, core.env.now())?;
-    let config = validate::config(input.config)?;
+    let config = validate::config(input.config.take())?;
     deployments::refuse_other_release(core, app, &config)?;
     let image_ref = images::resolve(core, app, config.image.clone()).await?;
     // Read after the registry has answered: secrets may have been set meanwhile.
     let newest = core.app(app)?.value.secrets_version;
-    let secrets_version = validate::secrets_version(newest, input.min_secrets_version)?;
+    let secrets_version = validate::secrets_for(newest, &input)?;
     let version = NewVersion {
         config,
         image_ref,

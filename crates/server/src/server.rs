@@ -22,6 +22,7 @@ use crate::auth::{self, AuthError, Caller};
 use crate::core::{Core, MAX_OPEN};
 use crate::desk::Desk;
 use crate::keyring::{Keyring, KeyringError};
+use crate::rate::RateLimit;
 use crate::routes::{self, Routes};
 use crate::{
     apps, certificates, deployments, formations, http, link, orgs, schedules, standby, supervise,
@@ -38,6 +39,8 @@ pub struct ServerConfig {
     pub slots: Vec<Slot>,
     /// Apps are `APP.DOMAIN`.
     pub domain: String,
+    /// How often a client may ask for the same thing.
+    pub rate_limit: RateLimit,
     /// Holds `token` (the admin token, mode 0600), `keyring/` and `tmp/` for uploads.
     pub data_dir: PathBuf,
 }
@@ -137,6 +140,7 @@ impl Server {
         let core = Arc::new(Core {
             slots: config.slots,
             domain: config.domain,
+            rate_limit: config.rate_limit,
             data_dir: config.data_dir,
             cache,
             images: parts.images,

@@ -121,6 +121,14 @@ impl Guest {
             .filter(|mb| *mb > 0)
     }
 
+    /// Returns whether it asks for a GPU.
+    #[must_use]
+    pub fn wants_gpu(&self) -> bool {
+        let gpus = self.other.get("gpus").and_then(Value::as_u64);
+        let kind = self.other.get("gpu_kind").and_then(Value::as_str);
+        gpus.is_some_and(|gpus| gpus > 0) || kind.is_some_and(|kind| !kind.is_empty())
+    }
+
     /// Returns the preset's name, such as `shared-cpu-1x`.
     #[must_use]
     pub fn size_name(&self) -> String {

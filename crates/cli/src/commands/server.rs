@@ -66,6 +66,7 @@ pub(super) async fn start(args: &NodeArgs) -> Result<Node> {
         registry_auth: args.registry_auth.clone(),
         registry_hosts: args.registry_hosts.clone(),
         autostop_every: args.autostop_interval.to_std(),
+        rate_limit: args.rate_limit,
     };
     let node = Node::start(config, Env::real())
         .await

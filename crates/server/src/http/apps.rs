@@ -12,7 +12,7 @@ use hangar_api::options::{ListApps, MAX_APP_PAGE};
 use hangar_api::rights::Action;
 use hangar_store::tables::Apps;
 
-use super::extract::{AppPath, Asker, Lenient};
+use super::extract::{AppPath, Asker};
 use super::options::{self, Options};
 use crate::apps;
 use crate::auth::caller;
@@ -59,7 +59,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(core): State<Arc<Core>>,
     Asker(caller): Asker,
-    Lenient(input): Lenient<CreateApp>,
+    Options(input): Options<CreateApp>,
 ) -> Result<(StatusCode, Json<AppCreated>), Problem> {
     let created = apps::create(&core, &caller, input).await?;
     Ok((StatusCode::CREATED, Json(created)))

@@ -5,7 +5,7 @@ use hangar_api::rights::Action;
 
 use super::guard::Need::{App, Body, Listed, Open, Org, Token};
 use super::table::{Row, on};
-use super::{fly_absent, fly_logs, uiex};
+use super::{absent, fly_logs, uiex};
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
@@ -17,9 +17,9 @@ const WRITE: Action = Action::WRITE;
 pub(super) fn rows() -> Vec<Row> {
     vec![
         // Before it has a token, or with another one.
-        on(POST, "/api/v1/cli_sessions", Open, fly_absent::login),
-        on(POST, "/api/v1/sessions", Open, fly_absent::login),
-        on(POST, "/metrics_post", Open, fly_absent::metrics),
+        on(POST, "/api/v1/cli_sessions", Open, absent::login),
+        on(POST, "/api/v1/sessions", Open, absent::login),
+        on(POST, "/metrics_post", Open, absent::metrics),
         on(GET, "/api/v1/organizations", Listed, uiex::organizations),
         on(
             GET,
@@ -31,16 +31,11 @@ pub(super) fn rows() -> Vec<Row> {
             POST,
             "/api/v1/organizations/{slug}/builders",
             Org(WRITE),
-            fly_absent::builder,
+            absent::builder,
         ),
         on(POST, "/api/v1/builds", Body, uiex::start_build),
         on(POST, "/api/v1/builds/finish", Body, uiex::finish_build),
-        on(
-            POST,
-            "/api/v1/builds/depot_builder",
-            Token,
-            fly_absent::builder,
-        ),
+        on(POST, "/api/v1/builds/depot_builder", Token, absent::builder),
         on(POST, "/api/v1/releases", Body, uiex::make_release),
         on(
             GET,
@@ -66,7 +61,7 @@ pub(super) fn rows() -> Vec<Row> {
             POST,
             "/api/v1/apps/{app}/egress_ips/{ip}/promote",
             App(WRITE),
-            fly_absent::egress,
+            absent::egress,
         ),
     ]
 }

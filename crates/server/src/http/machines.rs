@@ -14,7 +14,7 @@ use hangar_api::options::{DestroyMachine, ListEvents, ListMachines, MAX_PAGE, Sh
 use hangar_api::rights::Action;
 use serde_json::{Value, json};
 
-use super::extract::{AppPath, Asker, Lenient, MachinePath, Writer};
+use super::extract::{AppPath, Asker, MachinePath, Writer};
 use super::options::{self, Options};
 use crate::auth::caller;
 use crate::core::Core;
@@ -110,7 +110,7 @@ pub(super) async fn create(
     AppPath(app): AppPath,
     Writer(holder): Writer,
     Asker(caller): Asker,
-    Lenient(input): Lenient<LaunchInput>,
+    Options(input): Options<LaunchInput>,
 ) -> Result<Json<Machine>, Problem> {
     images::require(&core, &caller, image_of(&input))?;
     let (unit, nonce) = create::create_from_input(&core, &app, &holder, input).await?;
@@ -150,7 +150,7 @@ pub(super) async fn update(
     MachinePath { app, id }: MachinePath,
     Writer(holder): Writer,
     Asker(caller): Asker,
-    Lenient(input): Lenient<LaunchInput>,
+    Options(input): Options<LaunchInput>,
 ) -> Result<Json<Machine>, Problem> {
     images::require(&core, &caller, image_of(&input))?;
     let (unit, nonce) = machines::update_from_input(&core, &app, &id, &holder, input).await?;

@@ -12,7 +12,7 @@ use hangar_api::machine::MachineSpec;
 use hangar_api::options::{MergeMetadata, SetMetadata};
 use serde_json::{Value, json};
 
-use super::extract::{LastPart, Lenient, MachinePath};
+use super::extract::{LastPart, MachinePath};
 use super::options::Options;
 use crate::core::Core;
 use crate::error::Problem;
@@ -47,7 +47,7 @@ pub(super) async fn show(
 pub(super) async fn merge(
     State(core): State<Arc<Core>>,
     path: MachinePath,
-    Lenient(body): Lenient<MergeMetadata>,
+    Options(body): Options<MergeMetadata>,
 ) -> Result<StatusCode, Problem> {
     apply(&core, path, &body).await
 }
@@ -56,7 +56,7 @@ pub(super) async fn set(
     State(core): State<Arc<Core>>,
     path: MachinePath,
     LastPart(key): LastPart,
-    Lenient(body): Lenient<SetMetadata>,
+    Options(body): Options<SetMetadata>,
 ) -> Result<StatusCode, Problem> {
     apply(&core, path, &of_one(key, body)).await
 }

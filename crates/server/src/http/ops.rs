@@ -145,6 +145,13 @@ pub(super) async fn exec(
             "unable to exec in machine from current state: '{state}'"
         )));
     }
+    let container = request.container.as_deref().unwrap_or_default();
+    if !container.is_empty() {
+        return Err(Problem::Unsupported(format!(
+            "container {container:?}: several containers in one Machine are not offered by this \
+             Hangar; leave container out"
+        )));
+    }
     if request.command.is_empty() && request.cmd.as_deref().unwrap_or_default().is_empty() {
         return Err(Problem::Invalid(
             "invalid_argument: command is required".to_owned(),

@@ -8,8 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use hangar_api::id::AppName;
 use hangar_api::options::ListSecrets;
-use hangar_api::secret::{Secret, SecretList, SecretsUpdate, SecretsUpdated};
-use serde::Deserialize;
+use hangar_api::secret::{Secret, SecretList, SecretsUpdate, SecretsUpdated, SetSecret};
 use serde_json::{Value, json};
 
 use super::extract::{AppPath, LastPart, Lenient};
@@ -18,13 +17,6 @@ use crate::core::Core;
 use crate::error::Problem;
 use crate::machines::validate;
 use crate::secrets;
-
-/// Body of a single value.
-#[derive(Default, Deserialize)]
-pub(super) struct One {
-    #[serde(default)]
-    value: Option<String>,
-}
 
 /// Returns the version of an app's secrets, which must have come as far as the client knows of.
 fn version_of(core: &Core, app: &AppName, query: ListSecrets) -> Result<u64, Problem> {
@@ -68,7 +60,7 @@ pub(super) async fn set(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
     LastPart(name): LastPart,
-    Lenient(body): Lenient<One>,
+    Lenient(body): Lenient<SetSecret>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let value = body
         .value

@@ -12,8 +12,9 @@ use super::guard::Need::{
     self, App, Body, Exec, Listed, Machine, MachineList, Open, Org, Platform, Token, Tokens, Volume,
 };
 use super::{
-    apps, certificates, deployments, events, fly_table, formation, images, lease, logs, machines,
-    metadata, ops, org_fleet, orgs, platform, releases, secrets, session, tokens, usage, volumes,
+    absent, apps, certificates, deployments, events, fly_table, formation, images, lease, logs,
+    machines, metadata, ops, org_fleet, orgs, platform, releases, secrets, session, tokens, usage,
+    volumes,
 };
 use crate::core::Core;
 
@@ -107,6 +108,9 @@ fn platform_rows() -> Vec<Row> {
             Platform(CONTROL),
             platform::back,
         ),
+        on(GET, "/postgres", Token, absent::postgres),
+        on(POST, "/postgres", Token, absent::postgres),
+        on(GET, "/postgres/{*rest}", Token, absent::postgres),
         on(GET, "/images", Listed, images::list),
         import,
         on(POST, "/images/prune", Platform(DELETE), images::prune),
@@ -134,8 +138,8 @@ fn token_rows() -> Vec<Row> {
         // As on Fly, the tokens that are looked at stand in the body, and are all it takes.
         on(POST, "/authenticate", Open, tokens::authenticate),
         on(POST, "/authorize", Open, tokens::authorize),
-        on(POST, "/oidc", Token, tokens::no_oidc),
-        on(POST, "/kms", Token, tokens::no_kms),
+        on(POST, "/oidc", Token, absent::oidc),
+        on(POST, "/kms", Token, absent::kms),
     ]
 }
 
@@ -183,6 +187,24 @@ fn app_rows() -> Vec<Row> {
         on(GET, "/{app}/formation", App(READ), formation::show),
         on(PUT, "/{app}/formation", App(WRITE), formation::update),
         on(GET, "/{app}/logs", App(READ), logs::read),
+        on(
+            GET,
+            "/{app}/network_policies",
+            App(READ),
+            absent::network_policies,
+        ),
+        on(
+            POST,
+            "/{app}/network_policies",
+            App(WRITE),
+            absent::network_policies,
+        ),
+        on(
+            METHOD_DELETE,
+            "/{app}/network_policies/{id}",
+            App(WRITE),
+            absent::network_policies,
+        ),
     ]
 }
 

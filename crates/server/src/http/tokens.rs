@@ -9,7 +9,6 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hangar_api::duration::GoDuration;
-use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::id::{AppName, MachineId, OrgSlug};
 use hangar_api::macaroon;
 use hangar_api::rights::{Access, Action};
@@ -289,16 +288,4 @@ fn wire(access: &Access) -> Value {
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
     )
-}
-
-pub(super) async fn no_oidc() -> Problem {
-    unsupported("this server is no OpenID Connect provider: give the Machine a secret in its place")
-}
-
-pub(super) async fn no_kms() -> Problem {
-    unsupported("this server has no key management service: see the app's secrets and secret keys")
-}
-
-fn unsupported(text: &str) -> Problem {
-    Problem::Failed(Failure::new(ErrorKind::Unsupported, text))
 }

@@ -8,7 +8,7 @@ use axum::extract::State;
 use hangar_api::options::ListProcesses;
 use hangar_api::process::{Memory, Process, ReclaimMemory, Reclaimed, SetMemory};
 
-use super::extract::{Lenient, MachinePath};
+use super::extract::MachinePath;
 use super::options::Options;
 use crate::core::Core;
 use crate::error::Problem;
@@ -74,7 +74,7 @@ pub(super) async fn memory(
 pub(super) async fn set_memory(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
-    Lenient(body): Lenient<SetMemory>,
+    Options(body): Options<SetMemory>,
 ) -> Result<Json<Memory>, Problem> {
     let unit = Unit::find(&core, &app, &id)?;
     let guest = unit.spec().config.guest.clone().unwrap_or_default();
@@ -91,7 +91,7 @@ pub(super) async fn set_memory(
 pub(super) async fn reclaim(
     State(core): State<Arc<Core>>,
     MachinePath { app, id }: MachinePath,
-    Lenient(body): Lenient<ReclaimMemory>,
+    Options(body): Options<ReclaimMemory>,
 ) -> Result<Json<Reclaimed>, Problem> {
     Unit::find(&core, &app, &id)?;
     let amount = body.amount_mb.unwrap_or(0);

@@ -13,7 +13,7 @@ use hangar_api::volume::{
 use hangar_store::tables::VolumeRecord;
 use serde_json::{Value, json};
 
-use super::extract::{AppPath, LastPart, Lenient, VolumePath};
+use super::extract::{AppPath, LastPart, VolumePath};
 use super::machines::NEXT_CURSOR;
 use super::options::{self, Options};
 use crate::core::Core;
@@ -80,7 +80,7 @@ fn row(record: &VolumeRecord, summary: bool) -> Result<Value, Problem> {
 pub(super) async fn create(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
-    Lenient(input): Lenient<CreateVolume>,
+    Options(input): Options<CreateVolume>,
 ) -> Result<Json<Volume>, Problem> {
     let record = volumes::create(&core, &app, input).await?;
     Ok(Json(volumes::view(&record, None)))
@@ -98,7 +98,7 @@ pub(super) async fn show(
 pub(super) async fn update(
     State(core): State<Arc<Core>>,
     VolumePath { app, id }: VolumePath,
-    Lenient(input): Lenient<UpdateVolume>,
+    Options(input): Options<UpdateVolume>,
 ) -> Result<Json<Volume>, Problem> {
     let record = volumes::update(&core, &app, &id, input).await?;
     Ok(Json(volumes::view(&record, None)))
@@ -107,7 +107,7 @@ pub(super) async fn update(
 pub(super) async fn extend(
     State(core): State<Arc<Core>>,
     VolumePath { app, id }: VolumePath,
-    Lenient(input): Lenient<ExtendVolume>,
+    Options(input): Options<ExtendVolume>,
 ) -> Result<Json<VolumeExtended>, Problem> {
     let record = volumes::extend(&core, &app, &id, input.size_gb).await?;
     Ok(Json(VolumeExtended {

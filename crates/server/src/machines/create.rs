@@ -59,11 +59,12 @@ pub(crate) async fn create_from_input(
     core: &Core,
     app: &AppName,
     holder: &Holder,
-    input: LaunchInput,
+    mut input: LaunchInput,
 ) -> Result<(Unit, Option<String>), Problem> {
     core.app(app)?;
-    let config = validate::config(input.config)?;
-    let name = input.name.filter(|name| !name.is_empty());
+    input.region = input.region.filter(|region| !region.is_empty());
+    let config = validate::config(input.config.take())?;
+    let name = input.name.take().filter(|name| !name.is_empty());
     if let Some(rule) = name.as_deref().and_then(names::refuse) {
         return Err(Problem::Unprocessable(format!(
             "invalid machine name: {rule}"
@@ -82,7 +83,7 @@ pub(crate) async fn create_from_input(
     let image_ref = images::resolve(core, app, config.image.clone()).await?;
     // Read after the registry has answered: secrets may have been set meanwhile.
     let newest = core.app(app)?.value.secrets_version;
-    let secrets_version = validate::secrets_version(newest, input.min_secrets_version)?;
+    let secrets_version = validate::secrets_for(newest, &input)?;
     let new = NewMachine {
         config,
         image_ref,

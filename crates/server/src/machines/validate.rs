@@ -3,7 +3,7 @@
 
 use hangar_api::check::CheckConfig;
 use hangar_api::machine::service::MAX_PORTS_PER_APP;
-use hangar_api::machine::{Guest, MachineConfig};
+use hangar_api::machine::{Guest, LaunchInput, MachineConfig};
 use serde_json::Value;
 
 use crate::error::Problem;
@@ -46,10 +46,16 @@ pub(crate) fn config(given: Option<MachineConfig>) -> Result<MachineConfig, Prob
             Some(_) => false,
         };
         if !empty {
-            return Err(refused(format!(
+            return Err(Problem::Unsupported(format!(
                 "config.{key}: {what} are not offered by this Hangar; leave {key} out"
             )));
         }
+    }
+    if config.guest.as_ref().is_some_and(Guest::wants_gpu) {
+        return Err(Problem::Unsupported(
+            "config.guest: GPUs are not offered by this Hangar; leave gpus and gpu_kind out"
+                .to_owned(),
+        ));
     }
     let guest = match (config.guest.take(), config.size.as_deref()) {
         (Some(guest), _) => guest,
@@ -162,6 +168,13 @@ fn checks(config: &MachineConfig) -> impl Iterator<Item = (&str, &CheckConfig)> 
     services
         .map(|check| ("a check of a service", check))
         .chain(named)
+}
+
+/// Returns the version of the secrets that a client's new version of a Machine starts with: 0,
+/// which has none, where it asks for that.
+pub(crate) fn secrets_for(current: u64, input: &LaunchInput) -> Result<u64, Problem> {
+    let version = secrets_version(current, input.min_secrets_version)?;
+    Ok(if input.skip_secrets { 0 } else { version })
 }
 
 /// Returns the version of the secrets that a new version of a Machine starts with.

@@ -58,7 +58,7 @@ async fn every_endpoint_that_is_not_open_needs_a_known_token() {
         let (status, body) = read(cluster.send(request).await).await;
         assert_ne!(status, StatusCode::UNAUTHORIZED, "{method} {path}");
         assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
-        // What is not there says so.
+        // What is not offered says so.
         assert!(
             !status.is_server_error() || status == StatusCode::NOT_IMPLEMENTED,
             "{method} {path}: {status} {body}"

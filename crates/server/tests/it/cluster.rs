@@ -9,7 +9,7 @@ use hangar_api::env::Env;
 use hangar_api::id::{HostId, MachineId, Region, SlotId};
 use hangar_api::net::HostPart;
 use hangar_api::region::Slot;
-use hangar_server::{Server, ServerConfig, ServerHandle, ServerParts};
+use hangar_server::{RateLimit, Server, ServerConfig, ServerHandle, ServerParts};
 use hangar_store::Store;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) host: Host,
     pub(crate) disk: Disk,
     pub(crate) token: String,
+    /// How often the same may be asked for, from the next start on.
+    pub(crate) rate_limit: RateLimit,
     /// The clock of server and host.
     pub(crate) env: Env,
     running: Option<Running>,
@@ -79,6 +81,7 @@ impl Cluster {
             host: Host::default(),
             disk: Disk::default(),
             token: String::new(),
+            rate_limit: RateLimit::OFF,
             running: None,
         };
         cluster.up().await;
@@ -97,6 +100,7 @@ impl Cluster {
         let config = ServerConfig {
             slots: slots(),
             domain: "localhost".to_owned(),
+            rate_limit: self.rate_limit,
             data_dir: self.dir.path().to_owned(),
         };
         let registries = hangar_image::RegistryConfig::default();

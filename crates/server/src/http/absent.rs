@@ -1,11 +1,31 @@
-//! What flyctl asks for and Hangar does not have: refused with the reason and what to do instead.
-
-use hangar_api::error::{ErrorKind, Failure};
+//! What Fly offers and this Hangar does not: answered with 501 and the reason, never with a success
+//! that did nothing.
 
 use crate::error::Problem;
 
 fn refused(text: &str) -> Problem {
-    Problem::Failed(Failure::new(ErrorKind::Unsupported, text))
+    Problem::Unsupported(text.to_owned())
+}
+
+pub(super) async fn network_policies() -> Problem {
+    refused(
+        "network policies are not offered by this Hangar: apps on different private networks do not \
+         reach each other; make apps with a network of their own",
+    )
+}
+
+pub(super) async fn postgres() -> Problem {
+    refused(
+        "managed Postgres is not offered by this Hangar: run a database as an app with a volume",
+    )
+}
+
+pub(super) async fn oidc() -> Problem {
+    refused("OpenID Connect tokens are not offered by this Hangar: it is no identity provider")
+}
+
+pub(super) async fn kms() -> Problem {
+    refused("a key management service is not offered by this Hangar: keep values as secrets")
 }
 
 pub(super) async fn login() -> Problem {
