@@ -41,6 +41,7 @@ pub mod session;
 pub mod signal;
 pub mod token;
 pub mod volume;
+pub mod watch;
 
 /// A point in time, written as RFC 3339 on the wire.
 pub use jiff::Timestamp;

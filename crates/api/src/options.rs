@@ -187,6 +187,15 @@ pub struct ListEvents {
     pub limit: Option<usize>,
 }
 
+/// `GET /v1/apps/{app}/events`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WatchApp {
+    /// Goes on behind the event of this id, as the header `Last-Event-ID` does.
+    #[serde(deserialize_with = "lenient::text")]
+    pub last_event_id: Option<String>,
+}
+
 /// `GET .../ps`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -21,6 +21,7 @@ use crate::error::Problem;
 use crate::formations::Memory;
 use crate::keyring::Keyring;
 use crate::rate::RateLimit;
+use crate::watch::Hub;
 
 /// How often a write is tried again when somebody else was first.
 pub(crate) const MAX_TRIES: usize = 16;
@@ -50,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) keyring: Keyring,
     /// Why formations could not be kept.
     pub(crate) formations: Memory,
+    /// Those who watch apps.
+    pub(crate) watch: Hub,
     /// Room for sessions and tunnels.
     pub(crate) open: Arc<Semaphore>,
     /// Ends every task and every answer that follows something.

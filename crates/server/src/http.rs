@@ -33,6 +33,7 @@ mod tokens;
 mod uiex;
 mod usage;
 mod volumes;
+mod watch;
 
 use std::sync::Arc;
 

@@ -43,6 +43,7 @@ mod tidy;
 mod unit;
 mod volumes;
 mod wait;
+mod watch;
 
 pub use auth::{AuthError, Caller};
 pub use http::{Need, endpoints};

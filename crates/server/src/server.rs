@@ -153,6 +153,7 @@ impl Server {
             env,
             keyring,
             formations: formations::Memory::default(),
+            watch: crate::watch::Hub::default(),
             open: Arc::new(Semaphore::new(MAX_OPEN)),
             stop: CancellationToken::new(),
         });
@@ -176,6 +177,7 @@ impl Server {
             env.spawn(standby::run(core.clone())),
             env.spawn(formations::run(core.clone())),
             env.spawn(schedules::run(core.clone())),
+            env.spawn(crate::watch::run(core.clone())),
         ];
         Ok(Arc::new(ServerHandle {
             routes,

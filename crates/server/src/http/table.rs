@@ -14,7 +14,7 @@ use super::guard::Need::{
 use super::{
     absent, apps, certificates, deployments, events, fly_table, formation, images, lease, logs,
     machines, metadata, ops, org_fleet, orgs, platform, releases, secrets, session, tokens, usage,
-    volumes,
+    volumes, watch,
 };
 use crate::core::Core;
 
@@ -186,6 +186,7 @@ fn app_rows() -> Vec<Row> {
         ),
         on(GET, "/{app}/formation", App(READ), formation::show),
         on(PUT, "/{app}/formation", App(WRITE), formation::update),
+        on(GET, "/{app}/events", App(READ), watch::follow),
         on(GET, "/{app}/logs", App(READ), logs::read),
         on(
             GET,

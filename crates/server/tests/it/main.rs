@@ -25,3 +25,4 @@ mod storms;
 mod suspend;
 mod tokens;
 mod volumes;
+mod watch;
