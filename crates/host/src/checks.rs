@@ -57,8 +57,28 @@ pub struct ProbeTls {
     pub server_name: Option<String>,
 }
 
+/// Why a probe did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Why, in short.
+    pub text: String,
+    /// Nothing listens on the port: nobody was bothered by being asked.
+    pub is_refused: bool,
+}
+
 /// Performs probes: over the network, or not at all in a simulation.
 pub trait Prober: Send + Sync + fmt::Debug {
     /// Returns a short text either way: the answer, or the error. Ends within the timeout.
-    fn probe(&self, probe: Probe) -> BoxFuture<'_, Result<String, String>>;
+    fn probe(&self, probe: Probe) -> BoxFuture<'_, Result<String, Missed>>;
+}
+
+// === impl Missed ===
+
+impl From<String> for Missed {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            is_refused: false,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Probe, ProbeKind, Prober};
+use super::{Missed, Probe, ProbeKind, Prober};
 
 /// Most bytes read of an answer.
 const MAX_ANSWER: usize = 4096;
@@ -56,7 +56,7 @@ impl Default for NetProber {
 }
 
 impl Prober for NetProber {
-    fn probe(&self, probe: Probe) -> BoxFuture<'_, Result<String, String>> {
+    fn probe(&self, probe: Probe) -> BoxFuture<'_, Result<String, Missed>> {
         Box::pin(async move {
             let limit = probe.timeout;
             match timeout(limit, probe_once(&self.tls, &probe)).await {
@@ -65,25 +65,35 @@ impl Prober for NetProber {
                     "no answer from port {} within {} s",
                     probe.target.port(),
                     limit.as_secs()
-                )),
+                )
+                .into()),
             }
         })
     }
 }
 
-async fn probe_once(tls: &Tls, probe: &Probe) -> Result<String, String> {
+async fn probe_once(tls: &Tls, probe: &Probe) -> Result<String, Missed> {
     if let ProbeKind::Unsupported(reason) = &probe.kind {
-        return Err(reason.clone());
+        return Err(reason.clone().into());
     }
     let connect = TcpStream::connect(probe.target).await;
-    let mut stream = connect.map_err(|error| {
+    let stream = connect.map_err(|error| {
         let port = probe.target.port();
-        let why = match error.kind() {
-            io::ErrorKind::ConnectionRefused => "connection refused: nothing listens on it".into(),
-            _ => error.to_string(),
+        let is_refused = error.kind() == io::ErrorKind::ConnectionRefused;
+        let why = match is_refused {
+            true => "connection refused: nothing listens on it".into(),
+            false => error.to_string(),
         };
-        format!("connect to port {port}: {why}")
+        Missed {
+            text: format!("connect to port {port}: {why}"),
+            is_refused,
+        }
     })?;
+    Ok(ask(tls, probe, stream).await?)
+}
+
+/// Says what is to be said to whoever listens.
+async fn ask(tls: &Tls, probe: &Probe, mut stream: TcpStream) -> Result<String, String> {
     match &probe.kind {
         ProbeKind::Http {
             method,

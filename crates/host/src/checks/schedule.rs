@@ -2,7 +2,8 @@
 //!
 //! Until its first pass a check is probed often, so that nobody waits for an interval to learn that
 //! an app is up: an app is known to be up within a sixteenth of the time that it has taken
-//! ([`SHARE`]), or within [`EAGER`]. Afterwards it is probed every interval. Failures within the
+//! ([`SHARE`]), or within [`EAGER`]. As long as nothing listens, asking costs the app nothing and
+//! little here, and that it does is known within a sixty-fourth ([`SHARE_REFUSED`]). Afterwards it is probed every interval. Failures within the
 //! grace period do not count.
 
 use std::time::Duration;
@@ -11,7 +12,7 @@ use hangar_api::Timestamp;
 use hangar_api::check::{CheckConfig, CheckStatus, Health};
 use hangar_api::machine::MachineConfig;
 
-use super::{ProbeKind, ProbeTls};
+use super::{Missed, ProbeKind, ProbeTls};
 
 /// Longest time between two probes of a check that has not passed yet.
 pub const EAGER: Duration = Duration::from_millis(100);
@@ -19,6 +20,10 @@ pub const EAGER: Duration = Duration::from_millis(100);
 pub const MOST_EAGER: Duration = Duration::from_millis(10);
 /// The part of the time since the start that is between them.
 pub const SHARE: u32 = 16;
+/// As [`MOST_EAGER`], while nothing listens.
+pub const MOST_EAGER_REFUSED: Duration = Duration::from_millis(4);
+/// As [`SHARE`], while nothing listens.
+pub const SHARE_REFUSED: u32 = 64;
 /// After so long without a pass, a check is probed at its interval only.
 pub const EAGER_FOR: Duration = Duration::from_secs(10 * 60);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
@@ -212,14 +217,22 @@ impl Schedule {
     pub fn finish(
         &mut self,
         index: usize,
-        result: Result<String, String>,
+        result: Result<String, Missed>,
         now: Timestamp,
     ) -> Option<(Check, CheckStatus)> {
         let entry = self.entries.get_mut(index)?;
         entry.probing = false;
+        let elapsed = now.duration_since(self.began).unsigned_abs();
         let (status, output) = match result {
             Ok(output) => (Health::Passing, output),
-            Err(output) => (Health::Critical, output),
+            Err(missed) => {
+                if missed.is_refused && !entry.passed_once && elapsed < EAGER_FOR {
+                    let pause = (elapsed / SHARE_REFUSED).clamp(MOST_EAGER_REFUSED, EAGER);
+                    let soon = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
+                    entry.due = entry.due.min(soon);
+                }
+                (Health::Critical, missed.text)
+            }
         };
         if status == Health::Passing && !entry.passed_once {
             entry.passed_once = true;
@@ -227,7 +240,7 @@ impl Schedule {
                 .saturating_add(entry.check.interval)
                 .unwrap_or(Timestamp::MAX);
         }
-        let excused = now.duration_since(self.began).unsigned_abs() < entry.check.grace;
+        let excused = elapsed < entry.check.grace;
         if status == entry.status.status || (status == Health::Critical && excused) {
             return None;
         }

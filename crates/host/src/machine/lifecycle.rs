@@ -200,6 +200,8 @@ pub struct Rules {
     pub stop_timeout: Duration,
     /// Whether it may be suspended.
     pub can_suspend: bool,
+    /// The image of the newest generation is ready, and held.
+    pub is_ready: bool,
 }
 
 /// A request, or news.

@@ -89,6 +89,7 @@ pub fn rules(config: &MachineConfig, latest: u64) -> Rules {
             .unwrap_or(SIGINT),
         stop_timeout: timeout.min(super::lifecycle::MAX_STOP_TIMEOUT),
         can_suspend: config.no_suspend().is_none(),
+        is_ready: false,
     }
 }
 

@@ -22,6 +22,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{ExitRecord, MemoryAsk, MemoryUse, RunKey, RunStatus, Runtime, StartError, StartPlan};
+use super::{ExitRecord, RunKey, RunStatus, Runtime, StartError, StartPlan};
+use crate::checks::{Missed, Probe, Prober};
 use crate::checks::{Probe, Prober};
 
 mod program;
@@ -563,7 +565,7 @@ impl Runtime for FakeRuntime {
 }
 
 impl Prober for FakeProber {
-    fn probe(&self, probe: Probe) -> BoxFuture<'_, Result<String, String>> {
+    fn probe(&self, probe: Probe) -> BoxFuture<'_, Result<String, Missed>> {
         Box::pin(async move {
             let now = Instant::now();
             let world = self.0.lock();
@@ -579,7 +581,10 @@ impl Prober for FakeProber {
             if answered {
                 Ok("fake: ok".to_owned())
             } else {
-                Err(format!("connect to {}: connection refused", probe.target))
+                Err(Missed {
+                    text: format!("connect to {}: connection refused", probe.target),
+                    is_refused: true,
+                })
             }
         })
     }

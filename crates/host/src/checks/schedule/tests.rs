@@ -34,7 +34,7 @@ fn until_its_first_pass_a_check_is_probed_within_a_sixteenth_of_its_time_then_ev
     while now < at(4000) {
         assert_eq!(schedule.take_due(now).len(), 1);
         assert!(schedule.take_due(now).is_empty(), "one probe at a time");
-        schedule.finish(0, Err("refused".to_owned()), now);
+        schedule.finish(0, Err("too early".to_owned().into()), now);
         let next = schedule.next_due().unwrap();
         let (pause, since) = (next.duration_since(now), now.duration_since(at(0)));
         let most = (since.as_millis() / 16).clamp(10, 100) + 1;
@@ -59,15 +59,53 @@ fn until_its_first_pass_a_check_is_probed_within_a_sixteenth_of_its_time_then_ev
 }
 
 #[test]
+fn as_long_as_nothing_listens_it_is_asked_more_often() {
+    let refused = || Missed {
+        text: "refused".to_owned(),
+        is_refused: true,
+    };
+    let mut schedule = Schedule::new(checks_of(&config(http())), at(0));
+    let mut now = at(0);
+    let mut pauses = Vec::new();
+    while now < at(12_000) {
+        assert_eq!(schedule.take_due(now).len(), 1);
+        schedule.finish(0, Err(refused()), now);
+        let next = schedule.next_due().unwrap();
+        pauses.push(next.duration_since(now).as_millis());
+        now = next;
+    }
+    assert_eq!((pauses[0], pauses.last()), (4, Some(&100)));
+    assert!(pauses.is_sorted());
+    // Once it listens, it is asked as an app that is asked for something.
+    let late = now.duration_since(at(0)).as_millis();
+    schedule.take_due(now);
+    schedule.finish(0, Err("got status 503".to_owned().into()), now);
+    let pause = schedule.next_due().unwrap().duration_since(now).as_millis();
+    assert_eq!(pause, (late / 16).clamp(10, 100));
+    // And one that has passed is probed at its interval, also where it is refused then.
+    schedule.take_due(at(20_000));
+    schedule.finish(0, Ok("ok".to_owned()), at(20_000));
+    schedule.take_due(at(30_000));
+    schedule.finish(0, Err(refused()), at(30_000));
+    assert_eq!(schedule.next_due(), Some(at(40_000)));
+}
+
+#[test]
 fn failures_within_the_grace_period_do_not_count() {
     let mut check = http();
     check.grace_period = Some(GoDuration::from_secs(2));
     let mut schedule = Schedule::new(checks_of(&config(check)), at(0));
     schedule.take_due(at(0));
-    assert!(schedule.finish(0, Err("x".to_owned()), at(100)).is_none());
+    assert!(
+        schedule
+            .finish(0, Err("x".to_owned().into()), at(100))
+            .is_none()
+    );
     assert_eq!(schedule.statuses()[0].status, Health::Warning);
     schedule.take_due(at(2000));
-    let (check, status) = schedule.finish(0, Err("x".to_owned()), at(2100)).unwrap();
+    let (check, status) = schedule
+        .finish(0, Err("x".to_owned().into()), at(2100))
+        .unwrap();
     assert_eq!(status.status, Health::Critical);
     let (error, line) = log_line(&check, &status);
     assert!(error && line.contains("'servicecheck-00-http-8080' on port 8080 has failed"));
@@ -91,7 +129,7 @@ fn a_readiness_check_of_the_machine_counts_for_every_service_and_an_informationa
     assert!(!schedule.is_healthy(0));
     schedule.finish(2, Ok(String::new()), at(1));
     assert!(schedule.is_healthy(0));
-    schedule.finish(1, Err(String::new()), at(1));
+    schedule.finish(1, Err(String::new().into()), at(1));
     assert!(schedule.is_healthy(0));
 }
 

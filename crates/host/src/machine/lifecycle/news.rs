@@ -59,7 +59,7 @@ impl Turn<'_> {
         }
     }
 
-    fn prepared(&mut self, generation: u64) {
+    pub(super) fn prepared(&mut self, generation: u64) {
         let (beside, preparing) = (self.update_beside(), self.preparing());
         if beside.is_none() && preparing.is_none() {
             return;

@@ -239,6 +239,10 @@ impl Turn<'_> {
         match self.state.phase {
             Phase::Started { .. } | Phase::Suspended { .. } => {
                 self.state.doing = Some(op);
+                if self.rules.is_ready {
+                    // Nothing is to be waited for: it is taken and gone over to in one write.
+                    return self.prepared(self.rules.latest);
+                }
                 self.effects.push(Effect::Prepare {
                     generation: self.rules.latest,
                 });

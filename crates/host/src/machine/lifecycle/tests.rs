@@ -17,6 +17,7 @@ fn rules(policy: RestartPolicy, latest: u64) -> Rules {
         stop_signal: 2,
         stop_timeout: Duration::from_secs(5),
         can_suspend: true,
+        is_ready: false,
     }
 }
 
@@ -79,7 +80,11 @@ impl World {
 
     /// One turn of the actor: decide and write. Effects wait.
     fn input(&mut self, input: Input) {
-        let rules = rules(self.policy, self.latest);
+        let rules = Rules {
+            // The images of some generations are there already, those of others are pulled.
+            is_ready: self.latest.is_multiple_of(2),
+            ..rules(self.policy, self.latest)
+        };
         if let Ok(step) = next(&self.state, &rules, at(self.now), input) {
             self.state = step.state;
             self.effects.extend(step.effects);
@@ -493,4 +498,39 @@ fn a_job_that_ended_before_its_restart_was_begun_is_not_run_again() {
     world.input(Input::Ops(vec![op(3, OpKind::Start)]));
     world.settle();
     assert_eq!(world.launched, [1, 2]);
+}
+
+#[test]
+fn an_update_whose_image_is_ready_is_gone_over_to_in_one_turn() {
+    let mut world = World::new(RestartPolicy::Always);
+    world.input(Input::Ops(vec![op(
+        1,
+        OpKind::Create { skip_launch: false },
+    )]));
+    world.settle();
+    let update = |generation| OpKind::Update {
+        generation,
+        skip_launch: false,
+    };
+    for generation in [2, 3] {
+        let start = world.state.current_run().unwrap();
+        world.latest = generation;
+        world.input(Input::Ops(vec![op(generation, update(generation))]));
+        let stops = matches!(
+            world.state.phase,
+            Phase::Stopping {
+                then: Then::Launch,
+                ..
+            }
+        );
+        let prepares = world
+            .effects
+            .iter()
+            .any(|e| matches!(e, Effect::Prepare { .. }));
+        assert_eq!((stops, prepares), (generation == 2, generation == 3));
+        world.settle();
+        assert_eq!(world.state.generation, generation);
+        assert_eq!(world.state.phase, Phase::Started { start: start + 1 });
+        assert_eq!(world.live(), 1);
+    }
 }
