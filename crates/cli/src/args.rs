@@ -5,6 +5,7 @@ mod build;
 mod certs;
 mod config;
 mod deploy;
+mod deployments;
 mod flyctl;
 mod formation;
 mod machine;
@@ -28,6 +29,7 @@ pub(crate) use self::config::{ConfigCommand, ConfigFormat};
 pub(crate) use self::deploy::{
     DeployArgs, FileArgs, PaceArgs, PlanArgs, Retries, RolloutArgs, WhatArgs,
 };
+pub(crate) use self::deployments::{DeploymentCancelArgs, DeploymentsCommand};
 pub(crate) use self::flyctl::{FlyctlEnvArgs, Shell};
 pub(crate) use self::formation::{FormationCommand, FormationSetArgs};
 pub(crate) use self::machine::{
@@ -101,6 +103,9 @@ pub(crate) enum Command {
     Ssh(SshCommand),
     /// Connect a local port to a port of a Machine
     Proxy(ProxyArgs),
+    /// List deployments, show one, or cancel one
+    #[command(subcommand)]
+    Deployments(DeploymentsCommand),
     /// List releases, or go back to one
     Releases(ReleasesArgs),
     /// Show an app's logs and follow them

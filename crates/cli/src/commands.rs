@@ -6,6 +6,7 @@ mod checks;
 pub(crate) mod config;
 mod console;
 mod deploy;
+mod deployments;
 mod dev;
 mod doctor;
 mod explain;
@@ -79,6 +80,7 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Console(args) => console::run(&context, *args).await,
         Command::Ssh(command) => ssh::run(&context, command).await,
         Command::Proxy(args) => proxy::run(&context, args).await,
+        Command::Deployments(command) => deployments::run(&context, command).await,
         Command::Releases(args) => releases::run(&context, args).await,
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Checks(command) => checks::run(&context, command).await,

@@ -143,3 +143,36 @@ fn a_server_that_was_away_is_told_when_it_is_back() {
     assert_eq!(versions(&world, "broken"), ["1"; 3]);
     nothing_is_held(&world, &folder, "rolling");
 }
+
+#[test]
+fn a_detached_deploy_is_listed_shown_and_cancelled() {
+    let Some(world) = World::start() else { return };
+    let folder = fleet(&world, "broken", "rolling", 3);
+    let before = ids(&world, "broken");
+    let none = world.fails(3, &["deployments", "cancel", "-a", "broken"]);
+    assert!(none.contains("app broken is not being deployed"), "{none}");
+    let slow = toml("broken", "2", "rolling", "DELAY_MS = \"60000\"");
+    world.app("broken", &slow);
+    world.ok(&["deploy", &folder, "--detach"]);
+    world.eventually("it is under way", |w| {
+        has_told(w, "broken", "Updating Machine").then_some(())
+    });
+    let listed = world.ok(&["deployments", "list", "-a", "broken"]).stdout;
+    let newest = listed.lines().nth(1).unwrap();
+    assert!(
+        newest.contains(" v2 ") && newest.contains("running"),
+        "{listed}"
+    );
+    let shown = world.ok(&["deployments", "show", "-a", "broken"]).stdout;
+    assert!(shown.contains("Updating Machine"), "{shown}");
+    let ran = world.ok(&["deployments", "cancel", "-a", "broken"]);
+    assert!(ran.stderr.contains("The deploy of v2 is undone"), "{ran:?}");
+    assert_eq!(ids(&world, "broken"), before);
+    assert_eq!(versions(&world, "broken"), ["1"; 3]);
+    let shown = world.json(&["deployments", "show", "-a", "broken"]);
+    assert_eq!(shown["status"], "rolled_back");
+    let id = shown["id"].as_str().unwrap();
+    let late = world.hangar(&["deployments", "cancel", id, "-a", "broken"]);
+    assert!(late.code != 0, "{late:?}");
+    nothing_is_held(&world, &folder, "rolling");
+}

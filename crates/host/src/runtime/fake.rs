@@ -22,9 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{ExitRecord, MemoryAsk, MemoryUse, RunKey, RunStatus, Runtime, StartError, StartPlan};
-use super::{ExitRecord, RunKey, RunStatus, Runtime, StartError, StartPlan};
 use crate::checks::{Missed, Probe, Prober};
-use crate::checks::{Probe, Prober};
 
 mod program;
 mod usage;
