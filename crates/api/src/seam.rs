@@ -129,11 +129,17 @@ pub trait ImageCalls: Send + Sync + std::fmt::Debug {
         self.resolve(name)
     }
 
-    /// Returns the app whose pushed image a name means, as far as names go: an import of the same
+    /// Returns the apps whose pushed image a name means, by tag or digest. An import of the same
     /// name still wins.
-    fn pushed_to(&self, name: &str) -> Option<AppName> {
+    fn pushed_to(&self, name: &str) -> Vec<AppName> {
         let _ = name;
-        None
+        Vec::new()
+    }
+
+    /// Returns whether something was imported under a name. Without an implementation, it may be.
+    fn is_imported(&self, name: &str) -> bool {
+        let _ = name;
+        true
     }
 
     /// Returns the images that are ready.

@@ -22,6 +22,7 @@ use hangar_api::Timestamp;
 use hangar_api::env::Env;
 use hangar_api::id::AppName;
 use jiff::SignedDuration;
+use tokio::sync::Semaphore;
 
 use crate::digest::Digest;
 use crate::disk::Disk;
@@ -41,6 +42,8 @@ use upload::Uploads;
 pub(crate) const PUSH_KEEP: SignedDuration = SignedDuration::from_hours(24);
 /// Bytes of one answer that lists referrers.
 const MAX_REFERRERS: usize = 4 << 20;
+/// Requests that change repositories at the same time.
+const MAX_CHANGES: usize = 8;
 /// Blobs that were asked about and are kept in mind.
 const MAX_IN_HAND: usize = 100_000;
 
@@ -54,6 +57,9 @@ pub struct Hosted {
     state: Mutex<State>,
     /// One change at a time: each is read, changed, written and shown.
     writing: Mutex<()>,
+    /// Requests that change something, so that those that wait do not hold every thread for the
+    /// disk.
+    changes: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +137,7 @@ impl Hosted {
                 in_hand: BTreeMap::new(),
             }),
             writing: Mutex::default(),
+            changes: Semaphore::new(MAX_CHANGES),
             disk,
             pins,
             env,
@@ -180,7 +187,7 @@ impl Hosted {
         digest: &Digest,
     ) -> Result<(), HostedError> {
         let (name, digest) = (name.clone(), digest.clone());
-        self.blocking(move |hosted| {
+        self.changing(move |hosted| {
             hosted.known(&name)?;
             hosted.change(&name, |own| {
                 let there = own.unlink(&digest);
@@ -215,7 +222,7 @@ impl Hosted {
         let entry = pushed::entry(&bytes, content_type, self.env.now())?;
         let subject = entry.subject.clone();
         let (name, kept) = (name.clone(), digest.clone());
-        self.blocking(move |hosted| {
+        self.changing(move |hosted| {
             let _pin = hosted.pins.pin(Kind::Blob, &kept);
             upload::enough_room(&hosted.disk.blobs(), entry.size)?;
             hosted.disk.put_blob(&bytes)?;
@@ -268,7 +275,7 @@ impl Hosted {
         reference: &Reference,
     ) -> Result<(), HostedError> {
         let (name, reference) = (name.clone(), reference.clone());
-        self.blocking(move |hosted| {
+        self.changing(move |hosted| {
             hosted.known(&name)?;
             hosted.change(&name, |own| {
                 let there = own.remove(&reference);
@@ -344,7 +351,7 @@ impl Hosted {
     /// Removes all repositories and uploads of an app. May be repeated.
     pub async fn remove_app(self: &Arc<Self>, app: &AppName) -> Result<(), HostedError> {
         let app = app.clone();
-        self.blocking(move |hosted| {
+        self.changing(move |hosted| {
             hosted.uploads.sweep_if(|name| *name.app() == app);
             let own = hosted.repositories().into_iter();
             for name in own.filter(|name| *name.app() == app) {
@@ -363,6 +370,15 @@ impl Hosted {
         let state = self.lock();
         let (digest, _) = state.repositories.get(name)?.manifest(reference)?;
         Some(digest)
+    }
+
+    /// Returns the apps that have a manifest of this digest.
+    pub(crate) fn holders(&self, digest: &Digest) -> Vec<AppName> {
+        let wanted = Reference::Digest(digest.clone());
+        let state = self.lock();
+        let all = state.repositories.iter();
+        let with = all.filter(|(_, own)| own.manifest(&wanted).is_some());
+        with.map(|(name, _)| name.app().clone()).collect()
     }
 
     /// Returns whether any repository needs the file of a digest.
@@ -449,6 +465,17 @@ impl Hosted {
         tokio::task::spawn_blocking(move || work(&hosted))
             .await
             .map_err(|_| HostedError::Failed(ImageError::CutOff))?
+    }
+
+    /// Like [`Self::blocking`], for what writes: when it is its turn.
+    async fn changing<T, F>(self: &Arc<Self>, work: F) -> Result<T, HostedError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Arc<Self>) -> Result<T, HostedError> + Send + 'static,
+    {
+        let turn = self.changes.acquire().await;
+        let _turn = turn.map_err(|_| HostedError::Failed(ImageError::CutOff))?;
+        self.blocking(work).await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -55,6 +55,8 @@ pub(crate) fn places(name: &Name, config: &RegistryConfig) -> Vec<Place> {
 
 /// Returns whether a host means the embedded registry.
 pub(crate) fn is_embedded(host: &str, config: &RegistryConfig) -> bool {
+    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix(":443").unwrap_or(&host);
     host == FLY_REGISTRY || config.embedded.contains(host)
 }
 
@@ -161,6 +163,10 @@ mod tests {
             (
                 "registry.fly.io/web:deployment-01",
                 "import registry.fly.io/web:deployment-01, embedded web:deployment-01!".to_owned(),
+            ),
+            (
+                "Registry.Fly.io:443/web:1",
+                "import Registry.Fly.io:443/web:1, embedded web:1!".to_owned(),
             ),
             (
                 "registry.fly.io/web/worker",

@@ -164,11 +164,11 @@ impl ImageStore {
         self.0.resolve(name.parse()?, &*may_use).await
     }
 
-    /// Returns the app whose pushed image a name means, if it means one of the embedded registry
-    /// or there is such a one.
+    /// Returns the apps whose pushed image a name means, by tag or digest.
     #[must_use]
-    pub fn pushed_to(&self, name: &str) -> Option<AppName> {
-        self.0.pushed_to(&name.parse().ok()?)
+    pub fn pushed_to(&self, name: &str) -> Vec<AppName> {
+        let name = name.parse().ok();
+        name.map_or(Vec::new(), |name| self.0.pushed_to(&name))
     }
 
     /// Returns the images that are ready, by name. Who uses them is for the server to add.
@@ -207,8 +207,17 @@ impl ImageCalls for ImageStore {
         Box::pin(async move { Ok(self.resolve_for(&name, may_use).await?) })
     }
 
-    fn pushed_to(&self, name: &str) -> Option<AppName> {
+    fn pushed_to(&self, name: &str) -> Vec<AppName> {
         self.pushed_to(name)
+    }
+
+    fn is_imported(&self, name: &str) -> bool {
+        let Ok(name) = name.parse::<Name>() else {
+            return false;
+        };
+        let state = self.0.lock();
+        let mut keys = name.import_keys().into_iter();
+        keys.any(|key| state.names.is_imported(&key))
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageInfo>, Failure>> {

@@ -338,7 +338,7 @@ impl Desk {
     /// Returns what an image's name means; `None` where there is no such image.
     pub async fn image(&self, caller: &Caller, name: &str) -> Result<Option<ImageFound>, Failure> {
         images::require(&self.core, caller, [name])?;
-        let image = match self.core.images.resolve(name.to_owned()).await {
+        let image = match images::resolve_as(&self.core, caller, name.to_owned()).await {
             Ok(image) => image,
             Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(None),
             Err(failure) => return Err(failure),

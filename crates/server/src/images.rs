@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hangar_api::error::Failure;
 use hangar_api::id::AppName;
 use hangar_api::image::{ImageRef, Pruned};
 use hangar_api::machine::MachineState;
@@ -81,16 +82,22 @@ pub(crate) fn require<'a>(
 ) -> Result<(), Problem> {
     let snapshot = core.cache.snapshot();
     for name in names {
-        if let Some(app) = core.images.pushed_to(name) {
-            if !may_pull(core, caller, &app) {
-                return Err(Problem::Forbidden(format!(
-                    "this token may not use image {name}, which was pushed to app {app}: it may \
-                     not read that app, or there is none"
-                )));
-            }
-        } else if let Some(app) = owner(&snapshot, name) {
+        // What was imported wins over what was pushed.
+        if core.images.is_imported(name)
+            && let Some(app) = owner(&snapshot, name)
+        {
             let access = access(&snapshot, app, Action::READ);
             caller.require(&access, &format!("image {name} of app {}", app.key))?;
+        }
+        let pushed_to = core.images.pushed_to(name);
+        let mut readable = pushed_to.iter().filter(|app| may_pull(core, caller, app));
+        if let Some(app) = pushed_to.first()
+            && readable.next().is_none()
+        {
+            return Err(Problem::Forbidden(format!(
+                "this token may not use image {name}, which was pushed to app {app}: it may not \
+                 read that app, or there is none"
+            )));
         }
     }
     Ok(())
@@ -128,6 +135,17 @@ pub(crate) async fn resolve(core: &Core, app: &AppName, name: String) -> Result<
         org(&own).is_none_or(|mine| org(other) == Some(mine))
     });
     Ok(core.images.resolve_for(name, may_use).await?)
+}
+
+/// Returns what a name means to a caller: of what was pushed, only what it may read.
+pub(crate) async fn resolve_as(
+    core: &Arc<Core>,
+    caller: &Caller,
+    name: String,
+) -> Result<ImageRef, Failure> {
+    let (core_of, caller) = (core.clone(), caller.clone());
+    let may_use: MayUse = Arc::new(move |app| may_pull(&core_of, &caller, app));
+    core.images.resolve_for(name, may_use).await
 }
 
 /// Returns whether a caller may read what was pushed to an app.

@@ -24,7 +24,7 @@ impl Hosted {
     /// on with it for a day.
     pub async fn begin(self: &Arc<Self>, name: &RepositoryName) -> Result<String, HostedError> {
         let name = name.clone();
-        self.blocking(move |hosted| Ok(hosted.uploads.begin(&name)?.id.clone()))
+        self.changing(move |hosted| Ok(hosted.uploads.begin(&name)?.id.clone()))
             .await
     }
 
@@ -85,7 +85,7 @@ impl Hosted {
         from: Option<&RepositoryName>,
     ) -> Result<bool, HostedError> {
         let (name, digest, from) = (name.clone(), digest.clone(), from.cloned());
-        self.blocking(move |hosted| {
+        self.changing(move |hosted| {
             let _pin = hosted.pins.pin(Kind::Blob, &digest);
             let there = {
                 let state = hosted.lock();

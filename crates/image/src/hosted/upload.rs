@@ -20,6 +20,7 @@ use bytes::Bytes;
 use hangar_api::Timestamp;
 use hangar_api::env::Env;
 use hangar_api::id::AppName;
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
@@ -35,6 +36,8 @@ use super::{HostedError, PUSH_KEEP};
 const MAX_OPEN: usize = 1000;
 /// Of one app.
 const MAX_OPEN_OF_APP: usize = 100;
+/// Where there are too many, those that nobody has touched for so long make room, the oldest first.
+const IDLE: SignedDuration = SignedDuration::from_mins(10);
 /// Requests that write at the same time.
 const MAX_WRITERS: usize = 64;
 /// How long a request waits for its turn to write.
@@ -198,24 +201,39 @@ impl Uploads {
         Ok(upload)
     }
 
+    /// Gives up uploads that their clients have left, where there are too many for one more.
     fn make_room_for_one(&self, app: &AppName) -> Result<(), HostedError> {
-        let count = || {
-            let open = self.lock();
-            let of_app = open.values().filter(|u| u.repository.app() == app);
-            (open.len(), of_app.count())
-        };
-        let full = |(all, own)| all >= MAX_OPEN || own >= MAX_OPEN_OF_APP;
-        if !full(count()) {
-            return Ok(());
+        let now = self.env.now();
+        loop {
+            let oldest = {
+                let open = self.lock();
+                let own = || open.values().filter(|u| u.repository.app() == app);
+                let idle = |u: &&Arc<Upload>| now.duration_since(u.touched()) >= IDLE;
+                let free = |u: &&Arc<Upload>| u.progress.try_lock().is_ok();
+                if own().count() >= MAX_OPEN_OF_APP {
+                    own()
+                        .filter(idle)
+                        .filter(free)
+                        .min_by_key(|u| u.touched())
+                        .cloned()
+                } else if open.len() >= MAX_OPEN {
+                    let all = open.values().filter(idle).filter(free);
+                    all.min_by_key(|u| u.touched()).cloned()
+                } else {
+                    return Ok(());
+                }
+            };
+            let Some(oldest) = oldest else {
+                return Err(HostedError::TooMany(format!(
+                    "{MAX_OPEN_OF_APP} uploads of app {app} (or {MAX_OPEN} of all) are open, the \
+                     most that may be; finish or cancel some"
+                )));
+            };
+            if let Ok(mut progress) = oldest.progress.try_lock() {
+                progress.over = true;
+                self.end(&oldest)?;
+            }
         }
-        self.sweep();
-        if !full(count()) {
-            return Ok(());
-        }
-        Err(HostedError::TooMany(format!(
-            "{MAX_OPEN_OF_APP} uploads of app {app} (or {MAX_OPEN} of all) are open, the most that \
-             may be; finish or cancel some"
-        )))
     }
 
     /// Returns an upload of this repository.
@@ -297,11 +315,7 @@ impl Uploads {
         let old: Vec<_> = {
             let open = self.lock();
             let old = open.values().filter(|upload| {
-                let touched = upload
-                    .touched
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                now.duration_since(*touched) >= PUSH_KEEP || gone(&upload.repository)
+                now.duration_since(upload.touched()) >= PUSH_KEEP || gone(&upload.repository)
             });
             old.cloned().collect()
         };
@@ -324,6 +338,16 @@ impl Uploads {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Upload>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Upload ===
+
+impl Upload {
+    /// Returns when a client last asked for it.
+    fn touched(&self) -> Timestamp {
+        let touched = self.touched.lock();
+        *touched.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

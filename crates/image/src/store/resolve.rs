@@ -40,7 +40,14 @@ impl Inner {
         for place in places(name, self.registry.config()) {
             let found = match place {
                 Place::Imported(key) => self.imported(name, &key).await?,
-                Place::Here(digest) => self.here(name, &digest).await?,
+                Place::Here(digest) => {
+                    // One that others have pushed is theirs, whoever knows its digest.
+                    let holders = self.hosted.holders(&digest);
+                    match holders.is_empty() || holders.iter().any(may_use) {
+                        true => self.here(name, &digest).await?,
+                        false => None,
+                    }
+                }
                 Place::Embedded {
                     repository,
                     reference,
@@ -74,21 +81,26 @@ impl Inner {
         })
     }
 
-    /// Returns the app whose pushed image a name means.
-    pub(super) fn pushed_to(&self, name: &Name) -> Option<AppName> {
-        let places = places(name, self.registry.config()).into_iter();
-        let mut pushed = places.filter_map(|place| match place {
-            Place::Embedded {
-                repository,
-                reference,
-                only,
-            } => {
-                let is_there = only || self.hosted.find(&repository, &reference).is_some();
-                is_there.then(|| repository.app().clone())
+    /// Returns the apps whose pushed image a name means.
+    pub(super) fn pushed_to(&self, name: &Name) -> Vec<AppName> {
+        let mut apps = Vec::new();
+        for place in places(name, self.registry.config()) {
+            match place {
+                Place::Here(digest) => apps.extend(self.hosted.holders(&digest)),
+                Place::Embedded {
+                    repository,
+                    reference,
+                    only,
+                } => {
+                    let is_there = self.hosted.find(&repository, &reference).is_some();
+                    if is_there || (only && apps.is_empty()) {
+                        apps.push(repository.app().clone());
+                    }
+                }
+                _ => {}
             }
-            _ => None,
-        });
-        pushed.next()
+        }
+        apps
     }
 
     async fn imported(

@@ -272,6 +272,28 @@ async fn the_image_of_a_machine_stays_whatever_becomes_of_its_tag() {
     );
 }
 
+#[tokio::test]
+async fn uploads_that_were_left_make_room_for_new_ones() {
+    let world = Pushed::new();
+    let hosted = world.hosted();
+    let web = name("web");
+    let first = hosted.begin(&web).await.unwrap();
+    let second = hosted.begin(&web).await.unwrap();
+    for _ in 2..100 {
+        hosted.begin(&web).await.unwrap();
+    }
+    let refused = hosted.begin(&web).await.unwrap_err();
+    assert!(matches!(refused, HostedError::TooMany(_)), "{refused}");
+    pass(Duration::from_secs(11 * 60)).await;
+    // Somebody goes on with the first one.
+    hosted.uploaded(&web, &first).await.unwrap();
+    hosted.begin(&web).await.unwrap();
+    hosted.uploaded(&web, &first).await.unwrap();
+    let gone = hosted.uploaded(&web, &second).await.unwrap_err();
+    assert!(matches!(gone, HostedError::UploadUnknown), "{gone}");
+    assert_eq!(world.stored("uploads"), 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_push_loses_anything_to_a_prune_at_the_same_time() {
     let world = Pushed::new();

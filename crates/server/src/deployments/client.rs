@@ -23,6 +23,7 @@ use super::{newest_release, pinned, primary_region, refuse_large};
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
 use crate::formations;
+use crate::images;
 
 /// A client that was silent for so long no longer deploys.
 const SILENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -105,7 +106,7 @@ async fn image_of(core: &Core, app: &AppName, name: &str) -> Result<ImageRef, Pr
         let before = newest_release(core, app);
         return Ok(before.map(|release| release.image_ref).unwrap_or_default());
     }
-    Ok(core.images.resolve(name.to_owned()).await?)
+    images::resolve(core, app, name.to_owned()).await
 }
 
 /// Reads the groups out of a definition. One that cannot be read makes a release without groups:

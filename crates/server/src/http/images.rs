@@ -11,7 +11,6 @@ use axum::http::StatusCode;
 use futures_util::StreamExt as _;
 use hangar_api::image::{ImageInfo, ImageRef, Pruned};
 use hangar_api::rights::Action;
-use hangar_api::seam::MayUse;
 use tokio::io::AsyncWriteExt as _;
 
 use super::extract::{Asker, Params};
@@ -51,9 +50,7 @@ pub(super) async fn resolve(
 ) -> Result<Json<ImageRef>, Problem> {
     let name = name_of(&params)?;
     images::require(&core, &caller, [name.as_str()])?;
-    let for_caller = core.clone();
-    let may_use: MayUse = Arc::new(move |app| images::may_pull(&for_caller, &caller, app));
-    Ok(Json(core.images.resolve_for(name, may_use).await?))
+    Ok(Json(images::resolve_as(&core, &caller, name).await?))
 }
 
 pub(super) async fn prune(State(core): State<Arc<Core>>) -> Result<Json<Pruned>, Problem> {

@@ -453,14 +453,18 @@ impl ImageCalls for Images {
         name: String,
         may_use: MayUse,
     ) -> BoxFuture<'_, Result<ImageRef, Failure>> {
-        if !name.starts_with("registry.fly.io/") {
+        if self.0.pushed_to(&name).is_empty() {
             return self.resolve(name);
         }
         Box::pin(async move { Ok(self.0.resolve_for(&name, may_use).await?) })
     }
 
-    fn pushed_to(&self, name: &str) -> Option<AppName> {
+    fn pushed_to(&self, name: &str) -> Vec<AppName> {
         self.0.pushed_to(name)
+    }
+
+    fn is_imported(&self, name: &str) -> bool {
+        self.0.pushed_to(name).is_empty()
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageInfo>, Failure>> {

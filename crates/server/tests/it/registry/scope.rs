@@ -198,7 +198,7 @@ async fn a_token_that_reads_pulls_and_one_that_writes_pushes() {
 async fn an_app_runs_no_image_that_its_caller_may_not_read() {
     let mut registry = Registry::start().await;
     registry.cluster.app("other").await;
-    registry.image("web", "v1", b"layer").await;
+    let (_, text) = registry.image("web", "v1", b"layer").await;
     limit(&mut registry, "other", Action::ALL).await;
     let authorization = registry.authorization.clone().unwrap();
     let call = async |path: &str, body: serde_json::Value| {
@@ -222,6 +222,18 @@ async fn an_app_runs_no_image_that_its_caller_may_not_read() {
         .unwrap()
         .to_owned();
     assert!(said.contains("pushed to app web"), "{said}");
+    // Nor by its digest, which may be known, under its own app's name or any other.
+    for name in ["registry.fly.io/other", "registry.fly.io/web", "alpine"] {
+        let image = format!("{name}@{}", digest(text.as_bytes()));
+        let machine = call(
+            "/v1/apps/other/machines",
+            json!({"config": {"image": image}}),
+        )
+        .await;
+        machine.expect(403);
+        let resolve = format!("/v1/images/resolve?name={image}");
+        registry.get(&resolve).await.expect(403);
+    }
     let source = json!({"kind": "config", "groups": {}, "image": image, "definition": {}});
     call("/v1/apps/other/deployments", json!({"source": source}))
         .await
