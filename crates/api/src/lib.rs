@@ -17,6 +17,7 @@ pub mod env;
 pub mod error;
 pub mod event;
 pub mod exec;
+pub mod fingerprint;
 pub mod fly;
 pub mod formation;
 pub mod id;

@@ -1,6 +1,7 @@
 //! The command line, as close to what was typed as possible. Filling these types only checks
 //! what the user gave; commands resolve it. Names and flags are flyctl's where it has them.
 
+mod auth;
 mod build;
 mod certs;
 mod config;
@@ -23,6 +24,10 @@ use hangar_api::duration::GoDuration;
 use hangar_api::id::{AppName, GroupName, MachineId, Region, SlotId};
 use hangar_host::net::IpNet;
 
+pub(crate) use self::auth::{
+    AttenuateArgs, AuthCommand, CreateTokenCommand, ExecTokenArgs, LoginArgs, NewTokenArgs,
+    OrgsCommand, TokensCommand,
+};
 pub(crate) use self::build::BuildArgs;
 pub(crate) use self::certs::{CertsCommand, OneHostname};
 pub(crate) use self::config::{ConfigCommand, ConfigFormat};
@@ -53,6 +58,10 @@ pub(crate) use self::volume::{
 5 deploy failed and former versions are back, 6 deploy failed and the fleet was left as it is, 7 no server."
 )]
 pub(crate) struct Cli {
+    /// The access token; else HANGAR_ACCESS_TOKEN, HANGAR_TOKEN, that of `auth login`, or this
+    /// machine's own
+    #[arg(short = 't', long, global = true, value_name = "TOKEN")]
+    pub(crate) access_token: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -81,6 +90,18 @@ pub(crate) enum Command {
     Explain(migrate::ExplainArgs),
     /// Show an app and its Machines, by process group
     Status(StatusArgs),
+    /// Log in to a server, and show as whom one is
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// Make, list, limit and revoke tokens
+    #[command(subcommand, visible_alias = "token")]
+    Tokens(TokensCommand),
+    /// List, create, show and delete organizations
+    #[command(subcommand, visible_alias = "org")]
+    Orgs(OrgsCommand),
+    /// Connect standard input and output to the server of this machine: the far side of ssh://
+    #[command(name = hangar_client::DIAL_COMMAND, hide = true)]
+    DialStdio,
     /// List, create, destroy and restart apps
     #[command(subcommand)]
     Apps(AppsCommand),
@@ -201,9 +222,16 @@ pub(crate) struct NodeArgs {
     /// Where state is kept
     #[arg(long, env = "HANGAR_DATA_DIR", default_value = "/var/lib/hangar")]
     pub(crate) data_dir: PathBuf,
-    /// Address of the API
+    /// Address of the API. One that is not loopback speaks TLS, with a certificate that is made here
+    /// unless one is given
     #[arg(long, default_value = "127.0.0.1:4280")]
     pub(crate) listen: SocketAddr,
+    /// Certificate of the API, PEM; read again when the file changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Address that the proxy serves apps on
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) edge: IpAddr,
@@ -305,6 +333,9 @@ pub(crate) enum AppsCommand {
         /// Only names
         #[arg(short, long)]
         quiet: bool,
+        /// Only those of this organization
+        #[arg(short, long)]
+        org: Option<String>,
     },
     /// Create an app without deploying anything
     Create {
@@ -316,8 +347,8 @@ pub(crate) enum AppsCommand {
         /// Make up a name
         #[arg(long, conflicts_with = "name")]
         generate_name: bool,
-        /// The organization that owns it; there is one, personal
-        #[arg(short, long)]
+        /// The organization that owns it; personal without
+        #[arg(short, long, env = "FLY_ORG")]
         org: Option<String>,
         /// Put it on a private network of this name
         #[arg(long)]

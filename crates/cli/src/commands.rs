@@ -1,6 +1,7 @@
 //! One file a command. Each asks the API and prints; none decides what the server decides.
 
 mod apps;
+mod auth;
 mod certs;
 mod checks;
 pub(crate) mod config;
@@ -8,6 +9,7 @@ mod console;
 mod deploy;
 mod deployments;
 mod dev;
+mod dial;
 mod doctor;
 mod explain;
 mod flyctl_env;
@@ -18,6 +20,7 @@ mod launch;
 mod logs;
 mod machine;
 mod migrate;
+mod orgs;
 mod plan;
 mod proxy;
 mod regions;
@@ -31,18 +34,20 @@ mod slots;
 mod ssh;
 mod status;
 mod target;
+mod tokens;
 mod volumes;
 
 use anyhow::{Context as _, Result};
 use clap::CommandFactory;
 
-use crate::args::{Cli, Command, PlatformCommand};
-use crate::context::Context;
+use crate::args::{Cli, Command, PlatformCommand, TokensCommand};
+use crate::context::{self, Context};
 use crate::error::Exit;
 use crate::output;
 
 /// Carries out a command line.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
+    context::take_token(cli.access_token);
     match cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -63,6 +68,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Launch(args) => block_on(launch::run(args)),
         Command::Migrate(command) => block_on(migrate::run(command)),
         Command::Plan(args) => block_on(plan::run(*args)),
+        Command::Auth(command) => block_on(auth::run(command)),
+        Command::Tokens(TokensCommand::Attenuate(args)) => tokens::attenuate(&args),
+        Command::DialStdio => block_on(dial::run()),
         command => block_on(client(command)),
     }
 }
@@ -73,6 +81,8 @@ async fn client(command: Command) -> Result<Exit> {
         Command::Status(args) => status::run(&context, &args).await,
         Command::Explain(args) => explain::run(&context, &args).await,
         Command::Apps(command) => apps::run(&context, command).await,
+        Command::Tokens(command) => tokens::run(&context, command).await,
+        Command::Orgs(command) => orgs::run(&context, command).await,
         Command::Scale(command) => scale::run(&context, command).await,
         Command::Regions(command) => regions::run(&context, command).await,
         Command::Formation(command) => formation::run(&context, command).await,
@@ -99,6 +109,8 @@ async fn client(command: Command) -> Result<Exit> {
         | Command::Doctor(_)
         | Command::FlyctlEnv(_)
         | Command::Version
+        | Command::Auth(_)
+        | Command::DialStdio
         | Command::Server(_)
         | Command::Dev(_)
         | Command::Config(_)

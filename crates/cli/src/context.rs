@@ -1,13 +1,18 @@
 //! Where the server is, who we are, and which app is meant.
 
+mod login;
+
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
+use hangar_api::fingerprint::Fingerprint;
 use hangar_api::id::AppName;
 use hangar_client::Client;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::login::Login;
 use crate::args::AppArgs;
 use crate::error::Exit;
 use crate::output;
@@ -26,17 +31,30 @@ pub(crate) struct ServerFile {
     pub(crate) url: String,
     /// File with the admin token.
     pub(crate) token_file: PathBuf,
+    /// The API's certificate, when it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fingerprint: Option<Fingerprint>,
 }
+
+/// A server, and as whom it is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// Its URL.
+    pub(crate) url: String,
+    /// The token; empty when there is none.
+    pub(crate) token: String,
+    /// The only certificate that is taken, where it is not an authority's to say.
+    pub(crate) fingerprint: Option<Fingerprint>,
+}
+
+/// The token of the command line.
+static GIVEN: OnceLock<String> = OnceLock::new();
 
 /// What every command that talks to the server needs.
 #[derive(Debug)]
 pub(crate) struct Context {
     /// The API.
     pub(crate) client: Client,
-    /// Its base URL.
-    pub(crate) url: String,
-    /// The token; empty where none is known.
-    pub(crate) token: String,
 }
 
 /// An app, and the fly.toml that named it.
@@ -51,29 +69,10 @@ pub(crate) struct AppChoice {
 // === impl Context ===
 
 impl Context {
-    /// Finds the server: `HANGAR_API_URL` and `HANGAR_ACCESS_TOKEN`, else the one on this machine.
+    /// Finds the server and the token, see [`choose`].
     pub(crate) fn find() -> Result<Self> {
-        let (url, token) = (variable("HANGAR_API_URL"), variable("HANGAR_ACCESS_TOKEN"));
-        let local = local_server();
-        let url = url
-            .or_else(|| local.as_ref().map(|l| l.url.clone()))
-            .unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let token = match (token, local) {
-            (Some(token), _) => token,
-            (None, Some(local)) if plain(&local.url) == plain(&url) => {
-                read_token(&local.token_file)?
-            }
-            // This machine's token is no other server's business.
-            (None, Some(_)) => {
-                return Err(Exit::NotAllowed.with(format!(
-                    "HANGAR_API_URL names {url}, which is not the server of this machine: set HANGAR_ACCESS_TOKEN to a token of that one"
-                )));
-            }
-            (None, None) => String::new(),
-        };
-        let client =
-            Client::new(&url, &token).map_err(|error| Exit::Usage.with(error.to_string()))?;
-        Ok(Self { client, url, token })
+        let client = choose()?.client()?;
+        Ok(Self { client })
     }
 
     /// Returns the app that is meant: `-a`, `FLY_APP`, the fly.toml, else the only one there is.
@@ -104,6 +103,109 @@ impl Context {
                 )))
             }
         }
+    }
+}
+
+/// Takes the token of the command line, before anything asks for one.
+pub(crate) fn take_token(given: Option<String>) {
+    if let Some(token) = given {
+        // The command line is read once.
+        let _taken = GIVEN.set(token);
+    }
+}
+
+/// Returns the server and the token: this is the one place that knows where they come from.
+///
+/// The server is that of `HANGAR_API_URL`, else of `HANGAR_DATA_DIR`, else of `auth login`, else of
+/// this machine. The token is that of the command line, of `HANGAR_ACCESS_TOKEN` or `HANGAR_TOKEN`;
+/// else the one that is remembered or kept for this very server; and for a server that
+/// `HANGAR_API_URL` names, at last `FLY_ACCESS_TOKEN` or `FLY_API_TOKEN`: elsewhere those are Fly's
+/// own business.
+pub(crate) fn choose() -> Result<Choice> {
+    let named = variable("HANGAR_API_URL");
+    let local = local_server();
+    let login = Login::read()?;
+    let here = variable("HANGAR_DATA_DIR").and(local.as_ref());
+    let url = named
+        .clone()
+        .or_else(|| here.map(|local| local.url.clone()))
+        .or_else(|| login.as_ref().map(|login| login.url.clone()))
+        .or_else(|| local.as_ref().map(|local| local.url.clone()))
+        .unwrap_or_else(|| DEFAULT_URL.to_owned());
+    let login = login.filter(|login| plain(&login.url) == plain(&url));
+    let is_local = |local: &&ServerFile| plain(&local.url) == plain(&url);
+    let ours = local.as_ref().filter(is_local);
+    let fingerprint = match variable("HANGAR_API_FINGERPRINT") {
+        Some(text) => Some(
+            text.parse::<Fingerprint>()
+                .map_err(|error| Exit::Usage.with(format!("HANGAR_API_FINGERPRINT: {error}")))?,
+        ),
+        // What this machine's server says of itself is newer than what was agreed to.
+        None => ours
+            .and_then(|ours| ours.fingerprint)
+            .or_else(|| login.as_ref().and_then(|login| login.fingerprint)),
+    };
+    let for_others = || {
+        let of_fly = variable("FLY_ACCESS_TOKEN").or_else(|| variable("FLY_API_TOKEN"));
+        of_fly.filter(|_| named.is_some())
+    };
+    let token = match (given_token(), login, ours) {
+        (Some(token), _, _) => token,
+        (None, Some(login), _) => login.token,
+        (None, None, Some(ours)) => read_token(&ours.token_file)?,
+        // The user over there has one.
+        (None, None, None) if url.starts_with("ssh://") => String::new(),
+        (None, None, None) => match (for_others(), &local) {
+            (Some(token), _) => token,
+            (None, None) => String::new(),
+            // This machine's token is no other server's business.
+            (None, Some(_)) => {
+                return Err(Exit::NotAllowed.with(format!(
+                    "HANGAR_API_URL names {url}, which is not the server of this machine: set HANGAR_ACCESS_TOKEN to a token of that one, or log in with hangar auth login {url}"
+                )));
+            }
+        },
+    };
+    Ok(Choice {
+        url,
+        token,
+        fingerprint,
+    })
+}
+
+/// Returns the token that command line or environment give.
+pub(crate) fn given_token() -> Option<String> {
+    let flag = GIVEN.get().cloned().filter(|token| !token.is_empty());
+    let token = flag
+        .or_else(|| variable("HANGAR_ACCESS_TOKEN"))
+        .or_else(|| variable("HANGAR_TOKEN"));
+    token.map(|token| bare(&token))
+}
+
+/// Returns a token, or a list of them, without the scheme of a header that it may come from.
+pub(crate) fn bare(token: &str) -> String {
+    let token = token.trim();
+    match token.split_once(' ') {
+        Some((scheme, rest))
+            if scheme.eq_ignore_ascii_case("flyv1") || scheme.eq_ignore_ascii_case("bearer") =>
+        {
+            rest.trim().to_owned()
+        }
+        _ => token.to_owned(),
+    }
+}
+
+// === impl Choice ===
+
+impl Choice {
+    /// Returns the client that it means.
+    pub(crate) fn client(&self) -> Result<Client> {
+        let client = Client::new(&self.url, &self.token);
+        let client = client.map_err(|error| Exit::Usage.with(error.to_string()))?;
+        Ok(match self.fingerprint {
+            Some(fingerprint) => client.pinned(fingerprint),
+            None => client,
+        })
     }
 }
 

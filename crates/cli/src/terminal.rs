@@ -47,3 +47,43 @@ impl Drop for Raw {
         let _back = tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.0);
     }
 }
+
+/// Asks for something that is not to be seen, and returns the line. Where input is no terminal, a
+/// line is read all the same.
+pub(crate) fn ask_hidden(question: &str) -> std::io::Result<String> {
+    use std::io::Write as _;
+    let quiet = Quiet::begin();
+    if quiet.is_some() {
+        let mut err = std::io::stderr().lock();
+        write!(err, "{question} ")?;
+        err.flush()?;
+    }
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    if quiet.is_some() {
+        // The line's end was not shown either.
+        writeln!(std::io::stderr().lock())?;
+    }
+    Ok(line.trim().to_owned())
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+#[derive(Debug)]
+struct Quiet(Termios);
+
+impl Quiet {
+    fn begin() -> Option<Self> {
+        let before = tcgetattr(std::io::stdin()).ok()?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        tcsetattr(std::io::stdin(), OptionalActions::Flush, &quiet).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // A terminal that is gone has no mode to go back to.
+        let _back = tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.0);
+    }
+}

@@ -23,9 +23,9 @@ struct SlotList {
 }
 
 impl Client {
-    /// Returns all apps.
+    /// Returns all apps that may be read.
     pub async fn apps(&self) -> Result<AppList, ClientError> {
-        self.get("/v1/apps?org_slug=personal").await
+        self.get("/v1/apps").await
     }
 
     /// Returns one app.
@@ -33,15 +33,16 @@ impl Client {
         self.get(&format!("/v1/apps/{app}")).await
     }
 
-    /// Creates an app.
+    /// Creates an app, of `personal` unless another organisation is named.
     pub async fn create_app(
         &self,
         app: &AppName,
+        org: Option<&str>,
         network: Option<&str>,
     ) -> Result<AppCreated, ClientError> {
         let body = CreateApp {
             name: Some(app.to_string()),
-            org_slug: Some("personal".to_owned()),
+            org_slug: Some(org.unwrap_or("personal").to_owned()),
             network: network.map(str::to_owned),
             ..CreateApp::default()
         };

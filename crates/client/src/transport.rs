@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hangar_api::error::ErrorBody;
+use hangar_api::fingerprint::Fingerprint;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -12,7 +13,11 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use crate::ClientError;
+use crate::ssh::Target;
+use crate::tls::Trust;
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,12 +35,32 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// A client of one server, as one token. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    host: String,
-    port: u16,
+    way: Way,
     base: String,
     token: String,
     limits: Limits,
 }
+
+/// How a server is reached.
+#[derive(Clone, Debug)]
+enum Way {
+    /// In the clear, or with TLS.
+    Tcp {
+        host: String,
+        port: u16,
+        tls: Option<Trust>,
+    },
+    /// Through the system's `ssh`.
+    Ssh(Target),
+}
+
+/// A connection to a server, whatever carries it.
+pub type Connection = Box<dyn Stream>;
+
+/// Bytes both ways.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -68,33 +93,90 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Returns a client for a base URL such as `http://127.0.0.1:4280`. Connects to nothing yet.
+    /// Returns a client for a base URL: `http://127.0.0.1:4280`, `https://HOST[:PORT]` or
+    /// `ssh://USER@HOST[:PORT]`. Connects to nothing yet. Without a token, one that is reached by
+    /// ssh has that of the user there.
     pub fn new(base: &str, token: &str) -> Result<Self, ClientError> {
-        let bad = |reason: &str| ClientError::BadUrl {
-            url: base.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let uri: Uri = base.parse().map_err(|_| bad("it is not a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(bad("it must begin with http://"));
-        }
-        let host = uri.host().ok_or_else(|| bad("it names no host"))?;
-        if uri
-            .path_and_query()
-            .is_some_and(|path| path.as_str() != "/")
-        {
-            return Err(bad("it goes on behind the host and port"));
-        }
         if http::HeaderValue::from_str(token).is_err() {
             return Err(ClientError::BadToken);
         }
         Ok(Self {
-            host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(80),
+            way: Way::parse(base)?,
             base: base.trim_end_matches('/').to_owned(),
             token: token.to_owned(),
             limits: Limits::default(),
         })
+    }
+
+    /// Returns a client that takes the certificate with this fingerprint and no other.
+    #[must_use]
+    pub fn pinned(mut self, fingerprint: Fingerprint) -> Self {
+        if let Way::Tcp { tls: Some(tls), .. } = &mut self.way {
+            *tls = Trust::Pinned(fingerprint);
+        }
+        self
+    }
+
+    /// Returns the fingerprint of the certificate that the server shows now, whoever vouches for
+    /// it; `None` when it is not spoken to by TLS. Sends it nothing.
+    pub async fn look_at_certificate(&self) -> Result<Option<Fingerprint>, ClientError> {
+        let Way::Tcp {
+            host,
+            port,
+            tls: Some(_),
+        } = &self.way
+        else {
+            return Ok(None);
+        };
+        let look = async {
+            let stream = crate::dial::dial(host, *port).await?;
+            crate::tls::look(host, stream).await
+        };
+        let looked = tokio::time::timeout(self.limits.connect, look).await;
+        let looked = looked.map_err(|_| self.unreachable("connecting took too long".to_owned()))?;
+        looked.map(Some).map_err(|reason| self.unreachable(reason))
+    }
+
+    /// Returns whether an authority vouches for the server's certificate. Sends it nothing.
+    pub async fn is_vouched_for(&self) -> bool {
+        self.connect().await.is_ok()
+    }
+
+    /// Returns the token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Returns a connection on which nothing was said yet.
+    pub async fn connect(&self) -> Result<Connection, ClientError> {
+        Ok(self.dial().await?.0)
+    }
+
+    /// Returns a connection, and the token to be used on it.
+    async fn dial(&self) -> Result<(Connection, String), ClientError> {
+        let dialled = self.way.dial();
+        let limit = match &self.way {
+            Way::Tcp { .. } => self.limits.connect,
+            // Somebody may be asked for a passphrase.
+            Way::Ssh(_) => self.limits.answer,
+        };
+        let dialled = tokio::time::timeout(limit, dialled).await;
+        let (stream, theirs) = dialled
+            .map_err(|_| self.unreachable("connecting took too long".to_owned()))?
+            .map_err(|reason| self.unreachable(reason))?;
+        let token = match self.token.as_str() {
+            "" => theirs,
+            ours => ours.to_owned(),
+        };
+        Ok((stream, token))
+    }
+
+    fn unreachable(&self, reason: String) -> ClientError {
+        ClientError::Unreachable {
+            url: self.base.clone(),
+            reason,
+        }
     }
 
     /// Returns the base URL.
@@ -191,15 +273,11 @@ impl Client {
         path: &str,
         body: Body,
     ) -> Result<Request<Body>, ClientError> {
-        let mut builder = Request::builder()
+        Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, format!("{}:{}", self.host, self.port))
-            .header(USER_AGENT, concat!("hangar/", env!("CARGO_PKG_VERSION")));
-        if !self.token.is_empty() {
-            builder = builder.header(AUTHORIZATION, format!("Bearer {}", self.token));
-        }
-        builder
+            .header(HOST, self.way.authority())
+            .header(USER_AGENT, concat!("hangar/", env!("CARGO_PKG_VERSION")))
             .body(body)
             .map_err(|error| ClientError::BadAnswer(error.to_string()))
     }
@@ -235,18 +313,15 @@ impl Client {
 
     async fn exchange(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         limit: Duration,
     ) -> Result<Response<Incoming>, ClientError> {
-        let unreachable = |reason: String| ClientError::Unreachable {
-            url: self.base.clone(),
-            reason,
-        };
-        let dialled = crate::dial::dial(&self.host, self.port);
-        let stream = tokio::time::timeout(self.limits.connect, dialled)
-            .await
-            .map_err(|_| unreachable("connecting took too long".to_owned()))?
-            .map_err(unreachable)?;
+        let (stream, token) = self.dial().await?;
+        if !token.is_empty() {
+            let header = http::HeaderValue::from_str(&format!("Bearer {token}"));
+            let header = header.map_err(|_| ClientError::BadToken)?;
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ClientError::Broken(error.to_string()))?;
@@ -277,6 +352,60 @@ impl Client {
             }
             if whole.len() > MAX_ANSWER {
                 return Err(ClientError::BadAnswer("it is too long".to_owned()));
+            }
+        }
+    }
+}
+
+// === impl Way ===
+
+impl Way {
+    fn parse(base: &str) -> Result<Self, ClientError> {
+        let bad = |reason: &str| ClientError::BadUrl {
+            url: base.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if let Some(rest) = base.strip_prefix("ssh://") {
+            return Target::parse(rest).map(Self::Ssh).map_err(|why| bad(&why));
+        }
+        let uri: Uri = base.parse().map_err(|_| bad("it is not a URL"))?;
+        let (tls, usual) = match uri.scheme_str() {
+            Some("http") => (None, 80),
+            Some("https") => (Some(Trust::Authorities), 443),
+            _ => return Err(bad("it must begin with http://, https:// or ssh://")),
+        };
+        let host = uri.host().ok_or_else(|| bad("it names no host"))?;
+        let path = uri.path_and_query();
+        if path.is_some_and(|path| path.as_str() != "/") {
+            return Err(bad("it goes on behind the host and port"));
+        }
+        Ok(Self::Tcp {
+            host: host.to_owned(),
+            port: uri.port_u16().unwrap_or(usual),
+            tls,
+        })
+    }
+
+    fn authority(&self) -> String {
+        match self {
+            Self::Tcp { host, port, .. } => format!("{host}:{port}"),
+            Self::Ssh(target) => target.host().to_owned(),
+        }
+    }
+
+    async fn dial(&self) -> Result<(Connection, String), String> {
+        match self {
+            Self::Tcp { host, port, tls } => {
+                let stream = crate::dial::dial(host, *port).await?;
+                let stream: Connection = match tls {
+                    Some(trust) => Box::new(crate::tls::begin(host, *trust, stream).await?),
+                    None => Box::new(stream),
+                };
+                Ok((stream, String::new()))
+            }
+            Self::Ssh(target) => {
+                let (piped, token) = target.dial().await?;
+                Ok((Box::new(piped), token))
             }
         }
     }

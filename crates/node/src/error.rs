@@ -40,11 +40,18 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
-    /// The API would be open to others.
+    /// The API's certificate cannot be used.
     #[error(
-        "the API on {0} could be reached from other machines without TLS, which is not offered yet: use a loopback address with --listen"
+        "use the certificate {certificate} with the key {key} for the API: {reason}; give a pair in PEM form with --tls-cert and --tls-key, or neither for one that is made here"
     )]
-    NotLoopback(SocketAddr),
+    Certificate {
+        /// Which.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A `--host` is not one.
     #[error("--host {given:?}: {reason}")]
     BadSlot {

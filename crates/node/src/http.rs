@@ -1,13 +1,22 @@
 //! The API's listener: connections in, the server's router behind each.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use hangar_api::fingerprint::Fingerprint;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use crate::tls::Tls;
 
 /// Time that requests in flight have to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -15,6 +24,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Time for the head of a request.
 const HEADER_READ: Duration = Duration::from_secs(30);
+/// Time for a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections served at the same time; more wait to be accepted.
 const CONNECTIONS: usize = 4096;
 
@@ -32,8 +43,85 @@ fn keep_alive(stream: &tokio::net::TcpStream) {
         .and_then(|()| sockopt::set_tcp_keepcnt(stream, 3));
 }
 
+/// The API's listener at work.
+#[derive(Debug)]
+pub(crate) struct Api {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Its certificate's fingerprint and file, when it speaks TLS.
+    pub(crate) certificate: Option<(Fingerprint, PathBuf)>,
+    /// Tells it to stop.
+    pub(crate) stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+// === impl Api ===
+
+impl Api {
+    /// Begins to serve.
+    pub(crate) fn begin(
+        listener: TcpListener,
+        address: SocketAddr,
+        tls: Option<Tls>,
+        router: axum::Router,
+        tasks: &mut JoinSet<&'static str>,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let certificate = tls.as_ref().and_then(Tls::certificate);
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let task = tokio::spawn(serve(listener, router, acceptor, stop.clone()));
+        if let Some(tls) = tls {
+            // Ends with the node's tasks, and not before.
+            tasks.spawn(async move { (tls.watch().await, "certificate").1 });
+        }
+        tracing::info!(%address, tls = certificate.is_some(), "serving");
+        Self {
+            address,
+            certificate,
+            stop,
+            task,
+        }
+    }
+
+    /// Returns once requests in flight have ended, after it was told to stop.
+    pub(crate) async fn ended(self) {
+        if self.task.await.is_err() {
+            tracing::error!("the API's listener ended in a panic");
+        }
+    }
+}
+
+/// What serves one connection.
+struct Served {
+    builder: auto::Builder<TokioExecutor>,
+    service: TowerToHyperService<axum::Router>,
+    watcher: Watcher,
+}
+
+// === impl Served ===
+
+impl Served {
+    async fn run<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = self
+            .builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), self.service)
+            .into_owned();
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!(error = %error, "a connection to the API ended early");
+        }
+    }
+}
+
 /// Serves until told to stop, then lets requests in flight end.
-pub(crate) async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+async fn serve(
+    listener: TcpListener,
+    router: axum::Router,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -65,13 +153,20 @@ pub(crate) async fn serve(listener: TcpListener, router: axum::Router, stop: Can
         // A failure to turn off batching only costs time.
         let _slower = stream.set_nodelay(true);
         keep_alive(&stream);
-        let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), service.clone())
-            .into_owned();
-        let watched = graceful.watch(connection);
+        let served = Served {
+            builder: builder.clone(),
+            service: service.clone(),
+            watcher: graceful.watcher(),
+        };
+        let tls = tls.clone();
         tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(error = %error, "a connection to the API ended early");
+            match tls {
+                None => served.run(stream).await,
+                Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => served.run(stream).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "no TLS with a client of the API"),
+                    Err(_) => tracing::debug!("a client of the API did not finish its handshake"),
+                },
             }
             drop(permit);
         });

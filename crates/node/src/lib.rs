@@ -13,7 +13,9 @@ mod link;
 mod parts;
 mod slots;
 mod start;
+mod tls;
 
 pub use error::NodeError;
 pub use hangar_server::RateLimit;
 pub use start::{Node, NodeConfig};
+pub use tls::TlsFiles;

@@ -1,6 +1,6 @@
 //! The order of start and stop.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use hangar_api::catalog::Catalog;
 use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
+use hangar_api::fingerprint::Fingerprint;
 use hangar_api::id::HostId;
 use hangar_api::region::Slot;
 use hangar_dns::DnsHandle;
@@ -18,11 +19,12 @@ use hangar_server::{RateLimit, ServerHandle};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::DataDir;
+use crate::http::Api;
 use crate::parts::{self, LateWaker};
-use crate::{NodeError, catalog, http, link, slots};
+use crate::tls::{Tls, TlsFiles};
+use crate::{NodeError, catalog, link, slots};
 
 /// Time that requests through the proxy have to end when the node stops.
 const PROXY_GRACE: Duration = Duration::from_secs(10);
@@ -34,8 +36,11 @@ const HOST: &str = "local";
 pub struct NodeConfig {
     /// Where state is kept.
     pub data_dir: PathBuf,
-    /// Address of the API; loopback.
+    /// Address of the API. One that is not loopback speaks TLS.
     pub listen: SocketAddr,
+    /// The certificate of the API. Without one, an address that is not loopback has one that is
+    /// made here.
+    pub tls: Option<TlsFiles>,
     /// Address that the proxy serves apps on.
     pub edge: IpAddr,
     /// Apps are `APP.DOMAIN`.
@@ -64,15 +69,13 @@ pub struct NodeConfig {
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
-    address: SocketAddr,
+    api: Api,
     token_file: PathBuf,
     edge: watch::Receiver<EdgeMap>,
     server: Arc<ServerHandle>,
     host: HostHandle,
     proxy: Arc<ProxyHandle>,
     dns: DnsHandle,
-    stop: CancellationToken,
-    http: tokio::task::JoinHandle<()>,
     tasks: tokio::sync::Mutex<JoinSet<&'static str>>,
     // Goes last: while anything of ours runs, the directory is ours.
     _data_dir: DataDir,
@@ -83,6 +86,7 @@ struct Ground {
     data_dir: DataDir,
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
     host_id: HostId,
     slots: Vec<Slot>,
 }
@@ -106,10 +110,12 @@ impl Ground {
         if !rustix::process::geteuid().is_root() {
             return Err(NodeError::NotRoot);
         }
-        if !config.listen.ip().is_loopback() {
-            return Err(NodeError::NotLoopback(config.listen));
-        }
         let data_dir = DataDir::open(&config.data_dir)?;
+        let tls = match &config.tls {
+            Some(files) => Some(Tls::of_files(files.clone())?),
+            None if config.listen.ip().is_loopback() => None,
+            None => Some(Tls::self_signed(data_dir.path(), config.listen.ip())?),
+        };
         let taken = |source| NodeError::Listen {
             address: config.listen,
             source,
@@ -122,6 +128,7 @@ impl Ground {
             data_dir,
             listener,
             address,
+            tls,
             host_id,
             slots,
         })
@@ -137,6 +144,7 @@ impl Node {
             data_dir,
             listener,
             address,
+            tls,
             host_id,
             slots,
         } = Ground::take(&config).await?;
@@ -183,32 +191,52 @@ impl Node {
             env: env.clone(),
         })
         .await?;
-        let (routes, live) = (server.routes(), host.liveness());
-        tasks.spawn(async move { (catalog::keep(routes, live, catalog_out).await, "catalog").1 });
+        let merged = catalog::keep(server.routes(), host.liveness(), catalog_out);
+        tasks.spawn(async move { (merged.await, "catalog").1 });
         let dns = parts::dns(&config, catalog, env.clone()).await?;
-        let stop = CancellationToken::new();
         let router = server.router().merge(hangar_graphql::router(server.desk()));
-        let http = tokio::spawn(http::serve(listener, router, stop.clone()));
-        tracing::info!(%address, "serving");
+        let api = Api::begin(listener, address, tls, router, &mut tasks);
         Ok(Self {
-            address,
+            api,
             token_file: root.join("token"),
             edge: proxy.edge(),
             server,
             host,
             proxy,
             dns,
-            stop,
-            http,
             tasks: tokio::sync::Mutex::new(tasks),
             _data_dir: data_dir,
         })
     }
 
-    /// Returns the API's base URL.
+    /// Returns the API's base URL as it is used on this machine.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let mut address = self.api.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        let scheme = if self.api.certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{address}")
+    }
+
+    /// Returns where the API listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.api.address
+    }
+
+    /// Returns fingerprint and file of the API's certificate, when it speaks TLS.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&(Fingerprint, PathBuf)> {
+        self.api.certificate.as_ref()
     }
 
     /// Returns the file that holds the admin token.
@@ -234,12 +262,10 @@ impl Node {
 
     /// Stops listening, lets requests end, and leaves Machines running.
     pub async fn shutdown(self) {
-        self.stop.cancel();
+        self.api.stop.cancel();
         // Ends waits and followed streams, which would hold their connections open.
         self.server.shutdown().await;
-        if self.http.await.is_err() {
-            tracing::error!("the API's listener ended in a panic");
-        }
+        self.api.ended().await;
         self.proxy.shutdown(PROXY_GRACE).await;
         self.host.shutdown().await;
         self.dns.close().await;

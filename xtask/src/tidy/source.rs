@@ -28,6 +28,7 @@ const DOORS: [Door; 6] = [
         crates: ALL,
         homes: &[
             "crates/cli/src/build",
+            "crates/client/src/ssh",
             "crates/host/src/helper",
             "crates/host/src/net",
             "crates/host/src/sys",

@@ -12,12 +12,11 @@ use crate::error::Exit;
 use crate::names;
 use crate::output::{self, rfc3339};
 
-/// The only organization that there is.
-const ORGANIZATION: &str = "personal";
-
 pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit> {
     match command {
-        AppsCommand::List { form, quiet } => list(context, form.json, quiet).await,
+        AppsCommand::List { form, quiet, org } => {
+            list(context, form.json, quiet, org.as_deref()).await
+        }
         AppsCommand::Create {
             name,
             named,
@@ -25,11 +24,6 @@ pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit>
             org,
             network,
         } => {
-            if let Some(org) = org.filter(|org| org != ORGANIZATION) {
-                return Err(Exit::NotFound.with(format!(
-                    "organization {org} does not exist: this Hangar has one, {ORGANIZATION}"
-                )));
-            }
             let name = match name.or(named) {
                 Some(name) => name,
                 None if generate_name => {
@@ -42,7 +36,10 @@ pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit>
                     ));
                 }
             };
-            context.client.create_app(&name, network.as_deref()).await?;
+            let made = context
+                .client
+                .create_app(&name, org.as_deref(), network.as_deref());
+            made.await?;
             output::data(&format!("New app created: {name}"))?;
             Ok(Exit::Done)
         }
@@ -64,8 +61,9 @@ pub(super) async fn run(context: &Context, command: AppsCommand) -> Result<Exit>
     }
 }
 
-async fn list(context: &Context, json: bool, quiet: bool) -> Result<Exit> {
-    let apps = context.client.apps().await?.apps;
+async fn list(context: &Context, json: bool, quiet: bool, org: Option<&str>) -> Result<Exit> {
+    let mut apps = context.client.apps().await?.apps;
+    apps.retain(|app| org.is_none_or(|org| app.organization.slug.as_str() == org));
     if json {
         output::json(&apps)?;
         return Ok(Exit::Done);

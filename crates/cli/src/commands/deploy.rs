@@ -449,7 +449,7 @@ async fn ensure_app(context: &Context, app: &AppName, body: &CreateDeployment) -
         Err(error) if error.status() == Some(404) => {
             context.client.preview_deployment(app, body).await?;
             output::say(&format!("Creating app {app}"));
-            context.client.create_app(app, None).await?;
+            context.client.create_app(app, None, None).await?;
             Ok(())
         }
         Err(error) => Err(error.into()),

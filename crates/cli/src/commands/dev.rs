@@ -38,7 +38,7 @@ pub(super) fn run(args: &DevArgs) -> Result<Exit> {
         let mut stop = StopSignal::new()?;
         let node = server::start(&args.node).await?;
         let token = std::fs::read_to_string(node.token_file()).context("read the admin token")?;
-        let context = Context { client: Client::new(&node.url(), token.trim())?, url: node.url(), token: token.trim().to_owned() };
+        let context = Context { client: Client::new(&node.url(), token.trim())? };
         let outcome = tokio::select! {
             biased;
             () = stop.wait() => Ok(Exit::Done),

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::args::{FlyctlEnvArgs, Shell};
-use crate::context::{self, Context};
+use crate::context;
 use crate::error::Exit;
 use crate::output;
 
@@ -16,8 +16,13 @@ const CONFIG_DIR: &str = "hangar/flyctl";
 
 /// Prints the variables for a shell.
 pub(super) fn run(args: &FlyctlEnvArgs) -> Result<Exit> {
-    let context = Context::find()?;
-    if context.token.is_empty() {
+    let choice = context::choose()?;
+    if choice.url.starts_with("ssh://") {
+        return Err(Exit::Usage.with(
+            "flyctl does not speak to a server over ssh: forward its port (ssh -L 4280:127.0.0.1:4280 HOST), and set HANGAR_API_URL=http://127.0.0.1:4280 and HANGAR_ACCESS_TOKEN",
+        ));
+    }
+    if choice.token.is_empty() {
         return Err(Exit::NotAllowed.with(
             "no token for this server is known: set HANGAR_ACCESS_TOKEN to one, and try again",
         ));
@@ -26,7 +31,7 @@ pub(super) fn run(args: &FlyctlEnvArgs) -> Result<Exit> {
         let home = context::variable("HOME")?;
         Some(format!("{home}/.config"))
     });
-    let vars = variables(&context.url, &context.token, home.as_deref());
+    let vars = variables(&choice.url, &choice.token, home.as_deref());
     let lines: Vec<String> = vars
         .iter()
         .map(|(name, value)| line(args.shell, name, value))

@@ -370,7 +370,7 @@ async fn carry_out(context: &Context, args: LaunchArgs, launch: Launch) -> Resul
 }
 
 async fn create(context: &Context, name: &AppName) -> Result<()> {
-    context.client.create_app(name, None).await?;
+    context.client.create_app(name, None, None).await?;
     let app = context.client.app(name).await?;
     output::say(&format!(
         "Created app '{}' in organization '{}'",

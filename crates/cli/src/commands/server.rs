@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use hangar_api::env::Env;
-use hangar_node::{Node, NodeConfig};
+use hangar_node::{Node, NodeConfig, TlsFiles};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -21,6 +21,9 @@ pub(super) fn run(args: &ServerArgs) -> Result<Exit> {
         let node = start(&args.node).await?;
         let edge = node.edge();
         output::say(&format!("Hangar's API is at {}, its token in {}", node.url(), node.token_file().display()));
+        if let Some((fingerprint, path)) = node.certificate() {
+            output::say(&format!("It listens on {} with the certificate {}, whose fingerprint is\n{fingerprint}", node.address(), path.display()));
+        }
         for (external, reason) in &edge.refused {
             output::say(&format!("Port {external} is not served: {reason}"));
         }
@@ -56,6 +59,13 @@ pub(super) async fn start(args: &NodeArgs) -> Result<Node> {
     let config = NodeConfig {
         data_dir: args.data_dir.clone(),
         listen: args.listen,
+        tls: match (&args.tls_cert, &args.tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            _ => None,
+        },
         edge: args.edge,
         domain: args.domain.to_lowercase(),
         slots: args.hosts.clone(),
@@ -74,6 +84,7 @@ pub(super) async fn start(args: &NodeArgs) -> Result<Node> {
     let file = ServerFile {
         url: node.url(),
         token_file: node.token_file(),
+        fingerprint: node.certificate().map(|(fingerprint, _)| *fingerprint),
     };
     context::announce(&file, &args.data_dir)?;
     Ok(node)

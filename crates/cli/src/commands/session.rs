@@ -170,7 +170,7 @@ async fn receive(mut from: impl AsyncRead + Unpin) -> Result<i32> {
 
 /// Writes on a thread of its own: who reads it may take as long as they like, while the server
 /// is told that we are here.
-async fn write(bytes: Vec<u8>, to: output::Stream) -> Result<()> {
+pub(super) async fn write(bytes: Vec<u8>, to: output::Stream) -> Result<()> {
     tokio::task::spawn_blocking(move || output::bytes(&bytes, to))
         .await
         .context("write what the command wrote")?

@@ -146,7 +146,10 @@ impl World {
             .arg(program);
         command
             .env("HANGAR_DATA_DIR", self.data_dir())
+            .env("HANGAR_CONFIG_DIR", self.path("config"))
             .env_remove("HANGAR_API_URL")
+            .env_remove("HANGAR_ACCESS_TOKEN")
+            .env_remove("HANGAR_TOKEN")
             .env_remove("FLY_APP");
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command

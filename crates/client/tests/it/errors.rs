@@ -15,7 +15,11 @@ fn app() -> AppName {
 async fn a_refusal_has_the_words_status_and_code_of_the_api() {
     let text = r#"{"error":"name is taken","status":"name_taken"}"#;
     let server = Server::always(422, text).await;
-    let error = server.client().create_app(&app(), None).await.unwrap_err();
+    let error = server
+        .client()
+        .create_app(&app(), None, None)
+        .await
+        .unwrap_err();
     assert_eq!(
         (error.to_string().as_str(), error.status()),
         ("name is taken", Some(422))
@@ -84,7 +88,9 @@ fn a_base_url_that_cannot_be_used_is_refused_with_the_reason() {
     let cases = [
         ("", "not usable"),
         ("127.0.0.1:4280", "begin with http://"),
-        ("https://example.com", "begin with http://"),
+        ("ftp://example.com", "begin with http://"),
+        ("ssh://", "names no host"),
+        ("ssh://-oProxyCommand=x", "names no host"),
         ("http://example.com/api", "behind the host"),
         ("http://exa mple", "not usable"),
     ];
@@ -96,6 +102,8 @@ fn a_base_url_that_cannot_be_used_is_refused_with_the_reason() {
         "http://127.0.0.1:4280",
         "http://[::1]:1/",
         "http://localhost",
+        "https://example.com",
+        "ssh://me@example.com:2222",
     ] {
         assert!(Client::new(base, "t").is_ok(), "{base}");
     }

@@ -61,9 +61,12 @@ async fn apps_are_asked_for_by_name() {
         c.apps().await
     })
     .await;
-    assert_eq!(seen.line, "GET /v1/apps?org_slug=personal");
+    assert_eq!(seen.line, "GET /v1/apps");
     let created = json!({"id": "x", "created_at": 1});
-    let seen = asked(created, async |c| c.create_app(&app(), Some("net")).await).await;
+    let seen = asked(created, async |c| {
+        c.create_app(&app(), None, Some("net")).await
+    })
+    .await;
     assert_eq!(seen.line, "POST /v1/apps");
     let body: Value = serde_json::from_slice(&seen.body).unwrap();
     assert_eq!(

@@ -138,7 +138,7 @@ async fn app(context: &Context, args: &MachineRunArgs) -> Result<Option<AppName>
             if !output::confirm(&question)? {
                 return Ok(None);
             }
-            context.client.create_app(&name, None).await?;
+            context.client.create_app(&name, None, None).await?;
             Ok(Some(name))
         }
         Err(error) => Err(error.into()),

@@ -209,7 +209,7 @@ impl Migration {
         let text = json!({ "app": self.app, "made_by": "hangar migrate fly" }).to_string();
         put(&self.journal, &text, true)
             .with_context(|| format!("write {}", self.journal.display()))?;
-        context.client.create_app(&self.app, None).await?;
+        context.client.create_app(&self.app, None, None).await?;
         output::say(&format!("Created app {}", self.app));
         Ok(())
     }
