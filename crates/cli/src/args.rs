@@ -347,7 +347,7 @@ pub(crate) enum AppsCommand {
         /// Make up a name
         #[arg(long, conflicts_with = "name")]
         generate_name: bool,
-        /// The organization that owns it; personal without
+        /// The organization that owns it; without one, the only one that the token is for, or personal
         #[arg(short, long, env = "FLY_ORG")]
         org: Option<String>,
         /// Put it on a private network of this name

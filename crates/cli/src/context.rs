@@ -268,6 +268,11 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Returns the organization that new apps are of, where the environment names one.
+pub(crate) fn org() -> Option<String> {
+    variable("FLY_ORG").or_else(|| variable("FLY_ORGANIZATION"))
+}
+
 /// Says how a server on this machine is reached, for command lines that come later. Another one
 /// that is alive stays the one that is found without being named.
 pub(crate) fn announce(file: &ServerFile, data_dir: &Path) -> Result<()> {

@@ -33,7 +33,8 @@ impl Client {
         self.get(&format!("/v1/apps/{app}")).await
     }
 
-    /// Creates an app, of `personal` unless another organisation is named.
+    /// Creates an app. Without an organisation, it is of the only one that the token may make apps
+    /// in, else of `personal`.
     pub async fn create_app(
         &self,
         app: &AppName,
@@ -42,7 +43,7 @@ impl Client {
     ) -> Result<AppCreated, ClientError> {
         let body = CreateApp {
             name: Some(app.to_string()),
-            org_slug: Some(org.unwrap_or("personal").to_owned()),
+            org_slug: org.map(str::to_owned),
             network: network.map(str::to_owned),
             ..CreateApp::default()
         };

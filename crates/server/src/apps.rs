@@ -40,7 +40,7 @@ pub(crate) async fn create(
         .unwrap_or_default();
     let name = AppName::new(name).map_err(|_| Problem::AppNameInvalid)?;
     let slug = input.org_slug.filter(|slug| !slug.is_empty());
-    let slug = slug.unwrap_or_else(|| orgs::PERSONAL.to_owned());
+    let slug = slug.unwrap_or_else(|| orgs::usual(core, caller));
     let network = input.network.filter(|name| !name.is_empty());
     let network = network.unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
     if network.len() > 100 {

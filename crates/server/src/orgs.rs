@@ -54,6 +54,18 @@ fn next_number(snapshot: &Snapshot) -> (u64, Txn) {
     }
 }
 
+/// Returns where an app is made that names no organisation: `personal`, unless the caller may make
+/// apps in one other only.
+pub(crate) fn usual(core: &Core, caller: &Caller) -> String {
+    let snapshot = core.cache.snapshot();
+    let may = |org: &&Arc<Record<Orgs>>| caller.may(&caller::org(&org.value, Action::CREATE));
+    let mut open = snapshot.all::<Orgs>().filter(may).map(|org| &org.key);
+    match (open.next(), open.next()) {
+        (Some(only), None) => only.to_string(),
+        _ => PERSONAL.to_owned(),
+    }
+}
+
 /// Returns an organisation that the caller may do this to. One that may not be read is not there.
 pub(crate) fn permitted(
     core: &Core,

@@ -18,6 +18,9 @@ pub(crate) struct LaunchArgs {
     /// Make up a name
     #[arg(long, conflicts_with = "name")]
     pub(crate) generate_name: bool,
+    /// The organization that owns it; without one, the only one that the token is for, or personal
+    #[arg(short, long, env = "FLY_ORG")]
+    pub(crate) org: Option<String>,
     /// Use the fly.toml that is there, without asking
     #[arg(long)]
     pub(crate) copy_config: bool,

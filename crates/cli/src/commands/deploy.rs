@@ -20,7 +20,7 @@ use super::machine::pairs;
 use super::{config, follow, image};
 use crate::args::{BuildArgs, DeployArgs, FileArgs, PaceArgs, RolloutArgs, VmArgs, WhatArgs};
 use crate::build;
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::error::Exit;
 use crate::output;
 
@@ -449,7 +449,10 @@ async fn ensure_app(context: &Context, app: &AppName, body: &CreateDeployment) -
         Err(error) if error.status() == Some(404) => {
             context.client.preview_deployment(app, body).await?;
             output::say(&format!("Creating app {app}"));
-            context.client.create_app(app, None, None).await?;
+            context
+                .client
+                .create_app(app, context::org().as_deref(), None)
+                .await?;
             Ok(())
         }
         Err(error) => Err(error.into()),

@@ -321,7 +321,7 @@ fn show(launch: &Launch) {
 async fn carry_out(context: &Context, args: LaunchArgs, launch: Launch) -> Result<Exit> {
     let Some(converted) = launch.files else {
         let file = launch.file.context("a file is used")?;
-        create(context, &launch.name).await?;
+        create(context, &launch.name, args.org.as_deref()).await?;
         if args.no_deploy {
             ready(&file, &launch.by_name);
             return Ok(Exit::Done);
@@ -342,7 +342,7 @@ async fn carry_out(context: &Context, args: LaunchArgs, launch: Launch) -> Resul
     let mut exit = Exit::Done;
     for (app, path) in converted.apps.iter().zip(paths) {
         let name = AppName::new(app.draft.app.as_str()).context("name the app")?;
-        create(context, &name).await?;
+        create(context, &name, args.org.as_deref()).await?;
         if args.no_deploy {
             for secret in &app.secrets {
                 output::say(&format!(
@@ -369,8 +369,8 @@ async fn carry_out(context: &Context, args: LaunchArgs, launch: Launch) -> Resul
     Ok(exit)
 }
 
-async fn create(context: &Context, name: &AppName) -> Result<()> {
-    context.client.create_app(name, None, None).await?;
+async fn create(context: &Context, name: &AppName, org: Option<&str>) -> Result<()> {
+    context.client.create_app(name, org, None).await?;
     let app = context.client.app(name).await?;
     output::say(&format!(
         "Created app '{}' in organization '{}'",

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use hangar_api::deployment::{CreateDeployment, Deployment};
 use hangar_api::id::{AppName, DeploymentId};
 use hangar_store::Record;
 use hangar_store::tables::Deployments;
 
 use super::extract::{AppPath, Asker, LastPart, Params, Strict, Writer};
+use super::guard::Absent;
 use crate::core::Core;
 use crate::deployments::{self, Made};
 use crate::error::Problem;
@@ -25,9 +26,13 @@ pub(super) async fn create(
     AppPath(app): AppPath,
     Writer(holder): Writer,
     Asker(caller): Asker,
+    absent: Option<Extension<Absent>>,
     Strict(request): Strict<CreateDeployment>,
 ) -> Result<Response, Problem> {
     images::require(&core, &caller, request.source.images())?;
+    if absent.is_some() && !request.dry_run {
+        return Err(Problem::AppNotFound(app.to_string()));
+    }
     let made = deployments::create(&core, &app, &holder.user, request).await?;
     Ok(match made {
         Made::Begun(deployment) => (StatusCode::CREATED, Json(shown(&deployment))).into_response(),

@@ -291,8 +291,18 @@ impl HasCommand for ExecRequest {
 }
 
 impl HasCommand for SessionRequest {
+    /// Variables can change what a command does, so they are a part of it, as with `env`; but for
+    /// the kind of the terminal, which every client tells.
     fn command(&self) -> Vec<String> {
-        self.command.clone()
+        let variables = self.env.iter().filter(|(name, _)| *name != "TERM");
+        let mut words: Vec<String> = variables
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        if !words.is_empty() {
+            words.insert(0, "env".to_owned());
+        }
+        words.extend(self.command.iter().cloned());
+        words
     }
 }
 

@@ -32,6 +32,9 @@ pub enum Need {
     Tokens(Action),
     /// To do this to `{app}`.
     App(Action),
+    /// To deploy to `{app}`. Where there is no such app, anybody may look at what its first
+    /// deployment would be: the handler sees [`Absent`], and does no more.
+    Deploy,
     /// To read some Machines of `{app}`: the handler leaves out the others.
     MachineList,
     /// To do this to `{machine}` of `{app}`.
@@ -46,6 +49,10 @@ pub enum Need {
     /// Any token: what is touched stands in the body or the query, and the handler checks it.
     Body,
 }
+
+/// Noted for a handler: the app did not exist when its need was checked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Absent;
 
 /// What a guard works with.
 #[derive(Clone)]
@@ -124,6 +131,10 @@ async fn judge(guard: &Guard, parts: &mut Parts) -> Result<(), Problem> {
                 false => Ok(Some((access, format!("app {}", record.name)))),
             }
         }),
+        Need::Deploy if !is_app(&snapshot, part("app")) => {
+            parts.extensions.insert(Absent);
+            Ok(())
+        }
         need => app(&snapshot, &caller, part("app"), |record| {
             in_app(&snapshot, need, record, part)
         }),
@@ -159,10 +170,26 @@ fn in_app<'a>(
             format!("the tokens of app {name}"),
         ),
         Need::App(action) => (caller::app(snapshot, record, action), format!("app {name}")),
+        Need::Deploy => {
+            let access = caller::app(snapshot, record, Action::WRITE);
+            (access, format!("app {name}"))
+        }
         // The command stands in the body.
-        _ => return Ok(None),
+        Need::Exec => return Ok(None),
+        // Not of an app, or checked before: whoever comes here is not let through.
+        Need::Open
+        | Need::Token
+        | Need::Platform(_)
+        | Need::Org(_)
+        | Need::MachineList
+        | Need::Listed
+        | Need::Body => return Err(Problem::Unauthorized),
     };
     Ok(Some(touched))
+}
+
+fn is_app(snapshot: &Snapshot, name: &str) -> bool {
+    AppName::new(name).is_ok_and(|name| snapshot.get::<Apps>(&name).is_some())
 }
 
 fn machine_id(text: &str) -> Result<MachineId, Problem> {

@@ -9,7 +9,8 @@ use axum::routing::{self, MethodFilter, MethodRouter};
 use hangar_api::rights::Action;
 
 use super::guard::Need::{
-    self, App, Body, Exec, Listed, Machine, MachineList, Open, Org, Platform, Token, Tokens, Volume,
+    self, App, Body, Deploy, Exec, Listed, Machine, MachineList, Open, Org, Platform, Token,
+    Tokens, Volume,
 };
 use super::{
     absent, apps, certificates, deployments, events, fly_table, formation, images, lease, logs,
@@ -170,7 +171,7 @@ fn app_rows() -> Vec<Row> {
         on(GET, "/{app}/releases", App(READ), releases::list),
         on(GET, "/{app}/releases/{version}", App(READ), releases::show),
         on(GET, "/{app}/deployments", App(READ), deployments::list),
-        on(POST, "/{app}/deployments", App(WRITE), deployments::create),
+        on(POST, "/{app}/deployments", Deploy, deployments::create),
         on(GET, "/{app}/deployments/{id}", App(READ), deployments::show),
         on(
             GET,

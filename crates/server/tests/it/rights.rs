@@ -163,7 +163,7 @@ impl Row {
         let fits = match self.need {
             Need::Machine(_) | Need::Exec => has("{app}") && has("{machine}"),
             Need::Volume(_) => has("{app}") && has("{volume}"),
-            Need::App(_) | Need::MachineList => {
+            Need::App(_) | Need::Deploy | Need::MachineList => {
                 has("{app}") && !has("{machine}") && !has("{volume}")
             }
             Need::Tokens(_) => has("{app}") || has("{slug}"),
@@ -391,4 +391,51 @@ async fn a_token_for_one_command_runs_that_one() {
             .await;
         assert_eq!(status, expected, "{asked}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn variables_are_a_part_of_the_command_that_is_allowed() {
+    let site = Site::start().await;
+    let mine = site.things("mine", "personal").await;
+    let commands = json!([{"args": ["ls"]}]);
+    let token = site
+        .minted("apps/mine", json!({"kind": "exec", "commands": commands}))
+        .await;
+    let path = format!("/v1/apps/mine/machines/{}/session", mine.machine);
+    for (env, expected) in [
+        // It may run; it only asks in the wrong way.
+        (json!({}), StatusCode::BAD_REQUEST),
+        (json!({"TERM": "xterm"}), StatusCode::BAD_REQUEST),
+        (json!({"LD_PRELOAD": "/x"}), StatusCode::FORBIDDEN),
+        (
+            json!({"PATH": "/x", "TERM": "xterm"}),
+            StatusCode::FORBIDDEN,
+        ),
+    ] {
+        let body = json!({"command": ["ls"], "env": env});
+        let (status, answer) = site
+            .cluster
+            .call_as(&token, Method::POST, &path, body)
+            .await;
+        assert_eq!(status, expected, "{env}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_deployment_may_be_looked_at_and_nothing_is_made_by_that() {
+    let site = Site::start().await;
+    let token = site.minted("orgs/others", json!({})).await;
+    let group = json!({"config": {"image": "nginx"}, "count": 1});
+    let body = |dry_run: bool| {
+        json!({
+            "source": {"kind": "config", "groups": {"app": group}, "image": "nginx", "definition": {}},
+            "dry_run": dry_run,
+        })
+    };
+    let path = "/v1/apps/unborn/deployments";
+    let post = async |body: Value| site.cluster.call_as(&token, Method::POST, path, body).await;
+    let (status, answer) = post(body(true)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let (status, answer) = post(body(false)).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{answer}");
 }

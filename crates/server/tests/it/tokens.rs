@@ -315,6 +315,15 @@ async fn an_organisation_has_apps_networks_and_an_end() {
     assert_ne!(prefix("web").await, prefix("other").await);
 
     let token = text(&cluster.token("orgs/my-team", json!({})).await);
+    // Without an organisation, a token's app is of the one that it is for.
+    let body = json!({"name": "by-token"});
+    let (code, _) = cluster.call_as(&token, Method::POST, APPS, body).await;
+    assert_eq!(code, StatusCode::CREATED);
+    let app = cluster.get("/v1/apps/by-token").await;
+    assert_eq!(app["organization"]["slug"], "my-team");
+    cluster
+        .call(Method::DELETE, "/v1/apps/by-token", Value::Null)
+        .await;
     let (code, said) = cluster
         .call(Method::DELETE, "/v1/orgs/my-team", Value::Null)
         .await;

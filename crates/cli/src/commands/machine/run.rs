@@ -10,7 +10,7 @@ use super::edit::{self, mounts};
 use super::wait::{self, Settle};
 use super::{disk, inputs};
 use crate::args::{CommandArgs, MachineRunArgs, RunArgs};
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::error::Exit;
 use crate::output;
 
@@ -138,7 +138,10 @@ async fn app(context: &Context, args: &MachineRunArgs) -> Result<Option<AppName>
             if !output::confirm(&question)? {
                 return Ok(None);
             }
-            context.client.create_app(&name, None, None).await?;
+            context
+                .client
+                .create_app(&name, context::org().as_deref(), None)
+                .await?;
             Ok(Some(name))
         }
         Err(error) => Err(error.into()),

@@ -22,7 +22,7 @@ use crate::args::migrate::MigrateFlyArgs;
 use crate::commands::deploy::{self, DeployInput};
 use crate::commands::machine::wait::{self, Settle};
 use crate::commands::{config, follow};
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::error::Exit;
 use crate::migrate::fly::{Place, Plan, Source, Step, describe, next, plan};
 use crate::output;
@@ -209,7 +209,10 @@ impl Migration {
         let text = json!({ "app": self.app, "made_by": "hangar migrate fly" }).to_string();
         put(&self.journal, &text, true)
             .with_context(|| format!("write {}", self.journal.display()))?;
-        context.client.create_app(&self.app, None, None).await?;
+        context
+            .client
+            .create_app(&self.app, context::org().as_deref(), None)
+            .await?;
         output::say(&format!("Created app {}", self.app));
         Ok(())
     }
