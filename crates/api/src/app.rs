@@ -110,13 +110,23 @@ pub struct CreateApp {
     pub idempotency_key: Option<String>,
 }
 
-/// Answer of `POST /v1/apps`.
+/// Answer of `POST /v1/apps`: Fly's clients read it like an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppCreated {
     /// The app's id.
     pub id: String,
     /// Unix milliseconds.
     pub created_at: i64,
+    /// Its name.
+    pub name: AppName,
+    /// Its number.
+    pub internal_numeric_id: u64,
+    /// The private network's name.
+    pub network: String,
+    /// `pending` while it has no release.
+    pub status: String,
+    /// Whose it is.
+    pub organization: Organization,
 }
 
 /// Answer of `GET /v1/apps`.

@@ -54,7 +54,7 @@ pub(crate) async fn create(
         if let Some(there) = snapshot.get::<Apps>(&name) {
             let key = input.idempotency_key.as_ref().filter(|key| !key.is_empty());
             return match key.is_some() && there.value.idempotency_key.as_ref() == key {
-                true => Ok(created(&there.value)),
+                true => Ok(created(core, &there.value)),
                 false => Err(Problem::AppNameTaken),
             };
         }
@@ -80,16 +80,22 @@ pub(crate) async fn create(
             .and(networks);
         if core.try_commit(txn).await?.is_some() {
             tracing::info!(app = %name, "app created");
-            return Ok(created(&record));
+            return Ok(created(core, &record));
         }
     }
     Err(too_contended())
 }
 
-fn created(record: &AppRecord) -> AppCreated {
+fn created(core: &Core, record: &AppRecord) -> AppCreated {
+    let is_new = record.last_release == 0;
     AppCreated {
         id: record.id.clone(),
         created_at: record.created_at.as_millisecond(),
+        name: record.name.clone(),
+        internal_numeric_id: record.number,
+        network: record.network_name.clone(),
+        status: if is_new { "pending" } else { "deployed" }.to_owned(),
+        organization: orgs::of(&core.cache.snapshot(), &record.org),
     }
 }
 

@@ -62,7 +62,11 @@ async fn apps_are_asked_for_by_name() {
     })
     .await;
     assert_eq!(seen.line, "GET /v1/apps");
-    let created = json!({"id": "x", "created_at": 1});
+    let created = json!({
+        "id": "x", "created_at": 1, "name": "shop", "internal_numeric_id": 1, "network": "default",
+        "status": "pending",
+        "organization": {"name": "personal", "slug": "personal", "internal_numeric_id": 1},
+    });
     let seen = asked(created, async |c| {
         c.create_app(&app(), None, Some("net")).await
     })
