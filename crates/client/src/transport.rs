@@ -331,7 +331,13 @@ impl Client {
         });
         let answer = tokio::time::timeout(limit, sender.send_request(request)).await;
         let answer = answer.map_err(|_| ClientError::TimedOut(limit.as_secs()))?;
-        answer.map_err(|error| ClientError::Broken(error.to_string()))
+        answer.map_err(|error| match &self.way {
+            Way::Tcp { tls: None, .. } if error.is_parse() => ClientError::Broken(format!(
+                "what answers at {} is not HTTP ({error}): if it speaks TLS, its URL begins with https://",
+                self.base
+            )),
+            _ => ClientError::Broken(error.to_string()),
+        })
     }
 
     /// Reads an answer whole.
