@@ -66,8 +66,22 @@ pub(crate) fn usual(core: &Core, caller: &Caller) -> String {
     }
 }
 
-/// Returns an organisation that the caller may do this to. One that may not be read is not there.
+/// Returns an organisation that the caller may do this to, and that is not about to end. One that
+/// may not be read is not there.
 pub(crate) fn permitted(
+    core: &Core,
+    caller: &Caller,
+    slug: &str,
+    action: Action,
+) -> Result<Arc<Record<Orgs>>, Problem> {
+    let record = permitted_to_the_end(core, caller, slug, action)?;
+    match record.value.closing {
+        true => Err(Problem::OrgNotFound(slug.to_owned())),
+        false => Ok(record),
+    }
+}
+
+fn permitted_to_the_end(
     core: &Core,
     caller: &Caller,
     slug: &str,
@@ -75,11 +89,7 @@ pub(crate) fn permitted(
 ) -> Result<Arc<Record<Orgs>>, Problem> {
     let missing = || Problem::OrgNotFound(slug.to_owned());
     let key = OrgSlug::new(slug).map_err(|_| missing())?;
-    let record = core
-        .cache
-        .get::<Orgs>(&key)
-        .filter(|org| !org.value.closing);
-    let record = record.ok_or_else(missing)?;
+    let record = core.cache.get::<Orgs>(&key).ok_or_else(missing)?;
     let reading = caller::org(&record.value, Action::READ);
     if !caller.may(&reading) {
         return Err(missing());
@@ -123,8 +133,13 @@ pub(crate) fn list(core: &Core, caller: &Caller) -> Vec<Org> {
     readable.map(|org| view(&snapshot, org)).collect()
 }
 
-/// Makes an organisation. Whether the caller may is checked before.
-pub(crate) async fn create(core: &Core, input: &CreateOrg) -> Result<Org, Problem> {
+/// Makes an organisation, which only one of no organisation may.
+pub(crate) async fn create(
+    core: &Core,
+    caller: &Caller,
+    input: &CreateOrg,
+) -> Result<Org, Problem> {
+    caller.require(&caller::platform(Action::CREATE), "the platform")?;
     let name = input.name.as_deref().unwrap_or_default().trim();
     let slug = match input.slug.as_deref().unwrap_or_default() {
         "" => slug_of(name),
@@ -183,9 +198,10 @@ fn slug_of(name: &str) -> String {
     parts.join("-")
 }
 
-/// Removes an organisation that has no app, with its tokens and networks. Whether the caller may
-/// is checked before.
-pub(crate) async fn destroy(core: &Core, slug: &OrgSlug) -> Result<(), Problem> {
+/// Removes an organisation that has no app, with its tokens and networks. May be repeated: one
+/// whose removal was cut off is closed to all else.
+pub(crate) async fn destroy(core: &Core, caller: &Caller, slug: &OrgSlug) -> Result<(), Problem> {
+    permitted_to_the_end(core, caller, slug.as_str(), Action::DELETE)?;
     if slug.is_personal() {
         return Err(Problem::Unprocessable(
             "organization personal is always there and cannot be removed".to_owned(),

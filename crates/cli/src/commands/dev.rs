@@ -9,14 +9,14 @@ use hangar_api::id::{AppName, GroupName, MachineId};
 use hangar_api::logs::LogQuery;
 use hangar_api::machine::MachineState;
 use hangar_api::release::GroupSpec;
-use hangar_client::{Client, MachineFilter};
+use hangar_client::MachineFilter;
 
 use super::deploy::{self, DeployInput};
 use super::machine::wait;
 use super::server::{self, StopSignal};
 use super::{follow, logs};
 use crate::args::DevArgs;
-use crate::context::Context;
+use crate::context::{Choice, Context};
 use crate::error::Exit;
 use crate::output;
 
@@ -38,7 +38,12 @@ pub(super) fn run(args: &DevArgs) -> Result<Exit> {
         let mut stop = StopSignal::new()?;
         let node = server::start(&args.node).await?;
         let token = std::fs::read_to_string(node.token_file()).context("read the admin token")?;
-        let context = Context { client: Client::new(&node.url(), token.trim())? };
+        let ours = Choice {
+            url: node.url(),
+            token: token.trim().to_owned(),
+            fingerprint: node.certificate().map(|(fingerprint, _)| *fingerprint),
+        };
+        let context = Context { client: ours.client()? };
         let outcome = tokio::select! {
             biased;
             () = stop.wait() => Ok(Exit::Done),

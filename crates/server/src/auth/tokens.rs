@@ -333,10 +333,13 @@ fn of_org<'a>(
     all.filter(|record| record.value.org.as_ref() == Some(slug))
 }
 
-/// Returns the tokens of an organisation with those of its apps, or of one app, oldest first.
-/// Whether the caller may see them is checked before.
-pub(crate) fn list(core: &Core, of: &Of) -> Vec<TokenInfo> {
+/// Returns the tokens of an organisation with those of its apps, or of one app, oldest first, to
+/// one who may see them.
+pub(crate) fn list(core: &Core, caller: &Caller, of: &Of) -> Result<Vec<TokenInfo>, Problem> {
     let snapshot = core.cache.snapshot();
+    let scope = scope(&snapshot, of)?;
+    let what = format!("the tokens of organization {}", scope.slug);
+    caller.require(&access(&scope.org, Action::READ), &what)?;
     let mut tokens: Vec<TokenInfo> = snapshot
         .all::<Tokens>()
         .filter(|record| match of {
@@ -346,7 +349,7 @@ pub(crate) fn list(core: &Core, of: &Of) -> Vec<TokenInfo> {
         .map(|record| info(&record.value))
         .collect();
     tokens.sort_by(|one, other| one.id.cmp(&other.id));
-    tokens
+    Ok(tokens)
 }
 
 fn info(record: &TokenRecord) -> TokenInfo {

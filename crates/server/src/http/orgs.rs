@@ -21,9 +21,10 @@ pub(super) async fn list(State(core): State<Arc<Core>>, Asker(caller): Asker) ->
 
 pub(super) async fn create(
     State(core): State<Arc<Core>>,
+    Asker(caller): Asker,
     Lenient(input): Lenient<CreateOrg>,
 ) -> Result<(StatusCode, Json<Org>), Problem> {
-    let org = orgs::create(&core, &input).await?;
+    let org = orgs::create(&core, &caller, &input).await?;
     Ok((StatusCode::CREATED, Json(org)))
 }
 
@@ -40,7 +41,8 @@ pub(super) async fn show(
 pub(super) async fn destroy(
     State(core): State<Arc<Core>>,
     SlugPath(slug): SlugPath,
+    Asker(caller): Asker,
 ) -> Result<StatusCode, Problem> {
-    orgs::destroy(&core, &slug).await?;
+    orgs::destroy(&core, &caller, &slug).await?;
     Ok(StatusCode::NO_CONTENT)
 }

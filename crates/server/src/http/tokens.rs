@@ -30,17 +30,18 @@ type Made = Result<(StatusCode, Json<TokenCreated>), Problem>;
 pub(super) async fn of_org(
     State(core): State<Arc<Core>>,
     SlugPath(slug): SlugPath,
-) -> Json<TokenList> {
-    let tokens = tokens::list(&core, &Of::Org(slug));
-    Json(TokenList { tokens })
+    Asker(caller): Asker,
+) -> Result<Json<TokenList>, Problem> {
+    let tokens = tokens::list(&core, &caller, &Of::Org(slug))?;
+    Ok(Json(TokenList { tokens }))
 }
 
 pub(super) async fn of_app(
     State(core): State<Arc<Core>>,
     AppPath(app): AppPath,
+    Asker(caller): Asker,
 ) -> Result<Json<TokenList>, Problem> {
-    core.app(&app)?;
-    let tokens = tokens::list(&core, &Of::App(app));
+    let tokens = tokens::list(&core, &caller, &Of::App(app))?;
     Ok(Json(TokenList { tokens }))
 }
 

@@ -1,7 +1,11 @@
 //! Tokens from being made to being over, and organisations.
 
+use hangar_api::app::AppRecord;
+use hangar_api::id::AppName;
 use hangar_api::macaroon::{Macaroon, NONCE_LEN};
 use hangar_api::rights::{Action, Caveat};
+use hangar_store::tables::{AppNumbers, Apps};
+use hangar_store::{Cache, Txn};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -346,4 +350,33 @@ async fn an_organisation_has_apps_networks_and_an_end() {
     // One of the same name is another one.
     let again = cluster.post("/v1/orgs", json!({"name": "My Team!"})).await;
     assert_ne!(again["internal_numeric_id"], made["internal_numeric_id"]);
+}
+
+#[tokio::test]
+async fn an_app_of_before_there_were_numbers_gets_one_and_an_organisation() {
+    let mut cluster = Cluster::start().await;
+    cluster.app("old").await;
+    cluster.down().await;
+    // As it was written then.
+    let (cache, _feed) = Cache::open(&cluster.store).await.unwrap();
+    let name = AppName::new("old").unwrap();
+    let record = cache.get::<Apps>(&name).unwrap();
+    let mut fields = serde_json::to_value(&record.value).unwrap();
+    for key in ["number", "org"] {
+        fields.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    let former: AppRecord = serde_json::from_value(fields).unwrap();
+    let txn = Txn::new()
+        .put::<Apps>(&name, &former)
+        .delete::<AppNumbers>(&record.value.number);
+    cluster.store.commit(txn).await.unwrap();
+    cluster.up().await;
+    let app = cluster.get("/v1/apps/old").await;
+    assert!(app["internal_numeric_id"].as_u64().unwrap() > 0, "{app}");
+    assert_eq!(app["organization"]["slug"], "personal");
+    let token = text(&cluster.token("apps/old", json!({})).await);
+    assert_eq!(
+        status(&cluster, &token, "/v1/apps/old").await,
+        StatusCode::OK
+    );
 }
