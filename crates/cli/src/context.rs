@@ -147,7 +147,7 @@ pub(crate) fn choose() -> Result<Choice> {
     };
     let for_others = || {
         let of_fly = variable("FLY_ACCESS_TOKEN").or_else(|| variable("FLY_API_TOKEN"));
-        of_fly.filter(|_| named.is_some())
+        of_fly.filter(|_| named.is_some()).map(|token| bare(&token))
     };
     let token = match (given_token(), login, ours) {
         (Some(token), _, _) => token,

@@ -1,5 +1,6 @@
 //! Organisations: they own apps, private networks and tokens. `personal` is always there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hangar_api::app::Organization;
@@ -112,6 +113,11 @@ pub(crate) fn of(snapshot: &Snapshot, slug: &OrgSlug) -> Organization {
 /// Returns an organisation as clients see it.
 pub(crate) fn view(snapshot: &Snapshot, record: &Record<Orgs>) -> Org {
     let apps = snapshot.all::<Apps>();
+    let count = apps.filter(|app| app.value.org == record.key).count();
+    with_count(record, count)
+}
+
+fn with_count(record: &Record<Orgs>, app_count: usize) -> Org {
     let org = &record.value;
     Org {
         id: org.id.clone(),
@@ -120,17 +126,23 @@ pub(crate) fn view(snapshot: &Snapshot, record: &Record<Orgs>) -> Org {
         name: org.name.clone(),
         kind: org.kind,
         created_at: org.created_at,
-        app_count: apps.filter(|app| app.value.org == record.key).count(),
+        app_count,
     }
 }
 
 /// Returns the organisations that the caller may read, by slug.
 pub(crate) fn list(core: &Core, caller: &Caller) -> Vec<Org> {
     let snapshot = core.cache.snapshot();
+    let mut counts: BTreeMap<&OrgSlug, usize> = BTreeMap::new();
+    for app in snapshot.all::<Apps>() {
+        *counts.entry(&app.value.org).or_default() += 1;
+    }
     let readable = snapshot
         .all::<Orgs>()
         .filter(|org| caller.may(&caller::org(&org.value, Action::READ)));
-    readable.map(|org| view(&snapshot, org)).collect()
+    readable
+        .map(|org| with_count(org, counts.get(&org.key).copied().unwrap_or_default()))
+        .collect()
 }
 
 /// Makes an organisation, which only one of no organisation may.

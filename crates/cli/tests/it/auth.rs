@@ -235,7 +235,10 @@ fn a_deploy_token_deploys_its_app_and_no_other() {
     assert_eq!(listed.trim(), "mine");
     let other = world.app("theirs", &fly_toml("theirs", &service(&[])));
     let said = world.fails(4, &["deploy", &other, "--ha=false", "-t", &token]);
-    assert!(said.contains("this token may not use"), "{said}");
+    assert!(
+        said.contains("this token may not do that to app theirs"),
+        "{said}"
+    );
     world.fails(4, &["tokens", "list", "-a", "mine", "-t", &token]);
 
     one_groups_commands(&world);
@@ -327,4 +330,26 @@ fn organisations_are_made_shown_and_deleted() {
     world.ok(&["apps", "destroy", "inside", "--yes"]);
     world.ok(&["orgs", "delete", "blue-team", "--yes"]);
     world.fails(3, &["orgs", "show", "blue-team"]);
+}
+
+#[test]
+fn a_token_of_fly_goes_only_to_a_server_that_was_named() {
+    let Some(world) = World::start() else { return };
+    let with = |token: &str, url: Option<&str>| {
+        let mut command = elsewhere(&world, &["apps", "list", "--json"]);
+        command.env("FLY_ACCESS_TOKEN", token);
+        if let Some(url) = url {
+            command.env("HANGAR_API_URL", url);
+        }
+        finish(&mut command).code
+    };
+    let header = format!("FlyV1 {}", world.token());
+    assert_eq!(with(&world.token(), Some("http://127.0.0.1:4280")), 0);
+    assert_eq!(with(&header, Some("http://127.0.0.1:4280")), 0);
+    assert_eq!(with(&world.token(), None), 4);
+    // This machine's own token is not put aside for it.
+    let mut here = world.command(env!("CARGO_BIN_EXE_hangar"));
+    here.env("FLY_ACCESS_TOKEN", "fm2_other")
+        .args(["apps", "list"]);
+    assert_eq!(finish(&mut here).code, 0);
 }

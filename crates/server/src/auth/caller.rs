@@ -70,10 +70,10 @@ impl Caller {
         tokens.any(|token| permits_in_part(&token.caveats, access, self.at))
     }
 
-    /// Refuses what none of the tokens permits; `what` ends "this token may not use".
+    /// Refuses what none of the tokens permits; `what` ends "this token may not do that to".
     pub(crate) fn require(&self, access: &Access, what: &str) -> Result<(), Problem> {
         self.permits(access).map_err(|denied| {
-            Problem::Forbidden(format!("this token may not use {what} so: {denied}"))
+            Problem::Forbidden(format!("this token may not do that to {what}: {denied}"))
         })
     }
 

@@ -439,3 +439,49 @@ async fn a_first_deployment_may_be_looked_at_and_nothing_is_made_by_that() {
     let (status, answer) = post(body(false)).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "{answer}");
 }
+
+#[tokio::test]
+async fn what_is_in_another_app_is_not_found_in_ones_own() {
+    let site = Site::start().await;
+    let mine = site.things("mine", "personal").await;
+    let theirs = site.things("theirs", "others").await;
+    let mixed = Things {
+        app: mine.app.clone(),
+        org: mine.org,
+        ..theirs.clone()
+    };
+    let token = site.minted("apps/mine", json!({})).await;
+    let admin = site.cluster.token.clone();
+    let mut found_not = 0;
+    let within = |row: &Row| row.path.contains("{machine}") || row.path.contains("{volume}");
+    for row in rows().iter().filter(|row| within(row)) {
+        for token in [&token, &admin] {
+            let (status, answer) = site.ask(token, row, &mixed).await;
+            let what = format!("{} {}: {status} {answer}", row.method, row.path);
+            // Some look at what was sent first, and find it wrong.
+            let refused = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST];
+            assert!(refused.contains(&status), "{what}");
+            found_not += usize::from(status == StatusCode::NOT_FOUND);
+        }
+    }
+    assert!(found_not > 40, "{found_not} were not found");
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_is_let_in_nowhere() {
+    let site = Site::start().await;
+    let mine = site.things("mine", "personal").await;
+    let revoked = site.cluster.token("apps/mine", json!({})).await;
+    let path = format!("/v1/tokens/{}", text(&revoked["id"]));
+    site.cluster.call(Method::DELETE, &path, Value::Null).await;
+    for row in rows().iter().filter(|row| row.need != Need::Open) {
+        let (status, _) = site.ask(&text(&revoked["token"]), row, &mine).await;
+        assert_eq!(
+            status,
+            StatusCode::UNAUTHORIZED,
+            "{} {}",
+            row.method,
+            row.path
+        );
+    }
+}
