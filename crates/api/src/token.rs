@@ -1,7 +1,7 @@
 //! Tokens as the API makes and lists them (`/v1/orgs/{slug}/tokens` and so on, Hangar's own). What
 //! they may do is [`crate::rights`].
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Timestamp;
 use crate::duration::GoDuration;
@@ -45,8 +45,17 @@ pub struct CreateToken {
     pub commands: Option<Vec<AllowedCommand>>,
     /// An opaque `hangar_...` token in place of a macaroon: it is short, and its bearer cannot
     /// limit it further.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        deserialize_with = "flag",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub opaque: bool,
+}
+
+/// Reads a flag; null is no.
+fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Option::<bool>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// A token as lists show it: without its text, which is kept nowhere.

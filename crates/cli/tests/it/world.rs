@@ -150,6 +150,8 @@ impl World {
             .env_remove("HANGAR_API_URL")
             .env_remove("HANGAR_ACCESS_TOKEN")
             .env_remove("HANGAR_TOKEN")
+            .env_remove("FLY_ACCESS_TOKEN")
+            .env_remove("FLY_ORG")
             .env_remove("FLY_APP");
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command

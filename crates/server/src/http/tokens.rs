@@ -137,7 +137,7 @@ pub(super) struct Authorize {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct NamedAccess {
-    action: Action,
+    action: Option<Action>,
     org_slug: Option<String>,
     app_name: Option<String>,
     volume_id: Option<String>,
@@ -197,6 +197,7 @@ fn verified(core: &Core, header: &str) -> Result<Vec<(Value, Caller)>, Problem> 
 /// Returns the access that names mean.
 fn resolved(core: &Core, named: NamedAccess) -> Result<Access, Problem> {
     let snapshot = core.cache.snapshot();
+    let action = named.action.unwrap_or_default();
     let mut app = named.app_name.clone();
     if let (None, Some(machine)) = (&app, &named.machine_id) {
         let id = MachineId::new(machine.as_str())
@@ -220,9 +221,9 @@ fn resolved(core: &Core, named: NamedAccess) -> Result<Access, Problem> {
             let missing = || Problem::AppNotFound(name.clone());
             let key = AppName::new(name.as_str()).map_err(|_| missing())?;
             let record = snapshot.get::<Apps>(&key).ok_or_else(missing)?;
-            caller::app(&snapshot, &record.value, named.action)
+            caller::app(&snapshot, &record.value, action)
         }
-        None => caller::platform(named.action),
+        None => caller::platform(action),
     };
     if let Some(slug) = &named.org_slug {
         let missing = || Problem::OrgNotFound(slug.clone());
@@ -250,7 +251,7 @@ fn resolved(core: &Core, named: NamedAccess) -> Result<Access, Problem> {
         let record = snapshot.get::<Apps>(&home.value.app);
         let record = record.filter(|record| record.value.number == app);
         let record = record.ok_or(Problem::MachineNotFound)?;
-        access = caller::machine(&snapshot, &record.value, &id, named.action);
+        access = caller::machine(&snapshot, &record.value, &id, action);
     }
     Ok(Access {
         volume: named.volume_id,
