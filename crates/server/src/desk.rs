@@ -158,12 +158,11 @@ impl Desk {
 
     /// Makes an organisation.
     pub async fn create_organization(&self, caller: &Caller, name: &str) -> Result<Org, Failure> {
-        caller.require(&caller::platform(Action::CREATE), "the platform")?;
         let input = CreateOrg {
             name: Some(name.to_owned()),
             slug: None,
         };
-        orgs::create(&self.core, &input)
+        orgs::create(&self.core, caller, &input)
             .await
             .map_err(Failure::from)
     }
@@ -171,7 +170,7 @@ impl Desk {
     /// Removes an organisation that has no apps.
     pub async fn delete_organization(&self, caller: &Caller, slug: &str) -> Result<(), Failure> {
         let record = orgs::permitted(&self.core, caller, slug, Action::DELETE)?;
-        orgs::destroy(&self.core, &record.key)
+        orgs::destroy(&self.core, caller, &record.key)
             .await
             .map_err(Failure::from)
     }
@@ -212,13 +211,11 @@ impl Desk {
         app: Option<&AppName>,
     ) -> Result<Vec<TokenInfo>, Failure> {
         let org = orgs::permitted(&self.core, caller, org, Action::READ)?;
-        let what = format!("the tokens of organization {}", org.key);
-        caller.require(&tokens::access(&org.value, Action::READ), &what)?;
         let of = match app {
             Some(app) => Of::App(app.clone()),
             None => Of::Org(org.key.clone()),
         };
-        Ok(tokens::list(&self.core, &of))
+        Ok(tokens::list(&self.core, caller, &of)?)
     }
 
     /// Revokes a token, by its id.
