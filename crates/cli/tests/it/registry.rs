@@ -411,6 +411,50 @@ fn a_machine_runs_on_and_can_be_made_again_when_its_tag_is_deleted_and_images_ar
 }
 
 #[test]
+fn a_push_that_would_fill_the_disk_is_refused_and_what_runs_goes_on() {
+    let Some(mut world) = World::empty() else {
+        return;
+    };
+    let data = world.data_dir();
+    world.mount(&data, 250);
+    world.start_server();
+    world.import("testapp", &image_spec());
+    let folder = world.app("full", &toml("full", "testapp"));
+    world.ok(&["deploy", &folder, "--ha=false"]);
+    let content = vec![7_u8; 300 << 20];
+    let digest = hangar_image::Digest::of(&content);
+    // With its length announced, and as a stream that nobody knows the end of.
+    let announced = format!("/v2/full/blobs/uploads/?digest={digest}");
+    let refused = call(&world, "POST", &announced, "", &content);
+    assert_eq!(refused.status, 507, "{refused:?}");
+    assert!(
+        refused.body.contains("is full") && refused.body.contains("DENIED"),
+        "{refused:?}"
+    );
+    let file = world.path("content");
+    std::fs::write(&file, &content).unwrap();
+    drop(content);
+    let token = world.token();
+    let streamed = shell(
+        &world,
+        &format!(
+            "place=$(curl -s -i -u x:{token} -X POST http://localhost:4280/v2/full/blobs/uploads/ |
+                tr -d '\\r' | awk '$1 == \"location:\" {{ print $2 }}')
+            curl -s -u x:{token} -X PATCH -T - http://localhost:4280$place < content"
+        ),
+    );
+    assert!(streamed.contains("is full"), "{streamed}");
+    assert_eq!(world.ask("full")["group"], "app");
+    world.ok(&["apps", "create", "another"]);
+    world.ok(&["scale", "count", "2", "-a", "full", "--yes"]);
+    let small = b"small";
+    let digest = hangar_image::Digest::of(small);
+    let path = format!("/v2/full/blobs/uploads/?digest={digest}");
+    let pushed = call(&world, "POST", &path, "", small);
+    assert_eq!(pushed.status, 201, "{pushed:?}");
+}
+
+#[test]
 fn what_is_wrong_with_the_flags_of_registries_stops_the_start_in_words() {
     let Some(world) = World::empty() else { return };
     std::fs::write(world.path("auth.json"), r#"{"credsStore": "desktop"}"#).unwrap();

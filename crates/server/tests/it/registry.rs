@@ -6,6 +6,7 @@ mod management;
 mod pull;
 mod push;
 mod scope;
+mod storm;
 mod uploads;
 
 use base64::Engine as _;
