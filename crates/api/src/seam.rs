@@ -215,6 +215,14 @@ pub trait MachineFiles: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'_, Result<Option<std::fs::File>, Failure>>;
 }
 
+/// The API for Machines, over connections that the host knows to come from them. Implemented by the
+/// server.
+pub trait MachineApi: Send + Sync + std::fmt::Debug {
+    /// Serves the API over a connection that came from this Machine, whatever it says of itself.
+    /// Returns when the connection has ended; dropping the future ends it.
+    fn serve(&self, machine: MachineId, connection: Box<dyn Connection>) -> BoxFuture<'_, ()>;
+}
+
 /// Brings Machines up that a request needs (autostart), and to rest when none does (autostop).
 /// Implemented by the host, called by the proxy; honours leases and cordons. Many calls share one
 /// start.

@@ -18,9 +18,19 @@
 //! testapp gateways            prints the addresses of default gateways
 //! testapp env                 prints its environment
 //! testapp has PATH            exits 0 when there is such a file
+//! testapp ask WHERE METHOD PATH [BODY [HEADER]]
+//!                             asks over HTTP, prints status and body; WHERE is a socket's path
+//!                             or ADDR:PORT
+//! testapp as UID WORD...      does WORD... as that user and group
+//! testapp chmod MODE PATH     sets an octal mode
+//! testapp block PATH          puts a directory in the place of a file
+//! testapp crowd PATH N        makes N connections to a socket, says so, and keeps them
 //! testapp zombies             leaves orphans behind, then waits
 //! ```
 #![expect(clippy::print_stdout, reason = "standard output is the app's log")]
+
+#[path = "testapp/inside.rs"]
+mod inside;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -69,6 +79,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         "has" => ExitCode::from(u8::from(!std::path::Path::new(word(1)).exists())),
+        "ask" => inside::ask(&args),
+        "as" => inside::act_as(&args),
+        "chmod" => inside::chmod(word(1), word(2)),
+        "block" => inside::block(word(1)),
+        "crowd" => inside::crowd(word(1), number(2)),
         "zombies" => zombies(),
         "orphan" => orphan(),
         other => {

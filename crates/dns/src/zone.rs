@@ -14,6 +14,7 @@
 //! vms.APP.internal      regions.APP.internal       TXT   of those that are up
 //! all.vms.APP.internal  all.regions.APP.internal   TXT   of all
 //! _apps.internal  _instances.internal  all._instances.internal   TXT
+//! _api.internal                           AAAA  the Machines API, on port 4280
 //! ```
 //!
 //! A name exists when it *could* have an answer: a group whose Machines are all stopped exists
@@ -24,7 +25,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use hangar_api::catalog::{Catalog, CatalogApp, CatalogMachine, Phase};
 use hangar_api::id::{AppName, Region};
-use hangar_api::net::NetworkId;
+use hangar_api::net::{NetworkId, RESOLVER};
 
 /// Most addresses in one answer; of more, as many are picked by chance.
 pub const MAX_ADDRESSES: usize = 1_000;
@@ -110,6 +111,8 @@ enum Found<'a> {
     Nearest(usize, Vec<&'a CatalogMachine>),
     /// A comma-separated (or other) list.
     Text(String),
+    /// The address of the host itself.
+    Host,
 }
 
 /// Which Machines a list is about.
@@ -122,6 +125,7 @@ enum Scope {
 fn internal<'a>(catalog: &'a Catalog, asker: &Asker, labels: &[&str]) -> Option<Found<'a>> {
     match labels {
         [] => Some(Found::Branch),
+        ["_api"] => Some(Found::Host),
         ["_apps"] => Some(Found::Text(join(
             apps(catalog, asker.network).map(|app| app.name.to_string()),
             ",",
@@ -263,6 +267,7 @@ impl Found<'_> {
                 machines.sort_by_key(|machine| Some(&machine.route.region) != near);
                 to_data(&machines, count.min(MAX_ADDRESSES))
             }
+            Self::Host if addresses => vec![Data::Address(RESOLVER)],
             Self::Text(list) if text && !list.is_empty() => vec![Data::Text(list)],
             _ => Vec::new(),
         }

@@ -9,6 +9,7 @@ mod catalog;
 mod data_dir;
 mod error;
 mod http;
+mod inside;
 mod link;
 mod parts;
 mod slots;

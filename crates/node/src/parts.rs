@@ -14,7 +14,7 @@ use hangar_api::image::ImageRef;
 use hangar_api::link::{FromHost, ToHost};
 use hangar_api::net::{NetworkId, RESOLVER};
 use hangar_api::region::Slot;
-use hangar_api::seam::{BoxFuture, Drain, IdleMachine, MachineFiles, Waker};
+use hangar_api::seam::{BoxFuture, Drain, IdleMachine, MachineApi, MachineFiles, Waker};
 use hangar_dns::{Dns, DnsConfig, DnsHandle, Upstreams};
 use hangar_host::agent::{self, HostAgent, HostConfig, HostHandle, HostLink, HostParts, NetHooks};
 use hangar_host::checks::NetProber;
@@ -124,6 +124,7 @@ pub(crate) struct HostInput {
     pub(crate) network: Network,
     pub(crate) images: Arc<ImageStore>,
     pub(crate) drain: Arc<dyn Drain>,
+    pub(crate) api: Arc<dyn MachineApi>,
     pub(crate) incoming: mpsc::Receiver<ToHost>,
     pub(crate) outgoing: mpsc::Sender<FromHost>,
     pub(crate) env: Env,
@@ -137,6 +138,7 @@ pub(crate) async fn host(input: HostInput) -> Result<(HostHandle, Arc<DiskVolume
         data_dir: input.root.clone(),
         executable,
         connect: true,
+        api: Some(input.api),
     };
     let env = input.env.clone();
     let runtime = tokio::task::spawn_blocking(move || ContainerRuntime::new(env, &settings));

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::data_dir::DataDir;
 use crate::http::Api;
+use crate::inside::{self, LateApi};
 use crate::parts::{self, LateWaker};
 use crate::tls::{Tls, TlsFiles};
 use crate::{NodeError, catalog, link, slots};
@@ -157,6 +158,7 @@ impl Node {
 
         let (catalog_out, catalog) = watch::channel(Arc::new(Catalog::default()));
         let waker = Arc::new(LateWaker::default());
+        let late_api = Arc::new(LateApi::new());
         let (to_edge, edge_in) = link::carried(&mut tasks);
         let (feed, wakes) = (catalog.clone(), waker.clone());
         let proxy = parts::proxy(&root, &config, feed, edge_in, wakes, env.clone())?;
@@ -169,6 +171,7 @@ impl Node {
             network,
             images: Arc::clone(&images),
             drain: proxy.clone(),
+            api: late_api.clone(),
             incoming: host_in,
             outgoing: to_server,
             env: env.clone(),
@@ -196,6 +199,9 @@ impl Node {
         let dns = parts::dns(&config, catalog, env.clone()).await?;
         let router = server.router().merge(hangar_graphql::router(server.desk()));
         let api = Api::begin(listener, address, tls, router, &mut tasks);
+        late_api.set(&server);
+        let private = inside::serve(server.clone(), api.stop.clone());
+        tasks.spawn(async { (private.await, "private API").1 });
         Ok(Self {
             api,
             token_file: root.join("token"),

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Problem;
 use crate::formations::Memory;
+use crate::inside::Paces;
 use crate::keyring::Keyring;
 use crate::rate::RateLimit;
 use crate::watch::Hub;
@@ -53,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) formations: Memory,
     /// Those who watch apps.
     pub(crate) watch: Hub,
+    /// How fast Machines ask without a token.
+    pub(crate) paces: Paces,
     /// Room for sessions and tunnels.
     pub(crate) open: Arc<Semaphore>,
     /// Ends every task and every answer that follows something.

@@ -24,6 +24,7 @@ mod formations;
 mod hex;
 mod http;
 mod images;
+mod inside;
 mod keyring;
 mod lease;
 mod link;

@@ -1,17 +1,17 @@
 //! Starting and stopping the server.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hangar_api::certificate::ToEdge;
 use hangar_api::edge::EdgeMap;
 use hangar_api::env::Env;
-use hangar_api::id::AppName;
+use hangar_api::id::{AppName, MachineId};
 use hangar_api::link::{FromHost, ToHost};
 use hangar_api::region::Slot;
 use hangar_api::rights::{Access, Action};
-use hangar_api::seam::{HostCalls, ImageCalls, VolumeCalls};
+use hangar_api::seam::{BoxFuture, Connection, HostCalls, ImageCalls, MachineApi, VolumeCalls};
 use hangar_image::Hosted;
 use hangar_store::{Cache, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{self, AuthError, Caller};
 use crate::core::{Core, MAX_OPEN};
 use crate::desk::Desk;
+use crate::inside::{self, Paces};
 use crate::keyring::{Keyring, KeyringError};
 use crate::rate::RateLimit;
 use crate::routes::{self, Routes};
@@ -108,6 +109,7 @@ pub struct Server;
 #[derive(Debug)]
 pub struct ServerHandle {
     core: Arc<Core>,
+    router: OnceLock<axum::Router>,
     routes: watch::Receiver<Arc<Routes>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     feed: JoinHandle<()>,
@@ -154,6 +156,7 @@ impl Server {
             keyring,
             formations: formations::Memory::default(),
             watch: crate::watch::Hub::default(),
+            paces: Paces::default(),
             open: Arc::new(Semaphore::new(MAX_OPEN)),
             stop: CancellationToken::new(),
         });
@@ -180,6 +183,7 @@ impl Server {
             env.spawn(crate::watch::run(core.clone())),
         ];
         Ok(Arc::new(ServerHandle {
+            router: OnceLock::new(),
             routes,
             tasks: Mutex::new(tasks),
             feed,
@@ -204,7 +208,8 @@ fn sweep_uploads(data_dir: &Path) -> Result<(), ServerError> {
 impl ServerHandle {
     /// Returns the API, to be served by the node.
     pub fn router(&self) -> axum::Router {
-        http::router(self.core.clone())
+        let made = || http::router(self.core.clone());
+        self.router.get_or_init(made).clone()
     }
 
     /// Returns what front ends other than this API ask, such as that of GraphQL.
@@ -244,6 +249,12 @@ impl ServerHandle {
         self.routes.clone()
     }
 
+    /// Serves the API over a connection from a Machine that has to show a token, as anybody else.
+    /// Returns when it has ended.
+    pub async fn serve_connection(&self, connection: Box<dyn Connection>) {
+        inside::serve(self.core.clone(), self.router(), None, connection).await;
+    }
+
     /// Ends all tasks and every answer that follows something. What is in the store stays as it
     /// is; the next server goes on from there. May be repeated.
     pub async fn shutdown(&self) {
@@ -255,5 +266,12 @@ impl ServerHandle {
             }
         }
         self.feed.abort();
+    }
+}
+
+impl MachineApi for ServerHandle {
+    fn serve(&self, machine: MachineId, connection: Box<dyn Connection>) -> BoxFuture<'_, ()> {
+        let (core, router) = (self.core.clone(), self.router());
+        Box::pin(inside::serve(core, router, Some(machine), connection))
     }
 }

@@ -28,6 +28,7 @@ mod graphql;
 mod groups;
 mod images;
 mod init_pid1;
+mod inside;
 mod interrupts;
 mod kills;
 mod launch;

@@ -256,8 +256,9 @@ fn a_machine_reaches_nothing_of_its_host_but_the_resolver() {
         let to = SocketAddr::from((HOST[0].parse::<IpAddr>().unwrap(), port));
         assert!(world.inside(|| TcpStream::connect(to)).is_ok(), "{to}");
     }
-    let names = SocketAddr::from((resolver, 53));
-    assert_eq!(reached(&world, "mine", &id, &places), [names]);
+    // Names, and the Machines API.
+    let open = [53, 4280].map(|port| SocketAddr::from((resolver, port)));
+    assert_eq!(reached(&world, "mine", &id, &places), open);
     // The Machine's loopback is its own.
     let own: Vec<SocketAddr> = [4280, 9999, 9998, 8080]
         .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))

@@ -223,6 +223,25 @@ fn lists_are_texts() {
 }
 
 #[test]
+fn the_api_has_an_address_for_everybody() {
+    for (kind, data) in [
+        (Kind::Aaaa, vec![Data::Address(RESOLVER)]),
+        (Kind::Txt, vec![]),
+    ] {
+        let asker = Asker {
+            network: OTHER,
+            address: Ipv6Addr::LOCALHOST.into(),
+        };
+        let question = Question {
+            labels: vec!["_api".to_owned(), "internal".to_owned()],
+            kind,
+        };
+        let found = answer(&Catalog::default(), &asker, &question, 1);
+        assert_eq!(found, Answer::Found(data));
+    }
+}
+
+#[test]
 fn every_machine_comes_first_about_as_often() {
     let ids = (1..=5).map(|n| machine(MINE, &format!("{n:014x}"), "app", "iad", Phase::Up));
     let catalog = app("spread", MINE, ids.collect());

@@ -49,6 +49,8 @@ pub(crate) struct StartRequest {
     pub(crate) log_dir: PathBuf,
     /// Whether the run is connected to the host's network.
     pub(crate) connect: bool,
+    /// A mount of the host's, by its descriptor, that is seen as `/.fly`.
+    pub(crate) api: Option<PathBuf>,
 }
 
 /// A file to write before the start.
@@ -192,6 +194,7 @@ impl StartRequest {
             net: plan.net,
             log_dir: plan.log_dir,
             connect,
+            api: None,
         }
     }
 }

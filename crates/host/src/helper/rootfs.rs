@@ -75,6 +75,7 @@ pub(super) fn build(request: &StartRequest, volumes: &[OwnedFd]) -> Result<Share
     mount_change("/", private).step("leave the host's mounts")?;
     let run = open_alone(&request.paths.run).step("open the run directory")?;
     let log = open_alone(&request.log_dir).step("open the log directory")?;
+    let api = request.api.as_deref().map(open_api);
     let target = request.paths.rootfs.join("root");
     mount_image(request, &target)?;
     enter(&target).step("enter the image")?;
@@ -93,6 +94,10 @@ pub(super) fn build(request: &StartRequest, volumes: &[OwnedFd]) -> Result<Share
         ensure_dir(Path::new("/tmp"), 0o1777).step("make /tmp")?;
     }
     mount_kernel_file_systems()?;
+    if let Some(Ok(api)) = &api {
+        // Where the kernel does not have it, the Machine runs without.
+        let _without = show_api(api);
+    }
     make_devices()?;
     // Programs that are not root may listen on any port: the namespace is the Machine's own.
     // Kernels without the setting keep their rule.
@@ -109,6 +114,19 @@ fn open_alone(dir: &Path) -> Result<OwnedFd, Errno> {
     mount_remount(dir, MountFlags::BIND | closed, c"")?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     open(dir, flags, Mode::empty())
+}
+
+/// Opens the mount with the API's socket, which hangs nowhere yet.
+fn open_api(mount: &Path) -> Result<OwnedFd, Errno> {
+    open(mount, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Shows it in the Machine's root, which is ours by now.
+fn show_api(api: &OwnedFd) -> io::Result<()> {
+    let path = Path::new("/.fly");
+    ensure_dir(path, 0o755)?;
+    let from_fd = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(move_mount(api, "", CWD, path, from_fd)?)
 }
 
 /// Mounts the layers with the writable one above.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! Machine ── source is not its own address ──────────────► dropped, before anything else
-//!         ── to the host: names at fdaa::3, answers ─────► accepted; all else dropped
+//!         ── to the host: names, API at fdaa::3, answers ► accepted; all else dropped
 //!         ── to a Machine of the same network, IPv6 ─────► accepted; all else dropped
 //!         ── to the host's neighbours, private ranges ───► dropped, unless they are opened
 //!         ── to the outside ─────────────────────────────► behind the host's address
@@ -19,7 +19,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use hangar_api::net::{NetworkId, RESOLVER};
+use hangar_api::net::{API_PORT, NetworkId, RESOLVER};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -81,6 +81,7 @@ pub(super) fn table(
         .replace("@ELEMENTS@", &elements)
         .replace("@EGRESS@", &accepted(egress))
         .replace("@RESOLVER@", &RESOLVER.to_string())
+        .replace("@API_PORT@", &API_PORT.to_string())
         .replace("@POOL@", &pool.cidr());
     text.push_str(&body);
     if nat == Nat::Masquerade {

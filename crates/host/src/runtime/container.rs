@@ -6,6 +6,7 @@
 //! all that the old one knew. `init` is not trusted: whatever it says is bounded and in time, and
 //! speaks only for its own Machine.
 
+mod api;
 mod dial;
 mod files;
 mod program;
@@ -15,6 +16,7 @@ mod usage;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::exec::{ExecRequest, ExecResponse};
 use hangar_api::id::MachineId;
 use hangar_api::process::Process;
-use hangar_api::seam::{BoxFuture, BoxStream};
+use hangar_api::seam::{BoxFuture, BoxStream, MachineApi};
 use hangar_api::session::{SessionInput, SessionOutput, SessionRequest};
 use hangar_init::wire::{Reply, Request};
 
@@ -72,6 +74,8 @@ pub struct Settings {
     pub executable: PathBuf,
     /// Whether Machines are connected to the host's network; not without rights to do so.
     pub connect: bool,
+    /// What Machines have at `/.fly/api`; without it they have nothing there.
+    pub api: Option<Arc<dyn MachineApi>>,
 }
 
 /// Runs Machines as containers.
@@ -81,6 +85,7 @@ pub struct ContainerRuntime {
     machines: PathBuf,
     layout: Layout,
     connect: bool,
+    sockets: api::Sockets,
     volumes: Arc<DiskVolumes>,
     helper: Arc<Helper>,
 }
@@ -99,6 +104,7 @@ impl ContainerRuntime {
         let helper = Arc::new(Helper::new(env.clone(), program));
         Ok(Self {
             volumes: Arc::new(DiskVolumes::new(Arc::clone(&helper), &data_dir)?),
+            sockets: api::Sockets::new(env.clone(), settings.api.clone()),
             helper,
             env,
             machines,
@@ -145,9 +151,14 @@ impl ContainerRuntime {
         });
         let mounts = mounts.collect();
         let request = StartRequest::new(plan, mounts, self.paths(&key), layout, self.connect);
-        let request = helper::Request::Start(Box::new(request));
+        let mut request = helper::Request::Start(Box::new(request));
         let mut last = None;
         for _ in 0..HELPER_TRIES {
+            // It listens before the program runs, which may ask at once.
+            let mount = self.sockets.make(&key);
+            if let helper::Request::Start(start) = &mut request {
+                start.api = mount.as_ref().map(by_descriptor);
+            }
             let reply = self.helper.ask(&request).await;
             let Some(message) = reply.error else {
                 return Ok(());
@@ -192,6 +203,17 @@ impl ContainerRuntime {
         }
     }
 
+    /// Listens at the `/.fly/api` of a run that was taken over.
+    async fn listen_again(&self, key: &RunKey) {
+        if !self.sockets.lacks(key) {
+            return;
+        }
+        let (layout, run) = (self.layout.clone(), key.clone());
+        let root = tokio::task::spawn_blocking(move || layout.root(&run)).await;
+        let root = root.map_err(io::Error::other).flatten();
+        self.sockets.renew(key, root);
+    }
+
     async fn wait_run(&self, key: &RunKey) -> ExitRecord {
         let mut pause = ENDING_PAUSE;
         loop {
@@ -203,6 +225,7 @@ impl ContainerRuntime {
                 }
                 RunStatus::Running => {}
             }
+            self.listen_again(key).await;
             if self.layout.is_frozen(key) {
                 tokio::time::sleep(FROZEN_PAUSE).await;
                 continue;
@@ -290,6 +313,7 @@ impl ContainerRuntime {
     }
 
     async fn remove_run(&self, key: &RunKey) -> Result<(), Failure> {
+        self.sockets.close(key);
         let request = helper::Request::Remove(self.remove_request(key));
         self.ask_helper(&request).await
     }
@@ -469,6 +493,12 @@ impl Runtime for ContainerRuntime {
             Ok(found)
         })
     }
+}
+
+/// Names a mount of this process so that the helper finds it.
+fn by_descriptor(mount: &OwnedFd) -> PathBuf {
+    let (process, number) = (std::process::id(), mount.as_raw_fd());
+    PathBuf::from(format!("/proc/{process}/fd/{number}"))
 }
 
 /// Returns the command of a request; the deprecated text form is split as a shell would.

@@ -103,6 +103,7 @@ async fn containers_keep_the_promises_of_a_runtime() {
             data_dir: data.clone(),
             executable: PathBuf::from(env!("CARGO_BIN_EXE_hangar-roles")),
             connect: false,
+            api: None,
         };
         Arc::new(ContainerRuntime::new(Env::real(), &settings).unwrap())
     };

@@ -72,6 +72,7 @@ fn runtime(data_dir: &Path) -> ContainerRuntime {
         data_dir: data_dir.to_owned(),
         executable: PathBuf::from(env!("CARGO_BIN_EXE_hangar-roles")),
         connect: true,
+        api: None,
     };
     ContainerRuntime::new(Env::real(), &settings).unwrap()
 }

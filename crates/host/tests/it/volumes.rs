@@ -35,6 +35,7 @@ async fn images_keep_the_promises_of_volumes() {
             data_dir: data.clone(),
             executable: PathBuf::from(env!("CARGO_BIN_EXE_hangar-roles")),
             connect: false,
+            api: None,
         };
         ContainerRuntime::new(Env::real(), &settings)
             .unwrap()

@@ -15,6 +15,8 @@ use crate::error::Problem;
 #[derive(Clone, Debug)]
 pub struct Caller {
     tokens: Arc<[Grant]>,
+    /// The Machine that asks without a token, and what limits it.
+    inside: Option<Arc<(String, Vec<Caveat>)>>,
     at: Timestamp,
 }
 
@@ -35,22 +37,41 @@ impl Caller {
     /// Returns the bearer of tokens; `None` when there is none.
     pub(crate) fn of(tokens: Vec<Grant>, at: Timestamp) -> Option<Self> {
         let tokens: Arc<[Grant]> = tokens.into();
-        (!tokens.is_empty()).then_some(Self { tokens, at })
+        (!tokens.is_empty()).then_some(Self {
+            tokens,
+            inside: None,
+            at,
+        })
+    }
+
+    /// Returns a Machine that asks without a token, as this user and within these limits.
+    pub(crate) fn inside(user: String, limits: Vec<Caveat>, at: Timestamp) -> Self {
+        Self {
+            tokens: Arc::default(),
+            inside: Some(Arc::new((user, limits))),
+            at,
+        }
+    }
+
+    /// Returns the limits of each of the tokens.
+    fn limits(&self) -> impl Iterator<Item = &[Caveat]> {
+        let tokens = self.tokens.iter().map(|token| &*token.caveats);
+        tokens.chain(self.inside.iter().map(|inside| &*inside.1))
     }
 
     /// Returns the user, as leases and releases show it.
     #[must_use]
     pub fn user(&self) -> &str {
-        self.tokens
-            .first()
-            .map_or("", |token| &token.record.value.user)
+        let of_token = self.tokens.first().map(|token| &token.record.value.user);
+        let inside = || self.inside.as_ref().map(|inside| &inside.0);
+        of_token.or_else(inside).map_or("", String::as_str)
     }
 
     /// Returns nothing when one of the tokens permits the access, else why the first does not.
     pub fn permits(&self, access: &Access) -> Result<(), Denied> {
         let mut first = None;
-        for token in &*self.tokens {
-            match permits(&token.caveats, access, self.at) {
+        for limits in self.limits() {
+            match permits(limits, access, self.at) {
                 Ok(()) => return Ok(()),
                 Err(denied) => first = first.or(Some(denied)),
             }
@@ -66,8 +87,8 @@ impl Caller {
 
     /// Returns whether the access to an app may be permitted to some of its Machines.
     pub(crate) fn may_in_part(&self, access: &Access) -> bool {
-        let mut tokens = self.tokens.iter();
-        tokens.any(|token| permits_in_part(&token.caveats, access, self.at))
+        self.limits()
+            .any(|limits| permits_in_part(limits, access, self.at))
     }
 
     /// Refuses what none of the tokens permits; `what` ends "this token may not do that to".
