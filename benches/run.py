@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def main():
         os.environ["HANGAR_BENCH_NETNS"] = "1"
         os.execvp("unshare", ["unshare", "--net", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    parts = {"create": create, "first-byte": first_byte, "wake": wake, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes, "plan": plan}
+    parts = {"create": create, "first-byte": first_byte, "wake": wake, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes, "plan": plan, "certificates": certificates}
     wanted = sys.argv[1:] or list(parts)
     for name in wanted:
         with World() as world:
@@ -317,6 +318,46 @@ soft_limit = 1000
         print(f"{name}: {statistics.median(rates[name]):.0f} requests/s, {statistics.median(costs[name]):.1f} us of proxy CPU a request")
     ratios = [a / b for a, b in zip(costs["hangar"], costs["nginx"])]
     print(f"CPU per request x nginx: min {min(ratios):.2f}, median {statistics.median(ratios):.2f}, max {max(ratios):.2f}")
+
+
+def certificates(world):
+    """What a TLS handshake costs the server with one imported certificate, and with a thousand."""
+    service = {"internal_port": 8080, "protocol": "tcp", "ports": [{"port": 443, "handlers": ["tls", "http"]}]}
+    world.create(["serve"], services=[service])
+    key = os.path.join(world.folder, "key.pem")
+    run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key])
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def bring(number):
+        name = f"n{number}.example.com"
+        command = ["openssl", "req", "-x509", "-key", key, "-days", "9", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+        chain = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        body = {"hostname": name, "fullchain": chain, "private_key": open(key).read()}
+        world.api("POST", f"/v1/apps/{APP}/certificates/custom", body)
+        return name
+
+    def shake(name):
+        with socket.create_connection(("127.0.0.1", port)) as stream, context.wrap_socket(stream, server_hostname=name) as tls:
+            tls.version()
+
+    def cost(name, count=500):
+        shake(name)
+        busy = cpu_ns([world.server.pid])
+        took = timed(lambda: [shake(name) for _ in range(count)])
+        return took / count * 1e6, (cpu_ns([world.server.pid]) - busy) / count / 1e3
+
+    name, served = bring(0), 1
+    port = world.api("GET", "/v1/platform/edge")["ports"]["443"]
+    imports = []
+    for wanted in (1, 1000):
+        while served < wanted:
+            imports.append(timed(lambda: bring(served)))
+            name, served = f"n{served}.example.com", served + 1
+        rounds = [cost(name) for _ in range(5)]
+        wall, cpu = (statistics.median(values) for values in zip(*rounds))
+        print(f"{served} certificates: {wall:.0f} us a handshake, {cpu:.0f} us of server CPU")
+    print(f"an import, with making the certificate: median {statistics.median(imports) * 1e3:.1f} ms over {len(imports)}")
 
 
 NGINX = """worker_processes 2;
