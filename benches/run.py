@@ -17,9 +17,11 @@ import tarfile
 import tempfile
 import time
 
+from waits import waits
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ARCH = os.uname().machine
-TARGET = os.path.join(ROOT, "target", f"{ARCH}-unknown-linux-gnu", "release")
+TARGET = os.path.join(ROOT, "target", f"{ARCH}-unknown-linux-gnu", os.environ.get("HANGAR_BENCH_PROFILE", "release"))
 HANGAR = os.path.join(TARGET, "hangar")
 TESTAPP = os.path.join(TARGET, "examples", "testapp")
 APP = "bench"
@@ -32,7 +34,7 @@ def main():
         os.environ["HANGAR_BENCH_NETNS"] = "1"
         os.execvp("unshare", ["unshare", "--net", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    parts = {"create": create, "first-byte": first_byte, "wake": wake, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes, "plan": plan, "certificates": certificates}
+    parts = {"create": create, "first-byte": first_byte, "wake": wake, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes, "plan": plan, "certificates": certificates, "waits": waits}
     wanted = sys.argv[1:] or list(parts)
     for name in wanted:
         with World() as world:

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bells::Bells;
 use crate::error::Problem;
 use crate::formations::Memory;
 use crate::inside::Paces;
@@ -52,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) keyring: Keyring,
     /// Why formations could not be kept.
     pub(crate) formations: Memory,
+    /// Those who wait for Machines.
+    pub(crate) bells: Bells,
     /// Those who watch apps.
     pub(crate) watch: Hub,
     /// How fast Machines ask without a token.

@@ -12,9 +12,10 @@ use hangar_api::duration::GoDuration;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::id::{AppName, MachineId, VolumeId};
 use hangar_api::image::ImageRef;
+use hangar_api::ip::IpKind;
 use hangar_api::machine::Machine;
 use hangar_api::org::{CreateOrg, Org};
-use hangar_api::region::{RegionInfo, city};
+use hangar_api::region::RegionInfo;
 use hangar_api::release::Release;
 use hangar_api::rights::Action;
 use hangar_api::secret::Secret;
@@ -29,7 +30,7 @@ use crate::deployments::newest_release;
 use crate::error::Problem;
 use crate::unit::Unit;
 use crate::volumes::snapshots;
-use crate::{apps, auth, images, orgs, secrets, volumes};
+use crate::{apps, auth, images, ips, orgs, secrets, volumes};
 
 pub use crate::auth::Caller;
 
@@ -111,7 +112,7 @@ pub struct AppPage {
 }
 
 /// The regions that there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Regions {
     /// By code.
     pub all: Vec<RegionInfo>,
@@ -283,8 +284,19 @@ impl Desk {
 
     /// Returns the addresses under which an app is reached.
     #[must_use]
-    pub fn addresses(&self, _app: &AppName) -> Vec<Address> {
-        Vec::new()
+    pub fn addresses(&self, app: &AppName) -> Vec<Address> {
+        let all = ips::list(&self.core, &self.core.cache.snapshot(), app);
+        let shown = all.into_iter().map(|given| Address {
+            ip: given.ip.to_string(),
+            kind: match given.kind {
+                IpKind::V4 => AddressKind::V4,
+                IpKind::SharedV4 => AddressKind::SharedV4,
+                IpKind::V6 => AddressKind::V6,
+            },
+            region: given.region.to_string(),
+            created_at: given.created_at,
+        });
+        shown.collect()
     }
 
     /// Returns an app's secrets, without their values.
@@ -361,21 +373,16 @@ impl Desk {
     pub fn regions(&self) -> Regions {
         let mut by_code = BTreeMap::new();
         for slot in &self.core.slots {
-            by_code.insert(slot.region.clone(), region_info(slot));
+            by_code.insert(slot.region.clone(), RegionInfo::of(slot.region.clone()));
         }
         Regions {
-            nearest: self.core.slots.first().map(region_info),
+            nearest: self
+                .core
+                .slots
+                .first()
+                .map(|slot| RegionInfo::of(slot.region.clone())),
             all: by_code.into_values().collect(),
         }
-    }
-}
-
-fn region_info(slot: &hangar_api::region::Slot) -> RegionInfo {
-    RegionInfo {
-        code: slot.region.clone(),
-        name: city(slot.region.as_str()).to_owned(),
-        requires_paid_plan: false,
-        gateway_available: false,
     }
 }
 

@@ -14,6 +14,7 @@ mod fly_table;
 mod formation;
 mod guard;
 mod images;
+mod ips;
 mod lease;
 mod limit;
 mod logs;
@@ -51,6 +52,9 @@ use crate::error::Problem;
 
 /// Most bytes of a JSON body. Uploads of images have their own limit.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
+
+/// The same with the files of a configuration.
+pub(crate) const MAX_WITH_FILES: usize = 8 * 1024 * 1024;
 
 /// Returns method, path and need of every endpoint; tests walk through it.
 #[must_use]

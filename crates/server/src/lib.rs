@@ -15,16 +15,19 @@
 
 mod apps;
 mod auth;
+mod bells;
 mod certificates;
 mod core;
 mod deployments;
 pub mod desk;
 mod error;
+mod files;
 mod formations;
 mod hex;
 mod http;
 mod images;
 mod inside;
+mod ips;
 mod keyring;
 mod lease;
 mod link;

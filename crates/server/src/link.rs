@@ -20,6 +20,7 @@ use hangar_store::{Delta, Revision, Snapshot, StoreError, Txn};
 use tokio::sync::mpsc;
 
 use crate::core::Core;
+use crate::files;
 use crate::secrets;
 use crate::unit::Unit;
 
@@ -163,7 +164,7 @@ fn host_machine(core: &Core, snapshot: &Snapshot, unit: &Unit) -> Option<HostMac
     let values = secrets::values(&core.keyring, snapshot, &spec.app, spec.secrets_version);
     match values {
         Ok(secrets) => Some(HostMachine {
-            spec: spec.clone(),
+            spec: files::whole(snapshot, spec),
             ops: unit.undone().cloned().collect(),
             secrets,
             revision: snapshot.revision(),

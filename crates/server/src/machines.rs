@@ -17,6 +17,7 @@ use hangar_store::tables::{Apps, Leases, Specs};
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::deployments;
 use crate::error::Problem;
+use crate::files;
 use crate::formations::wish;
 use crate::images;
 use crate::lease::{self, Holder};
@@ -54,9 +55,14 @@ pub(crate) async fn update_from_input(
     let unit = Unit::find(core, app, id)?;
     // Refused before the image is looked up, and again in the transaction.
     let _ = holder.may_write(&unit, core.env.now())?;
+    let stowed = match &mut input.config {
+        Some(config) => files::take_out(config)?,
+        None => Vec::new(),
+    };
     let config = validate::config(input.config.take())?;
     deployments::refuse_other_release(core, app, &config)?;
     let image_ref = images::resolve(core, app, config.image.clone()).await?;
+    files::keep(core, &stowed).await?;
     // Read after the registry has answered: secrets may have been set meanwhile.
     let newest = core.app(app)?.value.secrets_version;
     let secrets_version = validate::secrets_for(newest, &input)?;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use hangar_api::id::SlotId;
+use hangar_api::placement::RegionPlacement;
 use hangar_api::region::Slot;
 
 /// What already stands on a slot.
@@ -123,6 +124,49 @@ pub(crate) fn place_volume<'a>(
         });
     }
     Ok(slot)
+}
+
+/// Returns the regions in which so many new Machines of one group would be put, in order of
+/// preference, with how many and on how many slots. A count of 0 asks how many each region takes:
+/// `most`, since CPUs may be overcommitted.
+pub(crate) fn simulate(
+    expression: Option<&str>,
+    slots: &[Slot],
+    mut loads: BTreeMap<SlotId, Load>,
+    count: usize,
+    most: usize,
+) -> Result<Vec<RegionPlacement>, Unplaceable> {
+    place(expression, slots, &loads)?;
+    let mut used: BTreeMap<&SlotId, usize> = BTreeMap::new();
+    for _ in 0..count {
+        let slot = place(expression, slots, &loads)?;
+        let load = loads.entry(slot.id.clone()).or_default();
+        load.group += 1;
+        load.all += 1;
+        *used.entry(&slot.id).or_default() += 1;
+    }
+    let mut regions: Vec<RegionPlacement> = Vec::new();
+    let preferences = expression.unwrap_or("any").split(',').map(str::trim);
+    let in_order = preferences.flat_map(|p| slots.iter().filter(move |slot| stands_for(slot, p)));
+    let mut seen = std::collections::BTreeSet::new();
+    for slot in in_order.filter(|slot| !slot.lost) {
+        let taken = used.get(&slot.id).copied().unwrap_or(0);
+        if (count > 0 && taken == 0) || !seen.insert(&slot.id) {
+            continue;
+        }
+        match regions.iter_mut().find(|row| row.region == slot.region) {
+            Some(row) => {
+                row.count += taken;
+                row.concurrency += 1;
+            }
+            None => regions.push(RegionPlacement {
+                region: slot.region.clone(),
+                count: if count == 0 { most } else { taken },
+                concurrency: 1,
+            }),
+        }
+    }
+    Ok(regions)
 }
 
 /// Returns whether a region is among those that an expression stands for; absent stands for all.

@@ -26,8 +26,8 @@ use crate::keyring::{Keyring, KeyringError};
 use crate::rate::RateLimit;
 use crate::routes::{self, Routes};
 use crate::{
-    apps, certificates, deployments, formations, http, link, orgs, schedules, standby, supervise,
-    tidy, volumes,
+    apps, bells, certificates, deployments, files, formations, http, link, orgs, schedules,
+    standby, supervise, tidy, volumes,
 };
 
 /// How long a task may take to end.
@@ -155,6 +155,7 @@ impl Server {
             env,
             keyring,
             formations: formations::Memory::default(),
+            bells: bells::Bells::default(),
             watch: crate::watch::Hub::default(),
             paces: Paces::default(),
             open: Arc::new(Semaphore::new(MAX_OPEN)),
@@ -181,6 +182,8 @@ impl Server {
             env.spawn(formations::run(core.clone())),
             env.spawn(schedules::run(core.clone())),
             env.spawn(crate::watch::run(core.clone())),
+            env.spawn(bells::run(core.clone())),
+            env.spawn(files::run(core.clone())),
         ];
         Ok(Arc::new(ServerHandle {
             router: OnceLock::new(),

@@ -12,8 +12,8 @@ use hangar_api::machine::{MachineState, OpKind};
 use hangar_api::volume::SnapshotStatus;
 use hangar_store::tables::{
     AppNumbers, Apps, Certificates, Claim, Claims, DeployClaims, Deployments, Formations,
-    Hostnames, Leases, MachineHomes, Observations, Ops, Releases, SecretSets, SnapshotRecord,
-    Specs, Versions, VolumeRecord, VolumeSnapshots, Volumes, Wishes,
+    Hostnames, IpRecords, Leases, MachineHomes, Observations, Ops, Releases, SecretSets,
+    SnapshotRecord, Specs, Versions, VolumeRecord, VolumeSnapshots, Volumes, Wishes,
 };
 use hangar_store::{Delta, Record, Snapshot, StoreError, Table, Txn};
 use jiff::SignedDuration;
@@ -256,6 +256,7 @@ fn end_of_app(core: &Core, snapshot: &Snapshot, app: &Record<Apps>) -> Vec<Txn> 
     txns.extend(removed(snapshot.under::<SecretSets, _>(name)));
     txns.extend(removed(snapshot.under::<Formations, _>(name)));
     txns.extend(removed(snapshot.under::<Wishes, _>(name)));
+    txns.extend(removed(snapshot.under::<IpRecords, _>(name)));
     let last = Txn::new()
         .remove::<Apps>(app)
         .delete::<AppNumbers>(&app.value.number)

@@ -19,6 +19,7 @@ use hangar_api::id::{
     SnapshotId, VolumeId,
 };
 use hangar_api::image::ImageRef;
+use hangar_api::ip::IpRecord;
 use hangar_api::lease::Lease;
 use hangar_api::machine::{MachineSpec, Observed, Op, Schedule};
 use hangar_api::net::NetworkId;
@@ -96,6 +97,10 @@ tables! {
     VolumeSnapshots: "snapshots/", (AppName, SnapshotId) => SnapshotRecord;
     /// Things that there may be only one of.
     Claims: "claims/", Claim => ClaimRecord;
+    /// Large files of configurations, by the hex SHA-256 of the whole, part by part.
+    FileParts: "file-parts/", (String, u64) => FilePart;
+    /// Addresses that were allocated to apps, by their form.
+    IpRecords: "ips/", (AppName, String) => IpRecord;
     /// Private networks of `personal`, by name.
     Networks: "networks/", String => NetworkId;
     /// Private networks of the other organisations, by name.
@@ -134,6 +139,15 @@ pub struct VersionRecord {
     pub image_ref: ImageRef,
     /// When it was made, or last amended.
     pub updated_at: Timestamp,
+}
+
+/// A part of a large file of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePart {
+    /// The base64 of the file, cut.
+    pub text: String,
+    /// When somebody last had it kept.
+    pub kept_at: Timestamp,
 }
 
 /// Where a Machine belongs.

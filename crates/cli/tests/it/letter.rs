@@ -96,3 +96,47 @@ fn memory_is_limited_while_a_machine_runs_and_never_below_what_it_uses() {
         412
     );
 }
+
+#[test]
+fn a_file_of_megabytes_reaches_its_machine_whole() {
+    let Some(world) = World::start() else { return };
+    let content = "aGVsbG8h".repeat(300_000);
+    let file = json!({"guest_path": "/etc/large", "raw_value": content});
+    let path = started(&world, "files", json!({"image": IMAGE, "files": [file]}));
+    let (status, shown) = world.send("GET", &path, &json!(null));
+    assert_eq!(status, 200);
+    assert!(shown["config"]["files"][0]["raw_value"] == json!(content));
+    let id = path.rsplit('/').next().unwrap();
+    let pid = world.inits()[0];
+    let root = std::path::PathBuf::from(format!("/proc/{pid}")).join("root");
+    let written = std::fs::metadata(root.join("etc/large")).unwrap();
+    assert_eq!(written.len(), 1_800_000, "machine {id}");
+    // As it is after a restart of the server, too.
+    let (status, _) = world.send("POST", &format!("{path}/restart"), &json!(null));
+    assert_eq!(status, 200);
+    let (status, waited) = world.send("GET", &format!("{path}/wait?state=started"), &json!(null));
+    assert_eq!(status, 200, "{waited}");
+}
+
+#[test]
+fn limits_of_the_rate_are_set_by_a_flag() {
+    let Some(mut world) = World::empty() else {
+        return;
+    };
+    world.set_arguments(&["--rate-limit", "on"]);
+    world.start_server();
+    world.send("POST", "/v1/apps", &json!({"name": "often"}));
+    let many = |world: &World| {
+        let asked = (0..6).map(|_| world.send("GET", "/v1/apps/often/machines", &json!(null)));
+        asked
+            .filter(|(status, body)| *status == 429 && body["error"] == "rate limit exceeded")
+            .count()
+    };
+    assert!(many(&world) >= 1);
+    world.stop_server();
+    world.set_arguments(&[]);
+    world.start_server();
+    assert_eq!(many(&world), 0);
+    let refused = world.fails(2, &["server", "--rate-limit", "fast"]);
+    assert!(refused.contains("off, on"), "{refused}");
+}

@@ -51,3 +51,10 @@ pub(super) async fn egress() -> Problem {
 pub(super) async fn metrics() -> axum::http::StatusCode {
     axum::http::StatusCode::OK
 }
+
+pub(super) async fn secret_keys() -> Problem {
+    refused(
+        "secret keys are not offered by this Hangar: keep a key as a secret, and encrypt and sign \
+         with it in the app",
+    )
+}

@@ -79,15 +79,19 @@ pub(crate) trait HasCommand: DeserializeOwned + Default {
 
 // === impl Lenient and Strict ===
 
-pub(super) async fn body_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+pub(super) async fn body_of<S: Send + Sync>(
+    request: Request,
+    state: &S,
+    most: usize,
+) -> Result<Bytes, Problem> {
     let length = request.headers().get(axum::http::header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > MAX_BODY) {
-        return Err(Problem::TooLarge(MAX_BODY));
+    if length.is_some_and(|length| length > most) {
+        return Err(Problem::TooLarge(most));
     }
     Bytes::from_request(request, state).await.map_err(|error| {
         if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-            Problem::TooLarge(MAX_BODY)
+            Problem::TooLarge(most)
         } else {
             Problem::Invalid(format!("the request body cannot be read: {error}"))
         }
@@ -103,7 +107,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Lenient<T
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = body_of(request, state).await?;
+        let bytes = body_of(request, state, MAX_BODY).await?;
         let text = bytes.trim_ascii();
         if text.is_empty() || text == b"null" {
             return Ok(Self(T::default()));
@@ -116,7 +120,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Strict<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        parse(&body_of(request, state).await?).map(Self)
+        parse(&body_of(request, state, MAX_BODY).await?).map(Self)
     }
 }
 

@@ -15,10 +15,11 @@ use hangar_api::rights::Action;
 use serde_json::{Value, json};
 
 use super::extract::{AppPath, Asker, MachinePath, Writer};
-use super::options::{self, Options};
+use super::options::{self, Options, WithFiles};
 use crate::auth::caller;
 use crate::core::Core;
 use crate::error::Problem;
+use crate::files;
 use crate::images;
 use crate::machines::{self, create, ops, versions};
 use crate::unit::Unit;
@@ -85,7 +86,7 @@ fn is_wanted(query: &ListMachines, spec: &MachineSpec, state: MachineState) -> b
 fn row(core: &Core, unit: &Unit, query: &ListMachines) -> Result<Value, Problem> {
     let machine = Machine {
         lease: query.include_leases.then(|| lease_of(core, unit)).flatten(),
-        ..unit.view()
+        ..whole(core, unit.view())
     };
     let mut row = serde_json::to_value(machine)
         .map_err(|error| Problem::Internal(format!("write a machine as JSON: {error}")))?;
@@ -95,6 +96,14 @@ fn row(core: &Core, unit: &Unit, query: &ListMachines) -> Result<Value, Problem>
         }
     }
     Ok(row)
+}
+
+/// Returns a Machine with its files.
+fn whole(core: &Core, mut machine: Machine) -> Machine {
+    if files::has_marks(&machine.config) {
+        files::put_back(&core.cache.snapshot(), &mut machine.config);
+    }
+    machine
 }
 
 fn lease_of(core: &Core, unit: &Unit) -> Option<MachineLease> {
@@ -110,13 +119,13 @@ pub(super) async fn create(
     AppPath(app): AppPath,
     Writer(holder): Writer,
     Asker(caller): Asker,
-    Options(input): Options<LaunchInput>,
+    WithFiles(input): WithFiles<LaunchInput>,
 ) -> Result<Json<Machine>, Problem> {
     images::require(&core, &caller, image_of(&input))?;
     let (unit, nonce) = create::create_from_input(&core, &app, &holder, input).await?;
     Ok(Json(Machine {
         nonce,
-        ..unit.view()
+        ..whole(&core, unit.view())
     }))
 }
 
@@ -133,7 +142,7 @@ pub(super) async fn show(
     let lease = query.include_leases.then(|| lease_of(&core, &unit));
     Ok(Json(Machine {
         lease: lease.flatten(),
-        ..shown
+        ..whole(&core, shown)
     }))
 }
 
@@ -142,7 +151,12 @@ pub(super) async fn versions(
     MachinePath { app, id }: MachinePath,
 ) -> Result<Json<Vec<MachineVersion>>, Problem> {
     let unit = Unit::find(&core, &app, &id)?;
-    versions::list(&core.cache.snapshot(), &unit).map(Json)
+    let snapshot = core.cache.snapshot();
+    let mut versions = versions::list(&snapshot, &unit)?;
+    for version in &mut versions {
+        files::put_back(&snapshot, &mut version.user_config);
+    }
+    Ok(Json(versions))
 }
 
 pub(super) async fn update(
@@ -150,7 +164,7 @@ pub(super) async fn update(
     MachinePath { app, id }: MachinePath,
     Writer(holder): Writer,
     Asker(caller): Asker,
-    Options(input): Options<LaunchInput>,
+    WithFiles(input): WithFiles<LaunchInput>,
 ) -> Result<Json<Machine>, Problem> {
     let current = Unit::find(&core, &app, &id)?.spec().config.image.clone();
     // What it runs already is no secret to who may update it.
@@ -159,7 +173,7 @@ pub(super) async fn update(
     let (unit, nonce) = machines::update_from_input(&core, &app, &id, &holder, input).await?;
     Ok(Json(Machine {
         nonce,
-        ..unit.view()
+        ..whole(&core, unit.view())
     }))
 }
 

@@ -196,13 +196,12 @@ pub(super) async fn wait(
     Options(asked): Options<WaitMachine>,
 ) -> Result<Json<Value>, Problem> {
     let timeout = wait_timeout(asked.timeout.as_deref())?;
-    let mut changes = core.cache.changes();
+    let mut bell = core.bells.listen(&id);
     let wanted = asked.state.join(", ");
     let mut wait = wait_of(asked)?;
     wait.baseline = Unit::find(&core, &app, &id)?.newest_event();
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
-        changes.borrow_and_update();
         let unit = match Unit::find(&core, &app, &id) {
             // It was there when the wait began, and its records went with it.
             Err(Problem::MachineNotFound | Problem::AppNotFound(_)) if wait.is_for_the_end() => {
@@ -237,9 +236,7 @@ pub(super) async fn wait(
                     "the server is shutting down; try again",
                 )));
             }
-            changed = changes.changed() => if changed.is_err() {
-                return Err(Problem::Internal("the view of the store has ended".to_owned()));
-            },
+            () = bell.changed() => {}
             () = tokio::time::sleep_until(deadline) => {
                 let wanted = if wanted.is_empty() { "started".to_owned() } else { wanted };
                 return Err(Problem::WaitElapsed { wanted, current });

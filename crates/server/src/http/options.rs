@@ -9,31 +9,67 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::extract::body_of;
+use super::{MAX_BODY, MAX_WITH_FILES};
 use crate::error::Problem;
 
 /// The options of an endpoint, from query and body.
 #[derive(Debug)]
 pub(crate) struct Options<T>(pub(crate) T);
 
+/// The same where the body holds a configuration, whose files may be larger than all the rest.
+#[derive(Debug)]
+pub(crate) struct WithFiles<T>(pub(crate) T);
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Options<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let pairs = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
-        let Query(pairs) = pairs.map_err(|error| invalid("the query", &error))?;
-        let only_asks = request.method() == Method::GET;
-        let body = body_of(request, state).await?;
-        let mut options = of_query(pairs);
-        match of_body(&body) {
-            Ok(body) => options.extend(body.into_iter().filter(|(_, value)| !value.is_null())),
-            // Some clients give every request a body; one of a question means nothing.
-            Err(_) if only_asks => {}
-            Err(problem) => return Err(problem),
-        }
-        let read = serde_json::from_value(Value::Object(options));
-        read.map(Self)
-            .map_err(|error| invalid("a parameter", &error))
+        read(request, state, MAX_BODY).await.map(Self)
     }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for WithFiles<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        read(request, state, MAX_WITH_FILES).await.map(Self)
+    }
+}
+
+async fn read<S: Send + Sync, T: DeserializeOwned>(
+    request: Request,
+    state: &S,
+    most: usize,
+) -> Result<T, Problem> {
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
+    let Query(pairs) = pairs.map_err(|error| invalid("the query", &error))?;
+    let only_asks = request.method() == Method::GET;
+    let bytes = body_of(request, state, most).await?;
+    let mut options = of_query(pairs);
+    match of_body(&bytes) {
+        Ok(body) => {
+            if bytes.len().saturating_sub(files_of(&body)) > MAX_BODY {
+                return Err(Problem::TooLarge(MAX_BODY));
+            }
+            options.extend(body.into_iter().filter(|(_, value)| !value.is_null()));
+        }
+        // Some clients give every request a body; one of a question means nothing.
+        Err(_) if only_asks => {}
+        Err(problem) => return Err(problem),
+    }
+    serde_json::from_value(Value::Object(options)).map_err(|error| invalid("a parameter", &error))
+}
+
+/// Returns how many bytes of a body are files of a configuration.
+fn files_of(body: &Map<String, Value>) -> usize {
+    let files = body
+        .get("config")
+        .and_then(|config| config["files"].as_array());
+    let texts = files
+        .into_iter()
+        .flatten()
+        .filter_map(|file| file["raw_value"].as_str());
+    texts.map(str::len).sum()
 }
 
 fn invalid(what: &str, error: &impl std::fmt::Display) -> Problem {

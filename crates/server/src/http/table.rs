@@ -13,9 +13,9 @@ use super::guard::Need::{
     Tokens, Volume,
 };
 use super::{
-    absent, apps, certificates, deployments, events, fly_table, formation, images, lease, logs,
-    machines, metadata, ops, org_fleet, orgs, platform, releases, secrets, session, tokens, usage,
-    volumes, watch,
+    MAX_WITH_FILES, absent, apps, certificates, deployments, events, fly_table, formation, images,
+    ips, lease, logs, machines, metadata, ops, org_fleet, orgs, platform, releases, secrets,
+    session, tokens, usage, volumes, watch,
 };
 use crate::core::Core;
 
@@ -38,6 +38,7 @@ pub(super) fn table() -> Vec<Endpoint> {
         ("/v1/apps/{app}/machines", machine_rows()),
         ("/v1/apps/{app}/volumes", volume_rows()),
         ("/v1/apps/{app}/certificates", certificate_rows()),
+        ("/v1/apps/{app}/secretkeys", secret_key_rows()),
         (
             "/v1/apps/{app}/machines/{machine}/metadata",
             metadata_rows(),
@@ -95,6 +96,7 @@ fn platform_rows() -> Vec<Row> {
     vec![
         on(GET, "/health", Open, platform::health),
         on(GET, "/platform/regions", Token, platform::regions),
+        on(POST, "/platform/placements", Token, platform::placements),
         on(GET, "/platform/edge", Token, platform::edge),
         on(GET, "/platform/slots", Token, platform::slots),
         on(
@@ -187,6 +189,14 @@ fn app_rows() -> Vec<Row> {
         ),
         on(GET, "/{app}/formation", App(READ), formation::show),
         on(PUT, "/{app}/formation", App(WRITE), formation::update),
+        on(GET, "/{app}/ip_assignments", App(READ), ips::list),
+        on(POST, "/{app}/ip_assignments", App(WRITE), ips::assign),
+        on(
+            METHOD_DELETE,
+            "/{app}/ip_assignments/{ip}",
+            App(WRITE),
+            ips::release,
+        ),
         on(GET, "/{app}/events", App(READ), watch::follow),
         on(GET, "/{app}/logs", App(READ), logs::read),
         on(
@@ -258,12 +268,29 @@ fn certificate_rows() -> Vec<Row> {
     ]
 }
 
+fn secret_key_rows() -> Vec<Row> {
+    let refused = absent::secret_keys;
+    vec![
+        on(GET, "", App(READ), refused),
+        on(GET, "/{name}", App(READ), refused),
+        on(POST, "/{name}", App(WRITE), refused),
+        on(METHOD_DELETE, "/{name}", App(WRITE), refused),
+        on(POST, "/{name}/{action}", App(WRITE), refused),
+    ]
+}
+
+/// Returns a row whose bodies may hold the files of a configuration.
+fn with_files((method, path, need, handler): Row) -> Row {
+    let limit = DefaultBodyLimit::max(MAX_WITH_FILES);
+    (method, path, need, handler.layer(limit))
+}
+
 fn machine_rows() -> Vec<Row> {
     vec![
         on(GET, "", MachineList, machines::list),
-        on(POST, "", App(WRITE), machines::create),
+        with_files(on(POST, "", App(WRITE), machines::create)),
         on(GET, "/{machine}", Machine(READ), machines::show),
-        on(POST, "/{machine}", Machine(WRITE), machines::update),
+        with_files(on(POST, "/{machine}", Machine(WRITE), machines::update)),
         on(
             METHOD_DELETE,
             "/{machine}",

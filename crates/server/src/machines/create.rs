@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use hangar_api::id::{AppName, InstanceId, MachineId};
+use hangar_api::id::{AppName, InstanceId, MachineId, SlotId};
 use hangar_api::image::ImageRef;
 use hangar_api::lease::{Lease, LeaseRequest};
 use hangar_api::machine::{LaunchInput, MachineConfig, MachineSpec, Op, OpKind};
+use hangar_api::placement::{Placements, PlacementsRequest};
 use hangar_api::region::Slot;
 use hangar_deploy::LaunchKey;
 use hangar_store::tables::{
@@ -17,6 +18,7 @@ use super::{app_stays, ops, validate};
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::deployments;
 use crate::error::Problem;
+use crate::files;
 use crate::formations::wish;
 use crate::images;
 use crate::lease::{self, Holder};
@@ -63,6 +65,10 @@ pub(crate) async fn create_from_input(
 ) -> Result<(Unit, Option<String>), Problem> {
     core.app(app)?;
     input.region = input.region.filter(|region| !region.is_empty());
+    let stowed = match &mut input.config {
+        Some(config) => files::take_out(config)?,
+        None => Vec::new(),
+    };
     let config = validate::config(input.config.take())?;
     let name = input.name.take().filter(|name| !name.is_empty());
     if let Some(rule) = name.as_deref().and_then(names::refuse) {
@@ -81,6 +87,7 @@ pub(crate) async fn create_from_input(
         input.region.as_deref(),
     )?;
     let image_ref = images::resolve(core, app, config.image.clone()).await?;
+    files::keep(core, &stowed).await?;
     // Read after the registry has answered: secrets may have been set meanwhile.
     let newest = core.app(app)?.value.secrets_version;
     let secrets_version = validate::secrets_for(newest, &input)?;
@@ -204,12 +211,8 @@ fn launch_claim(key: &LaunchKey) -> Claim {
     Claim::Launch(key.deployment.clone(), key.group.clone(), key.ordinal)
 }
 
-fn place(
-    core: &Core,
-    snapshot: &Snapshot,
-    app: &AppName,
-    new: &NewMachine,
-) -> Result<Slot, Problem> {
+/// Returns what stands on each slot; `is_same` says which Machines are of the group in question.
+fn loads(snapshot: &Snapshot, is_same: impl Fn(&MachineSpec) -> bool) -> BTreeMap<SlotId, Load> {
     let mut loads = BTreeMap::new();
     for record in snapshot.all::<Specs>() {
         let spec = &record.value;
@@ -218,9 +221,46 @@ fn place(
         }
         let load: &mut Load = loads.entry(spec.slot.clone()).or_default();
         load.all += 1;
-        let same = spec.app == *app && spec.config.process_group() == new.config.process_group();
-        load.group += usize::from(same);
+        load.group += usize::from(is_same(spec));
     }
+    loads
+}
+
+/// Returns where Machines of a group of their own would be put.
+pub(crate) fn placements(core: &Core, asked: &PlacementsRequest) -> Result<Placements, Problem> {
+    let guest = asked.compute.clone().unwrap_or_default();
+    if guest.wants_gpu() {
+        let text = "compute: GPUs are not offered by this Hangar";
+        return Err(Problem::Unsupported(text.to_owned()));
+    }
+    guest
+        .validate()
+        .map_err(|error| Problem::Invalid(format!("invalid_argument: compute: {error}")))?;
+    let count = asked.count.unwrap_or(0);
+    if count > MAX_MACHINES {
+        return Err(Problem::Invalid(format!(
+            "invalid_argument: count is at most {MAX_MACHINES}, the Machines that an app may have"
+        )));
+    }
+    let slots = slots::now(core);
+    let region = asked.region.as_deref().filter(|region| !region.is_empty());
+    let near = slots.first().map(|slot| format!("{},any", slot.region));
+    let wanted = region.or(near.as_deref());
+    let loads = loads(&core.cache.snapshot(), |_| false);
+    let regions = placement::simulate(wanted, &slots, loads, count, MAX_MACHINES)?;
+    Ok(Placements { regions })
+}
+
+fn place(
+    core: &Core,
+    snapshot: &Snapshot,
+    app: &AppName,
+    new: &NewMachine,
+) -> Result<Slot, Problem> {
+    let group = new.config.process_group();
+    let loads = loads(snapshot, |spec| {
+        spec.app == *app && spec.config.process_group() == group
+    });
     let slots = slots::now(core);
     Ok(placement::place(new.region.as_deref(), &slots, &loads)?.clone())
 }

@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) host: Host,
     pub(crate) disk: Disk,
     pub(crate) token: String,
+    /// Where the proxy listens, from the next start on.
+    pub(crate) edge: std::net::IpAddr,
     /// How often the same may be asked for, from the next start on.
     pub(crate) rate_limit: RateLimit,
     /// The clock of server and host.
@@ -82,6 +84,7 @@ impl Cluster {
             disk: Disk::default(),
             token: String::new(),
             rate_limit: RateLimit::OFF,
+            edge: std::net::Ipv4Addr::LOCALHOST.into(),
             running: None,
         };
         cluster.up().await;
@@ -94,6 +97,7 @@ impl Cluster {
         let (to_host, at_host) = mpsc::channel(64);
         let (from_host, at_server) = mpsc::channel(64);
         let (_, edge) = watch::channel(EdgeMap {
+            address: self.edge,
             ports: [(80, 8080), (443, 443)].into(),
             ..EdgeMap::default()
         });
@@ -156,9 +160,21 @@ impl Cluster {
 
     /// Sends a request as it is and returns the answer's head and body.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.running.as_ref().unwrap().address)
-            .await
-            .unwrap();
+        Self::send_over(self.connect().await, request).await
+    }
+
+    /// Returns a connection that takes little before somebody reads.
+    pub(crate) async fn narrow(&self) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let address = self.running.as_ref().unwrap().address;
+        socket.connect(address).await.unwrap()
+    }
+
+    pub(crate) async fn send_over(
+        stream: TcpStream,
+        request: Request<Full<Bytes>>,
+    ) -> Response<Incoming> {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();

@@ -91,6 +91,15 @@ impl Host {
         self.0.lock().unwrap().machines[id].should.secrets.0.clone()
     }
 
+    /// Returns the configuration that a Machine was given.
+    pub(crate) fn config(&self, id: &MachineId) -> hangar_api::machine::MachineConfig {
+        self.0.lock().unwrap().machines[id]
+            .should
+            .spec
+            .config
+            .clone()
+    }
+
     /// Returns how often an op was done that no Machine was asked for twice.
     pub(crate) fn done_twice(&self) -> usize {
         let state = self.0.lock().unwrap();

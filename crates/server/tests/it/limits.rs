@@ -64,6 +64,9 @@ async fn what_is_not_offered_is_said_with_the_reason() {
         (Method::GET, format!("{app}/network_policies")),
         (Method::POST, format!("{app}/network_policies")),
         (Method::DELETE, format!("{app}/network_policies/x")),
+        (Method::GET, format!("{app}/secretkeys")),
+        (Method::POST, format!("{app}/secretkeys/k")),
+        (Method::POST, format!("{app}/secretkeys/k/sign")),
         (Method::GET, "/v1/postgres".to_owned()),
         (Method::POST, "/v1/postgres".to_owned()),
         (Method::GET, "/v1/postgres/x/users/y/credentials".to_owned()),
@@ -117,6 +120,51 @@ async fn a_body_of_more_than_a_mebibyte_is_refused_in_words() {
         let text = body["error"].as_str().unwrap();
         assert!(text.contains("1048576 bytes"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn files_may_be_larger_than_all_the_rest_and_reach_host_and_client_whole() {
+    let mut cluster = Cluster::start().await;
+    cluster.app("files").await;
+    let base = "/v1/apps/files/machines";
+    let file = |letter: &str, length: usize| json!({"guest_path": format!("/{letter}"), "raw_value": letter.repeat(length), "mode": 420});
+    let config =
+        json!({"image": "x", "files": [file("a", 2_000_000), file("b", 3_000_000), file("c", 4)]});
+    let (status, made) = cluster
+        .call(Method::POST, base, json!({"config": config}))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{}", made["error"]);
+    let shown = |machine: &Value| machine["config"]["files"] == config["files"];
+    assert!(shown(&made));
+    let id = made["id"].as_str().unwrap();
+    let path = format!("{base}/{id}");
+    cluster.wait("files", id, "started").await;
+    let at_host = cluster.host.config(&crate::cluster::id(id));
+    assert_eq!(
+        at_host.files[1].raw_value.as_ref().unwrap().len(),
+        3_000_000
+    );
+    let update = json!({"config": {"image": "y", "files": [file("a", 2_000_000)]}});
+    cluster.post(&path, update).await;
+    let versions = cluster.get(&format!("{path}/versions")).await;
+    assert!(versions[1]["user_config"]["files"] == config["files"]);
+    cluster.down().await;
+    cluster.up().await;
+    let now = cluster.get(&path).await;
+    let text = now["config"]["files"][0]["raw_value"].as_str().unwrap();
+    assert_eq!(text.len(), 2_000_000);
+
+    let most = json!({"image": "x", "files": [file("a", 9_000_000)]});
+    let (status, _) = cluster
+        .call(Method::POST, base, json!({"config": most}))
+        .await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let rest =
+        json!({"image": "x", "files": [file("a", 2_000_000)], "env": {"A": "x".repeat(1_100_000)}});
+    let (status, body) = cluster
+        .call(Method::POST, base, json!({"config": rest}))
+        .await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{}", body["error"]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::cluster::{Cluster, PATIENCE, read};
 
@@ -26,13 +27,22 @@ struct Stream {
 
 impl Stream {
     async fn open(cluster: &Cluster, app: &str, last: Option<&str>) -> Self {
+        Self::open_over(cluster, cluster.connect().await, app, last).await
+    }
+
+    async fn open_over(
+        cluster: &Cluster,
+        connection: TcpStream,
+        app: &str,
+        last: Option<&str>,
+    ) -> Self {
         let path = format!("/v1/apps/{app}/events");
         let mut request = cluster.request(Method::GET, &path, &Value::Null);
         if let Some(last) = last {
             let last = last.parse().unwrap();
             request.headers_mut().insert("last-event-id", last);
         }
-        let response = cluster.send(request).await;
+        let response = Cluster::send_over(connection, request).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self {
@@ -226,30 +236,39 @@ async fn the_end_of_an_app_and_a_wrong_place_are_told() {
 #[tokio::test]
 async fn a_reader_that_is_too_slow_is_told_and_can_go_on() {
     let cluster = Cluster::start().await;
-    cluster.app("slow").await;
-    let mut slow = Stream::open(&cluster, "slow", None).await;
+    let app = "slow".repeat(15);
+    cluster.app(&app).await;
+    let connection = cluster.narrow().await;
+    let mut slow = Stream::open_over(&cluster, connection, &app, None).await;
     slow.next().await.unwrap();
-    let id = cluster.machine("slow").await;
+    let metadata = json!({"fly_process_group": "g".repeat(63)});
+    let config = json!({"image": "x", "metadata": metadata});
+    let body = json!({"config": config, "name": "n".repeat(63)});
+    let base = format!("/v1/apps/{app}/machines");
+    let made = cluster.post(&base, body).await;
+    let id = made["id"].as_str().unwrap();
     slow.until("started").await;
-    // Nobody reads, and the buffers of the connection fill: a name makes each event large.
-    let path = format!("/v1/apps/slow/machines/{id}");
-    let mut known = String::new();
-    let mut happened = 0;
-    while happened < 9_000 {
-        cluster.post(&format!("{path}/restart"), Value::Null).await;
-        let event = cluster.wait("slow", &id, "started").await["event_id"].clone();
-        let event = event.as_str().unwrap().to_owned();
-        happened += usize::from(event != known) * 3;
-        known = event;
+    // Nobody reads, and the buffers of the connection fill: each restart is four events.
+    let path = format!("{base}/{id}/restart");
+    let restart = || cluster.call(Method::POST, &path, Value::Null);
+    let mut asked = 0;
+    while asked < 4_000 {
+        let four = tokio::join!(restart(), restart(), restart(), restart());
+        let taken = [four.0.0, four.1.0, four.2.0, four.3.0];
+        asked += taken.iter().filter(|status| status.is_success()).count();
     }
+    cluster.wait(&app, id, "started").await;
     let mut last = None;
-    loop {
-        let Some(sent) = slow.next().await else { break };
-        last = Some(sent);
-    }
+    let rest = async {
+        while let Some(sent) = slow.next().await {
+            last = Some(sent);
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE, rest).await;
+    ended.expect("an end in time");
     let last = last.unwrap();
     assert_eq!(last.kind, "lagged", "{last:?}");
-    let mut again = Stream::open(&cluster, "slow", Some(&last.id)).await;
+    let mut again = Stream::open(&cluster, &app, Some(&last.id)).await;
     assert_eq!(again.next().await.unwrap().kind, "ready");
     let rest = again.until("started").await;
     assert!(!rest.is_empty());
