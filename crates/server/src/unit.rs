@@ -9,7 +9,7 @@ use hangar_api::lease::Lease;
 use hangar_api::machine::state::{api_state, is_done};
 use hangar_api::machine::{Machine, MachineSpec, MachineState, Observed, Op};
 use hangar_store::tables::{Cycles, Leases, Observations, Ops, Slots, Specs};
-use hangar_store::{Record, Snapshot};
+use hangar_store::{Record, Snapshot, Table};
 
 use crate::core::Core;
 use crate::error::Problem;
@@ -50,6 +50,20 @@ impl Unit {
             .under::<Specs, _>(app)
             .map(|spec| Self::around(snapshot, spec))
             .collect()
+    }
+
+    /// Returns the specs of all Machines with their states, in one walk through the tables: looking
+    /// each one up would cost many times as much.
+    pub(crate) fn states(
+        snapshot: &Snapshot,
+    ) -> impl Iterator<Item = (&Arc<Record<Specs>>, MachineState)> {
+        let mut ops = Beside::new(snapshot, snapshot.all::<Ops>());
+        let mut seen = Beside::new(snapshot, snapshot.all::<Observations>());
+        snapshot.all::<Specs>().map(move |spec| {
+            let queue = ops.of(&spec.key).map_or(&[][..], |ops| &ops.value);
+            let observed = seen.of(&spec.key).map(|seen| &seen.value);
+            (spec, api_state(&spec.value, queue, observed))
+        })
     }
 
     /// Returns the Machine that a spec is of.
@@ -153,6 +167,40 @@ impl Unit {
                 .cycle
                 .as_ref()
                 .and_then(|cycle| schedules::next_run(self.id(), &cycle.value)),
+        }
+    }
+}
+
+/// The records of a table that lie beside specs, in the same order.
+struct Beside<'a, T: Table, I: Iterator<Item = &'a Arc<Record<T>>>> {
+    snapshot: &'a Snapshot,
+    rest: std::iter::Peekable<I>,
+}
+
+impl<'a, T, I> Beside<'a, T, I>
+where
+    T: Table<Key = (AppName, MachineId)>,
+    I: Iterator<Item = &'a Arc<Record<T>>>,
+{
+    fn new(snapshot: &'a Snapshot, records: I) -> Self {
+        Self {
+            snapshot,
+            rest: records.peekable(),
+        }
+    }
+
+    /// Returns the record of the next spec, if it has one.
+    fn of(&mut self, key: &T::Key) -> Option<&'a Arc<Record<T>>> {
+        loop {
+            let next = *self.rest.peek()?;
+            if next.key == *key {
+                return self.rest.next();
+            }
+            // One of a later spec, which is waited for, or of none, which is left out.
+            if self.snapshot.get::<Specs>(&next.key).is_some() {
+                return None;
+            }
+            self.rest.next();
         }
     }
 }

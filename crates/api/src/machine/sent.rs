@@ -382,5 +382,11 @@ mod tests {
             read(json!({"image": "x", "init": {}, "mounts": null})),
             read(json!({"image": "x", "auto_destroy": false}))
         );
+        let check =
+            |interval: Value| json!({"image": "x", "checks": {"up": {"interval": interval}}});
+        assert_eq!(
+            read(check(json!(15_000_000_000_u64))),
+            read(check(json!("15s")))
+        );
     }
 }

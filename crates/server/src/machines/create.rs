@@ -214,9 +214,9 @@ fn launch_claim(key: &LaunchKey) -> Claim {
 /// Returns what stands on each slot; `is_same` says which Machines are of the group in question.
 fn loads(snapshot: &Snapshot, is_same: impl Fn(&MachineSpec) -> bool) -> BTreeMap<SlotId, Load> {
     let mut loads = BTreeMap::new();
-    for record in snapshot.all::<Specs>() {
+    for (record, state) in Unit::states(snapshot) {
         let spec = &record.value;
-        if !Unit::around(snapshot, record).state().is_active() {
+        if !state.is_active() {
             continue;
         }
         let load: &mut Load = loads.entry(spec.slot.clone()).or_default();

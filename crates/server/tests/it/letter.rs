@@ -354,6 +354,21 @@ async fn an_organisation_shows_all_of_its_machines_and_volumes() {
     assert_eq!(none["machines"], json!([]));
     let stopped = cluster.get(&format!("{base}?state=stopped")).await;
     assert_eq!(stopped["machines"], json!([]));
+    let id = all["machines"][0]["id"].as_str().unwrap();
+    let app = all["machines"][0]["app_name"].as_str().unwrap();
+    let path = format!("/v1/apps/{app}/machines/{id}?force=true");
+    assert_eq!(
+        cluster.call(Method::DELETE, &path, Value::Null).await.0,
+        StatusCode::OK
+    );
+    cluster.wait(app, id, "destroyed").await;
+    let left = cluster.get(base).await;
+    assert_eq!(
+        ids(&left["machines"]),
+        [all["machines"][1]["id"].as_str().unwrap()]
+    );
+    let both = cluster.get(&format!("{base}?include_deleted=1")).await;
+    assert_eq!(both["machines"][1]["state"], "destroyed");
 
     let volumes = cluster.get("/v1/orgs/personal/volumes?limit=1").await;
     assert_eq!(volumes["volumes"][0]["app_name"], "one");
@@ -522,4 +537,36 @@ async fn a_wait_that_is_not_met_says_what_is_and_one_that_cannot_be_is_refused()
         text,
         "invalid_argument: invalid WaitMachineRequest.Timeout: value must be inside range [1s, 1m0s]"
     );
+}
+
+#[tokio::test]
+async fn an_organisation_shows_the_states_that_the_machines_show_themselves() {
+    let cluster = Cluster::start().await;
+    // Names that are in another order as keys than as names.
+    for (app, wanted) in [
+        ("a", ["started", "stopped", "created"]),
+        ("a-b", ["stopped", "started", "started"]),
+        ("a1", ["created", "started", "stopped"]),
+    ] {
+        cluster.app(app).await;
+        for state in wanted {
+            // One that its host has not heard of has a spec alone.
+            cluster.host.freeze(state == "created");
+            let body = json!({"config": {"image": "x"}, "skip_launch": state == "stopped"});
+            let made = cluster
+                .post(&format!("/v1/apps/{app}/machines"), body)
+                .await;
+            if state != "created" {
+                cluster.wait(app, made["id"].as_str().unwrap(), state).await;
+            }
+        }
+    }
+    let all = cluster.get("/v1/orgs/personal/machines").await;
+    let all = all["machines"].as_array().unwrap();
+    assert_eq!(all.len(), 9);
+    for row in all {
+        let (app, id) = (row["app_name"].as_str(), row["id"].as_str());
+        let path = format!("/v1/apps/{}/machines/{}", app.unwrap(), id.unwrap());
+        assert_eq!(cluster.get(&path).await["state"], row["state"], "{row}");
+    }
 }
