@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains("uses 80 MiB"), "{error}");
         let kept = fs::read_to_string(group.join("memory.max")).unwrap();
-        assert_eq!(kept, (128 << 20).to_string());
+        assert_eq!(kept.trim(), (128 << 20).to_string());
     }
 
     #[test]
