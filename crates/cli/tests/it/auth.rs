@@ -328,6 +328,13 @@ fn organisations_are_made_shown_and_deleted() {
     let said = world.fails(1, &["orgs", "delete", "blue-team", "--yes"]);
     assert!(said.contains("inside"), "{said}");
     world.ok(&["apps", "destroy", "inside", "--yes"]);
+    // A first deploy by a token of the organization makes the app there.
+    let token = minted(&world, &["tokens", "create", "org", "-o", "blue-team"]);
+    let folder = world.app("born", &fly_toml("born", &service(&[])));
+    world.ok(&["deploy", &folder, "--ha=false", "-t", &token]);
+    let born = world.json(&["apps", "list", "--org", "blue-team"]);
+    assert_eq!(born[0]["name"], "born");
+    world.ok(&["apps", "destroy", "born", "--yes", "-t", &token]);
     world.ok(&["orgs", "delete", "blue-team", "--yes"]);
     world.fails(3, &["orgs", "show", "blue-team"]);
 }
