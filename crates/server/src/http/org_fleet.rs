@@ -1,5 +1,6 @@
 //! `/v1/orgs/{slug}`: what an organisation has, over all of its apps (machines-api.md 2.7).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,11 +10,13 @@ use hangar_api::id::{AppName, MachineId, OrgSlug, VolumeId};
 use hangar_api::machine::MachineState;
 use hangar_api::options::{ListOfOrg, MAX_PAGE};
 use hangar_api::org::{OrgMachine, OrgMachines, OrgVolume, OrgVolumes, OverviewConfig};
+use hangar_api::rights::Action;
 use hangar_store::Snapshot;
 use hangar_store::tables::{Apps, Observations, Specs, VolumeRecord, Volumes};
 
-use super::extract::SlugPath;
+use super::extract::{Asker, SlugPath};
 use super::options::{self, Options};
+use crate::auth::{Caller, caller};
 use crate::core::Core;
 use crate::error::Problem;
 use crate::unit::Unit;
@@ -25,11 +28,13 @@ type Place<I> = (Timestamp, I);
 pub(super) async fn machines(
     State(core): State<Arc<Core>>,
     SlugPath(slug): SlugPath,
+    Asker(caller): Asker,
     Options(query): Options<ListOfOrg>,
 ) -> Result<Json<OrgMachines>, Problem> {
     let size = options::page_size(query.limit, MAX_PAGE)?.unwrap_or(MAX_PAGE);
     let begin = options::cursor(query.cursor.as_deref(), place::<MachineId>)?;
     let snapshot = core.cache.snapshot();
+    let apps = readable(&snapshot, &caller, &slug);
     let mut places = Vec::new();
     for record in snapshot.all::<Specs>() {
         let seen = snapshot.get::<Observations>(&record.key);
@@ -38,7 +43,7 @@ pub(super) async fn machines(
         let region = query.region.as_deref().filter(|region| !region.is_empty());
         if is_behind(&at, begin.as_ref(), query.updated_after)
             && region.is_none_or(|region| record.value.region.as_str() == region)
-            && is_of_org(&snapshot, &record.value.app, &slug)
+            && apps.contains(&record.value.app)
         {
             places.push((at, record));
         }
@@ -91,11 +96,13 @@ fn row(unit: &Unit, query: &ListOfOrg) -> OrgMachine {
 pub(super) async fn volumes(
     State(core): State<Arc<Core>>,
     SlugPath(slug): SlugPath,
+    Asker(caller): Asker,
     Options(query): Options<ListOfOrg>,
 ) -> Result<Json<OrgVolumes>, Problem> {
     let size = options::page_size(query.limit, MAX_PAGE)?.unwrap_or(MAX_PAGE);
     let begin = options::cursor(query.cursor.as_deref(), place::<VolumeId>)?;
     let snapshot = core.cache.snapshot();
+    let apps = readable(&snapshot, &caller, &slug);
     let region = query.region.as_deref().filter(|region| !region.is_empty());
     let mut wanted: Vec<_> = snapshot
         .all::<Volumes>()
@@ -110,7 +117,7 @@ pub(super) async fn volumes(
                 && (query.include_deleted || !volume.state.is_gone())
                 && (query.state.is_empty() || named)
                 && region.is_none_or(|region| volume.region.as_str() == region)
-                && is_of_org(&snapshot, &record.key.0, &slug)
+                && apps.contains(&record.key.0)
         })
         .collect();
     wanted.sort_unstable_by_key(|(at, _)| *at);
@@ -134,11 +141,14 @@ fn changed(volume: &VolumeRecord) -> Timestamp {
     volume.destroyed_at.unwrap_or(volume.created_at)
 }
 
-/// Returns whether an app is the organisation's and there to be seen: one that is being destroyed
-/// is not.
-fn is_of_org(snapshot: &Snapshot, app: &AppName, org: &OrgSlug) -> bool {
-    let record = snapshot.get::<Apps>(app);
-    record.is_some_and(|record| !record.value.deleting && record.value.org == *org)
+/// Returns the apps of the organisation that the caller may read, and that are there to be seen:
+/// one that is being destroyed is not.
+fn readable(snapshot: &Snapshot, caller: &Caller, org: &OrgSlug) -> BTreeSet<AppName> {
+    let apps = snapshot.all::<Apps>();
+    apps.filter(|app| !app.value.deleting && app.value.org == *org)
+        .filter(|app| caller.may(&caller::app(snapshot, &app.value, Action::READ)))
+        .map(|app| app.key.clone())
+        .collect()
 }
 
 fn is_behind<I: Ord>(
