@@ -101,9 +101,18 @@ impl Wait {
                 after.or(self.baseline.as_ref().map(EventId::as_str)),
             )
         };
+        // That it rests is said by where it is now: on its way to another version it passes states
+        // in which others rest.
+        if state.is_settled() && self.states.contains(&Wanted::Settled) && !fresh.is_empty() {
+            return Verdict::Met {
+                state,
+                event: newest,
+            };
+        }
         let hit = fresh.into_iter().find_map(|event| {
             let state: MachineState = event.status.parse().ok()?;
-            self.takes(state).then(|| (state, event.id.clone()))
+            let wanted = self.states.contains(&Wanted::State(state));
+            wanted.then(|| (state, event.id.clone()))
         });
         match hit {
             Some((state, event)) => Verdict::Met {

@@ -155,3 +155,25 @@ fn settled_is_any_rest() {
     assert_eq!(Wanted::parse("settled"), Some(Wanted::Settled));
     assert_eq!(Wanted::parse("flying"), None);
 }
+
+#[test]
+fn an_update_passes_states_in_which_it_does_not_rest() {
+    let mut wait = wait(MachineState::Started);
+    wait.states = vec![Wanted::Settled];
+    let passed = ["start/started", "update/replacing", "exit/stopped"];
+    let replacing = observed(MachineState::Replacing, &passed);
+    wait.baseline = Some(replacing.events[1].id.clone());
+    assert_eq!(
+        judge(&wait, &replacing),
+        Verdict::Waiting(MachineState::Replacing)
+    );
+    let there = [&passed[..], &["update/started"]].concat();
+    let updated = observed(MachineState::Started, &there);
+    let Verdict::Met { state, .. } = judge(&wait, &updated) else {
+        panic!("it rests");
+    };
+    assert_eq!(state, MachineState::Started);
+    // From an event on: the rest before it does not count.
+    wait.from_event = Some(updated.events[0].id.to_string());
+    assert!(matches!(judge(&wait, &updated), Verdict::Waiting(_)));
+}
