@@ -12,7 +12,7 @@ use hangar_api::options::{ListOfOrg, MAX_PAGE};
 use hangar_api::org::{OrgMachine, OrgMachines, OrgVolume, OrgVolumes, OverviewConfig};
 use hangar_api::rights::Action;
 use hangar_store::Snapshot;
-use hangar_store::tables::{Apps, Observations, Specs, VolumeRecord, Volumes};
+use hangar_store::tables::{Apps, Observations, VolumeRecord, Volumes};
 
 use super::extract::{Asker, SlugPath};
 use super::options::{self, Options};
@@ -35,12 +35,18 @@ pub(super) async fn machines(
     let begin = options::cursor(query.cursor.as_deref(), place::<MachineId>)?;
     let snapshot = core.cache.snapshot();
     let apps = readable(&snapshot, &caller, &slug);
+    let region = query.region.as_deref().filter(|region| !region.is_empty());
     let mut places = Vec::new();
-    for record in snapshot.all::<Specs>() {
+    for (record, state) in Unit::states(&snapshot) {
+        let named = query.state.iter().any(|wanted| wanted == state.as_str());
+        if (state == MachineState::Destroyed && !query.include_deleted)
+            || !(query.state.is_empty() || named)
+        {
+            continue;
+        }
         let seen = snapshot.get::<Observations>(&record.key);
         let seen = seen.map_or(Timestamp::MIN, |seen| seen.value.updated_at);
         let at = (record.value.updated_at.max(seen), &record.value.id);
-        let region = query.region.as_deref().filter(|region| !region.is_empty());
         if is_behind(&at, begin.as_ref(), query.updated_after)
             && region.is_none_or(|region| record.value.region.as_str() == region)
             && apps.contains(&record.value.app)
@@ -49,23 +55,17 @@ pub(super) async fn machines(
         }
     }
     places.sort_unstable_by_key(|(at, _)| *at);
-    let units = places
+    let more = places.len() > size;
+    places.truncate(size);
+    let last = places.last().map(|((at, id), _)| (*at, (*id).clone()));
+    let shown = places
         .iter()
-        .map(|(at, record)| (at, Unit::around(&snapshot, record)));
-    let mut wanted = units.filter(|(_, unit)| {
-        let state = unit.state();
-        let named = query.state.iter().any(|wanted| wanted == state.as_str());
-        (query.include_deleted || state != MachineState::Destroyed)
-            && (query.state.is_empty() || named)
-    });
-    let page: Vec<_> = wanted.by_ref().take(size).collect();
-    let last = page.last().map(|((at, id), _)| (*at, (*id).clone()));
-    let more = wanted.next().is_some();
+        .map(|(_, record)| row(&Unit::around(&snapshot, record), &query));
     Ok(Json(OrgMachines {
         next_cursor: last.as_ref().filter(|_| more).map(written),
         last_updated_at: last.as_ref().map(|(at, _)| *at),
         last_machine_id: last.map(|(_, id)| id),
-        machines: page.iter().map(|(_, unit)| row(unit, &query)).collect(),
+        machines: shown.collect(),
         error_regions: Vec::new(),
     }))
 }

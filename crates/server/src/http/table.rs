@@ -35,6 +35,7 @@ pub(super) fn table() -> Vec<Endpoint> {
         ("/v1/orgs", org_rows()),
         ("/v1/tokens", token_rows()),
         ("/v1/apps", app_rows()),
+        ("/v1/apps", address_rows()),
         ("/v1/apps/{app}/machines", machine_rows()),
         ("/v1/apps/{app}/volumes", volume_rows()),
         ("/v1/apps/{app}/certificates", certificate_rows()),
@@ -146,6 +147,38 @@ fn token_rows() -> Vec<Row> {
     ]
 }
 
+/// What an app is reached at, and who would be let in.
+fn address_rows() -> Vec<Row> {
+    vec![
+        on(GET, "/{app}/ip_assignments", App(READ), ips::list),
+        on(POST, "/{app}/ip_assignments", App(WRITE), ips::assign),
+        on(
+            METHOD_DELETE,
+            "/{app}/ip_assignments/{ip}",
+            App(WRITE),
+            ips::release,
+        ),
+        on(
+            GET,
+            "/{app}/network_policies",
+            App(READ),
+            absent::network_policies,
+        ),
+        on(
+            POST,
+            "/{app}/network_policies",
+            App(WRITE),
+            absent::network_policies,
+        ),
+        on(
+            METHOD_DELETE,
+            "/{app}/network_policies/{id}",
+            App(WRITE),
+            absent::network_policies,
+        ),
+    ]
+}
+
 fn app_rows() -> Vec<Row> {
     vec![
         on(GET, "/{app}/tokens", Tokens(READ), tokens::of_app),
@@ -189,34 +222,8 @@ fn app_rows() -> Vec<Row> {
         ),
         on(GET, "/{app}/formation", App(READ), formation::show),
         on(PUT, "/{app}/formation", App(WRITE), formation::update),
-        on(GET, "/{app}/ip_assignments", App(READ), ips::list),
-        on(POST, "/{app}/ip_assignments", App(WRITE), ips::assign),
-        on(
-            METHOD_DELETE,
-            "/{app}/ip_assignments/{ip}",
-            App(WRITE),
-            ips::release,
-        ),
         on(GET, "/{app}/events", App(READ), watch::follow),
         on(GET, "/{app}/logs", App(READ), logs::read),
-        on(
-            GET,
-            "/{app}/network_policies",
-            App(READ),
-            absent::network_policies,
-        ),
-        on(
-            POST,
-            "/{app}/network_policies",
-            App(WRITE),
-            absent::network_policies,
-        ),
-        on(
-            METHOD_DELETE,
-            "/{app}/network_policies/{id}",
-            App(WRITE),
-            absent::network_policies,
-        ),
     ]
 }
 
