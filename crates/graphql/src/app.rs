@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use async_graphql::{Context, Enum, ID, Object, Result, SimpleObject};
 use hangar_api::app::App as Record;
+use hangar_api::ip::{IpAssignment, IpKind};
 use hangar_api::machine::Service as ServiceRecord;
 use hangar_api::org::{Org, OrgKind};
-use hangar_server::desk::{Address, AddressKind};
 
 use crate::machine::Machine;
 use crate::org::{AddOn, AddOnType, LimitedAccessToken, Organization, limited_access_tokens};
@@ -24,7 +24,7 @@ const MAX_RELEASES: usize = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct App(pub(crate) Record);
 
-/// Who may have an address.
+/// What an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "IPAddressType")]
 pub(crate) enum IpAddressType {
@@ -42,6 +42,18 @@ pub(crate) enum IpAddressType {
     SharedV4,
 }
 
+impl IpAddressType {
+    /// Returns its name in the Machines API.
+    pub(crate) fn wire(self) -> &'static str {
+        match self {
+            Self::V4 => "v4",
+            Self::V6 => "v6",
+            Self::PrivateV6 => "private_v6",
+            Self::SharedV4 => "shared_v4",
+        }
+    }
+}
+
 /// An address of an app.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(name = "IPAddress")]
@@ -57,7 +69,7 @@ pub(crate) struct IpAddress {
     pub(crate) region: String,
     /// When it was given.
     pub(crate) created_at: DateTime,
-    /// The private network that it is of.
+    /// The private network that it is of: none is.
     pub(crate) network: Option<Network>,
     /// The service that it is for: all of them.
     pub(crate) service_name: Option<String>,
@@ -182,20 +194,20 @@ pub(crate) struct ServicePort {
 // === impl IpAddress ===
 
 impl IpAddress {
-    fn of(address: Address, network: Option<Network>) -> Self {
+    /// Returns an address as clients read it.
+    pub(crate) fn of(given: IpAssignment) -> Self {
         Self {
-            id: address.ip.as_str().into(),
-            address: address.ip,
-            kind: match address.kind {
-                AddressKind::V4 => IpAddressType::V4,
-                AddressKind::V6 => IpAddressType::V6,
-                AddressKind::PrivateV6 => IpAddressType::PrivateV6,
-                AddressKind::SharedV4 => IpAddressType::SharedV4,
+            id: given.ip.to_string().into(),
+            address: given.ip.to_string(),
+            kind: match given.kind {
+                IpKind::V4 => IpAddressType::V4,
+                IpKind::V6 => IpAddressType::V6,
+                IpKind::SharedV4 => IpAddressType::SharedV4,
             },
-            region: address.region,
-            created_at: DateTime(address.created_at),
-            network,
-            service_name: None,
+            region: given.region.to_string(),
+            created_at: DateTime(given.created_at),
+            network: None,
+            service_name: Some(given.service_name).filter(|name| !name.is_empty()),
         }
     }
 }
@@ -393,27 +405,14 @@ impl App {
     /// Its addresses, but for the one that it shares.
     async fn ip_addresses(&self, ctx: &Context<'_>) -> Result<Connection<IpAddress>> {
         let all = Session::of(ctx)?.desk.addresses(&self.0.name);
-        let own = all.into_iter();
-        let own = own.filter(|address| address.kind != AddressKind::SharedV4);
-        let mut nodes = Vec::new();
-        for address in own {
-            let network = match address.kind {
-                AddressKind::PrivateV6 => Some(Network {
-                    name: self.0.network.clone(),
-                    organization: self.owner(ctx)?,
-                }),
-                AddressKind::V4 | AddressKind::V6 | AddressKind::SharedV4 => None,
-            };
-            nodes.push(IpAddress::of(address, network));
-        }
-        Ok(Connection::whole(nodes))
+        let own = all.into_iter().filter(|ip| ip.kind != IpKind::SharedV4);
+        Ok(Connection::whole(own.map(IpAddress::of)))
     }
     /// The address that it shares with other apps.
     async fn shared_ip_address(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let all = Session::of(ctx)?.desk.addresses(&self.0.name);
-        let mut shared = all.into_iter();
-        let shared = shared.find(|address| address.kind == AddressKind::SharedV4);
-        Ok(shared.map(|address| address.ip))
+        let shared = all.into_iter().find(|ip| ip.kind == IpKind::SharedV4);
+        Ok(shared.map(|ip| ip.ip.to_string()))
     }
     /// Its addresses for what is sent: there are none.
     async fn egress_ip_addresses(&self) -> Connection<EgressIpAddress> {

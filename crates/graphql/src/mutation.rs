@@ -1,9 +1,12 @@
 //! What can be done.
 
 use async_graphql::{Context, Error, ID, InputObject, Object, Result, SimpleObject};
+use hangar_api::ip::AssignIp;
 use hangar_server::desk::NewToken;
 
+use crate::app::{App, IpAddress, IpAddressType};
 use crate::org::Organization;
+use crate::query::app;
 use crate::scalar::Json;
 use crate::session::{Session, refused};
 
@@ -115,6 +118,63 @@ pub(crate) struct DeleteOrganizationPayload {
     deleted_organization_id: ID,
 }
 
+/// An address to be given to an app.
+#[derive(Clone, Debug, InputObject)]
+#[graphql(name = "AllocateIPAddressInput")]
+pub(crate) struct AllocateIpAddressInput {
+    /// Told back.
+    client_mutation_id: Option<String>,
+    /// The app, by name.
+    app_id: ID,
+    /// What it is to be.
+    #[graphql(name = "type")]
+    kind: IpAddressType,
+    /// Accepted: there is one address, wherever it is.
+    region: Option<String>,
+    /// Accepted: an app has one organisation.
+    organization_id: Option<ID>,
+    /// For `private_v6`.
+    network: Option<String>,
+    /// The service that it is for.
+    service_name: Option<String>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, SimpleObject)]
+#[graphql(name = "AllocateIPAddressPayload")]
+pub(crate) struct AllocateIpAddressPayload {
+    /// As it was told.
+    client_mutation_id: Option<String>,
+    /// The app.
+    app: App,
+    /// The address.
+    ip_address: IpAddress,
+}
+
+/// An address to be taken back.
+#[derive(Clone, Debug, InputObject)]
+#[graphql(name = "ReleaseIPAddressInput")]
+pub(crate) struct ReleaseIpAddressInput {
+    /// Told back.
+    client_mutation_id: Option<String>,
+    /// The app, by name.
+    app_id: ID,
+    /// The address.
+    ip: Option<String>,
+    /// The address, too.
+    ip_address_id: Option<ID>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, SimpleObject)]
+#[graphql(name = "ReleaseIPAddressPayload")]
+pub(crate) struct ReleaseIpAddressPayload {
+    /// As it was told.
+    client_mutation_id: Option<String>,
+    /// The app.
+    app: App,
+}
+
 /// What can be done.
 #[Object(name = "Mutations")]
 impl Mutations {
@@ -202,6 +262,51 @@ impl Mutations {
         Ok(DeleteOrganizationPayload {
             client_mutation_id: input.client_mutation_id,
             deleted_organization_id: input.organization_id,
+        })
+    }
+
+    /// Gives an app an address.
+    async fn allocate_ip_address(
+        &self,
+        ctx: &Context<'_>,
+        input: AllocateIpAddressInput,
+    ) -> Result<AllocateIpAddressPayload> {
+        let session = Session::of(ctx)?;
+        let assign = AssignIp {
+            kind: Some(input.kind.wire().to_owned()),
+            region: input.region,
+            org_slug: input.organization_id.map(|id| id.0),
+            network: input.network,
+            service_name: input.service_name,
+        };
+        let given = session
+            .desk
+            .assign_address(session.caller, &input.app_id, assign)
+            .await;
+        Ok(AllocateIpAddressPayload {
+            client_mutation_id: input.client_mutation_id,
+            app: app(ctx, &input.app_id)?,
+            ip_address: IpAddress::of(given.map_err(refused)?),
+        })
+    }
+
+    /// Takes an address of an app back.
+    async fn release_ip_address(
+        &self,
+        ctx: &Context<'_>,
+        input: ReleaseIpAddressInput,
+    ) -> Result<ReleaseIpAddressPayload> {
+        let session = Session::of(ctx)?;
+        let ip = input.ip.or_else(|| input.ip_address_id.map(|id| id.0));
+        let ip = ip.ok_or_else(|| Error::new("name the address to be released by ip"))?;
+        let gone = session
+            .desk
+            .release_address(session.caller, &input.app_id, &ip)
+            .await;
+        gone.map_err(refused)?;
+        Ok(ReleaseIpAddressPayload {
+            client_mutation_id: input.client_mutation_id,
+            app: app(ctx, &input.app_id)?,
         })
     }
 }

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hangar_api::Timestamp;
 use hangar_api::app::App;
 use hangar_api::duration::GoDuration;
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::id::{AppName, MachineId, VolumeId};
 use hangar_api::image::ImageRef;
-use hangar_api::ip::IpKind;
+use hangar_api::ip::{AssignIp, IpAssignment};
 use hangar_api::machine::Machine;
 use hangar_api::org::{CreateOrg, Org};
 use hangar_api::region::RegionInfo;
@@ -62,33 +61,6 @@ pub struct Viewer {
     pub id: String,
     /// What stands where Fly has an address.
     pub email: String,
-}
-
-/// What an address of an app is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressKind {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-    /// IPv6 of the private network.
-    PrivateV6,
-    /// IPv4 that several apps have.
-    SharedV4,
-}
-
-/// An address under which an app is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// The address.
-    pub ip: String,
-    /// What it is.
-    pub kind: AddressKind,
-    /// Where it is; never `global`, which clients take for an address that the whole world
-    /// looks up.
-    pub region: String,
-    /// When it was given.
-    pub created_at: Timestamp,
 }
 
 /// What an image's name means.
@@ -284,19 +256,42 @@ impl Desk {
 
     /// Returns the addresses under which an app is reached.
     #[must_use]
-    pub fn addresses(&self, app: &AppName) -> Vec<Address> {
-        let all = ips::list(&self.core, &self.core.cache.snapshot(), app);
-        let shown = all.into_iter().map(|given| Address {
-            ip: given.ip.to_string(),
-            kind: match given.kind {
-                IpKind::V4 => AddressKind::V4,
-                IpKind::SharedV4 => AddressKind::SharedV4,
-                IpKind::V6 => AddressKind::V6,
-            },
-            region: given.region.to_string(),
-            created_at: given.created_at,
-        });
-        shown.collect()
+    pub fn addresses(&self, app: &AppName) -> Vec<IpAssignment> {
+        ips::list(&self.core, &self.core.cache.snapshot(), app)
+    }
+
+    /// Gives an app an address of this kind: `v4`, `v6` or `shared_v4`.
+    pub async fn assign_address(
+        &self,
+        caller: &Caller,
+        app: &str,
+        input: AssignIp,
+    ) -> Result<IpAssignment, Failure> {
+        let app = self.writable(caller, app)?;
+        Ok(ips::assign(&self.core, &app, input).await?)
+    }
+
+    /// Takes an address of an app back.
+    pub async fn release_address(
+        &self,
+        caller: &Caller,
+        app: &str,
+        ip: &str,
+    ) -> Result<(), Failure> {
+        let app = self.writable(caller, app)?;
+        let ip = ip
+            .parse()
+            .map_err(|_| Problem::Invalid(format!("{ip:?} is no IP address")))?;
+        Ok(ips::release(&self.core, &app, ip).await?)
+    }
+
+    /// Returns the name of an app that the caller may change.
+    fn writable(&self, caller: &Caller, name: &str) -> Result<AppName, Failure> {
+        let app = self.app(caller, name)?;
+        let record = self.core.app(&app.name)?;
+        let access = caller::app(&self.core.cache.snapshot(), &record.value, Action::WRITE);
+        caller.require(&access, &format!("app {name}"))?;
+        Ok(app.name)
     }
 
     /// Returns an app's secrets, without their values.

@@ -188,3 +188,47 @@ fn nobody_sees_or_does_more_than_the_token_permits() {
         );
     }
 }
+
+#[test]
+fn addresses_are_given_listed_and_taken_back() {
+    let Some(world) = World::start() else { return };
+    let token = world.token();
+    world.ok(&["apps", "create", "found"]);
+    world.ok(&["apps", "create", "other"]);
+    let give = "mutation($input: AllocateIPAddressInput!) { allocateIpAddress(input: $input) \
+         { ipAddress { id address type region } app { sharedIpAddress } } }";
+    let list = "query($name: String!) { app(name: $name) \
+         { ipAddresses { nodes { address type region } } sharedIpAddress } }";
+    let input = json!({"input": {"appId": "found", "type": "v4", "region": ""}});
+    let given = world.asked(&token, give, input.clone());
+    assert_eq!(
+        given["allocateIpAddress"]["ipAddress"]["address"],
+        "127.0.0.1"
+    );
+    let shared = json!({"input": {"appId": "found", "type": "shared_v4"}});
+    let given = world.asked(&token, give, shared);
+    assert_eq!(
+        given["allocateIpAddress"]["app"]["sharedIpAddress"],
+        "127.0.0.1"
+    );
+    let shown = world.asked(&token, list, json!({"name": "found"}));
+    let nodes = shown["app"]["ipAddresses"]["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 1, "the shared one stands by itself: {shown}");
+    assert_ne!(nodes[0]["region"], "global");
+    // Whose app it is not, gives it nothing.
+    let text = world.refused(&world.app_token("other"), give, input);
+    assert!(text.starts_with("Could not find App"), "{text}");
+    let private = json!({"input": {"appId": "found", "type": "private_v6"}});
+    let text = world.refused(&token, give, private);
+    assert!(text.contains("private_v6"), "{text}");
+    let take = "mutation($input: ReleaseIPAddressInput!) { releaseIpAddress(input: $input) \
+         { clientMutationId } }";
+    let input = json!({"input": {"appId": "found", "ip": "127.0.0.1"}});
+    world.asked(&token, take, input.clone());
+    let shown = world.asked(&token, list, json!({"name": "found"}));
+    assert_eq!(
+        shown["app"],
+        json!({"ipAddresses": {"nodes": []}, "sharedIpAddress": null})
+    );
+    world.refused(&token, take, input);
+}
