@@ -136,6 +136,18 @@ impl Ground {
     }
 }
 
+/// Opens the API to Machines: at their own sockets, and at the address that they all know.
+fn let_machines_in(
+    server: &Arc<ServerHandle>,
+    sockets: &LateApi,
+    api: &Api,
+    tasks: &mut JoinSet<&'static str>,
+) {
+    sockets.set(server);
+    let private = inside::serve(server.clone(), api.stop.clone());
+    tasks.spawn(async { (private.await, "private API").1 });
+}
+
 // === impl Node ===
 
 impl Node {
@@ -199,9 +211,7 @@ impl Node {
         let dns = parts::dns(&config, catalog, env.clone()).await?;
         let router = server.router().merge(hangar_graphql::router(server.desk()));
         let api = Api::begin(listener, address, tls, router, &mut tasks);
-        late_api.set(&server);
-        let private = inside::serve(server.clone(), api.stop.clone());
-        tasks.spawn(async { (private.await, "private API").1 });
+        let_machines_in(&server, &late_api, &api, &mut tasks);
         Ok(Self {
             api,
             token_file: root.join("token"),
