@@ -1,5 +1,6 @@
 //! Apps.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -8,7 +9,7 @@ use crate::lenient;
 use crate::net::NetworkId;
 
 /// An app as the API shows it (machines-api.md 2.1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct App {
     /// A stable id.
     pub id: String,
@@ -28,6 +29,7 @@ pub struct App {
     /// Its organisation.
     pub organization: Organization,
     /// When it was created.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// Names that lead to it, as `host:port` where the port is not the usual (Hangar's own).
     #[serde(default)]
@@ -38,7 +40,7 @@ pub struct App {
 }
 
 /// Who owns an app.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Organization {
     /// Display name.
     pub name: String,
@@ -50,7 +52,7 @@ pub struct Organization {
 }
 
 /// The app record that the store keeps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppRecord {
     /// A stable id.
     pub id: String,
@@ -68,6 +70,7 @@ pub struct AppRecord {
     /// The network.
     pub network: NetworkId,
     /// When it was created.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// Version of its secrets; grows with every change.
     #[serde(default)]
@@ -87,7 +90,7 @@ pub struct AppRecord {
 }
 
 /// Body of `POST /v1/apps`; `name` and `app_name` are both accepted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CreateApp {
     /// The name.
@@ -111,7 +114,7 @@ pub struct CreateApp {
 }
 
 /// Answer of `POST /v1/apps`: Fly's clients read it like an app.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppCreated {
     /// The app's id.
     pub id: String,
@@ -130,7 +133,7 @@ pub struct AppCreated {
 }
 
 /// Answer of `GET /v1/apps`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppList {
     /// The apps, by name.
     pub apps: Vec<App>,

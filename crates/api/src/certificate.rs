@@ -3,13 +3,16 @@
 //! A host name belongs to one app. It leads requests there whether or not a certificate was
 //! imported for it; the private key goes in and never comes out.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::id::AppName;
 
 /// A host name of its own that an app answers to, in lower case: `example.com`, `*.example.com`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hostname(String);
 
@@ -113,7 +116,7 @@ pub fn domain_above(name: &str) -> Option<&str> {
 }
 
 /// Body of `POST .../certificates/acme`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AddHostname {
     /// The host name.
     #[serde(default)]
@@ -121,7 +124,7 @@ pub struct AddHostname {
 }
 
 /// Body of `POST .../certificates/custom`.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImportCertificate {
     /// The host name.
     #[serde(default)]
@@ -143,7 +146,7 @@ impl std::fmt::Debug for ImportCertificate {
 }
 
 /// Where a host name is in its way to a certificate that clients trust.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateStatus {
     /// A certificate is served.
@@ -169,7 +172,7 @@ impl std::fmt::Display for CertificateStatus {
 }
 
 /// A host name in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateSummary {
     /// The host name.
     pub hostname: String,
@@ -195,13 +198,15 @@ pub struct CertificateSummary {
     /// Never, as long as there is no ACME.
     pub has_fly_certificate: bool,
     /// When the host name was added.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// When anything of it last changed.
+    #[schemars(with = "crate::schema::Time")]
     pub updated_at: Timestamp,
 }
 
 /// Answer of `GET .../certificates`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateList {
     /// A page, by host name.
     #[serde(default)]
@@ -215,7 +220,7 @@ pub struct CertificateList {
 }
 
 /// All that is known of a host name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateDetail {
     /// The host name.
     pub hostname: String,
@@ -249,15 +254,17 @@ pub struct CertificateDetail {
 }
 
 /// A certificate of a host name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateEntry {
     /// `custom`: it was imported.
     pub source: String,
     /// Where it is.
     pub status: CertificateStatus,
     /// When it was imported.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// Its end.
+    #[schemars(with = "crate::schema::Time")]
     pub expires_at: Timestamp,
     /// Who issued it.
     pub issuer: String,
@@ -267,19 +274,20 @@ pub struct CertificateEntry {
 }
 
 /// A certificate by the kind of its key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IssuedCertificate {
     /// `rsa`, `ecdsa` or `ed25519`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Its end.
+    #[schemars(with = "crate::schema::Time")]
     pub expires_at: Timestamp,
     /// Who issued it.
     pub certificate_authority: String,
 }
 
 /// What of the proofs of a right to a name is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateValidation {
     /// Its DNS leads to this machine; known after a check.
     pub dns_configured: bool,
@@ -292,7 +300,7 @@ pub struct CertificateValidation {
 }
 
 /// What the DNS of a host name should say, one of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DnsRequirements {
     /// IPv4 addresses of the edge, where it listens on one of its own.
     #[serde(default)]
@@ -306,7 +314,7 @@ pub struct DnsRequirements {
 }
 
 /// What is in the way of a certificate that clients trust.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ValidationError {
     /// A stable word.
     pub code: String,
@@ -315,11 +323,12 @@ pub struct ValidationError {
     /// What to do.
     pub remediation: String,
     /// As of when.
+    #[schemars(with = "crate::schema::Time")]
     pub timestamp: Timestamp,
 }
 
 /// What the DNS of a host name says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DnsRecords {
     /// Its IPv4 addresses.
     #[serde(default)]
@@ -336,7 +345,7 @@ pub struct DnsRecords {
 }
 
 /// A private key on its way to the edge. Never printed, never stored in the clear.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PrivateKeyPem(pub String);
 
 impl std::fmt::Debug for PrivateKeyPem {
@@ -346,7 +355,7 @@ impl std::fmt::Debug for PrivateKeyPem {
 }
 
 /// A certificate as the edge serves it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EdgeCertificate {
     /// For this host name, or all one label below.
     pub hostname: Hostname,
@@ -359,7 +368,7 @@ pub struct EdgeCertificate {
 }
 
 /// From the server to an edge: a stream of its own, so that no key is ever in the Catalog.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ToEdge {
     /// All certificates: sent first. What the edge has beside them is gone.

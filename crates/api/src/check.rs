@@ -1,12 +1,13 @@
 //! Health checks: their configuration and their results (machines-api.md 8).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::duration::GoDuration;
 
 /// A check of a service or of the Machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckConfig {
     /// `tcp` or `http`.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
@@ -92,7 +93,7 @@ impl CheckConfig {
 }
 
 /// A header with its values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckHeader {
     /// Its name.
     pub name: String,
@@ -102,7 +103,7 @@ pub struct CheckHeader {
 }
 
 /// What a check says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// The last probe passed.
@@ -114,7 +115,7 @@ pub enum Health {
 }
 
 /// The result of one check of one Machine. `updated_at` moves only when the status does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckStatus {
     /// `servicecheck-NN-<type>-<port>` or the name in `[checks]`.
     pub name: String,
@@ -124,6 +125,7 @@ pub struct CheckStatus {
     #[serde(default)]
     pub output: String,
     /// When the status last changed.
+    #[schemars(with = "crate::schema::Time")]
     pub updated_at: Timestamp,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -10,7 +11,7 @@ use crate::machine::Guest;
 use crate::release::{GroupSpec, ReleaseCommand};
 
 /// Body of `POST /v1/apps/{app}/deployments`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CreateDeployment {
     /// What to deploy.
     pub source: DeploymentSource,
@@ -23,7 +24,7 @@ pub struct CreateDeployment {
 }
 
 /// What a deployment is made from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[expect(
     clippy::large_enum_variant,
@@ -81,7 +82,7 @@ impl DeploymentSource {
 }
 
 /// How to deploy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DeployOptions {
     /// How Machines are replaced.
@@ -126,7 +127,7 @@ pub struct DeployOptions {
 }
 
 /// How Machines are replaced (process-groups-and-deploy.md 4.10).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// In each group the first alone, then a few at a time; a failure puts former versions back.
@@ -141,7 +142,7 @@ pub enum Strategy {
 }
 
 /// Which Machines a deployment looks at (4.4). An empty list lets all through.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DeployFilters {
     /// Only these groups; all others are neither updated, created nor removed.
@@ -162,7 +163,7 @@ pub struct DeployFilters {
 }
 
 /// A deployment: a release on its way, with what cannot be observed again (D4).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Deployment {
     /// Its id; also the owner of its leases and of the claim.
     pub id: DeploymentId,
@@ -185,9 +186,11 @@ pub struct Deployment {
     /// Who asked for it.
     pub user: String,
     /// When it was made.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// When it ended.
     #[serde(default)]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub finished_at: Option<Timestamp>,
     /// Why it failed, in words.
     #[serde(default)]
@@ -201,7 +204,7 @@ pub struct Deployment {
 }
 
 /// How far a deployment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentStatus {
     /// Being carried out.
@@ -225,9 +228,10 @@ impl DeploymentStatus {
 }
 
 /// Something worth telling about a deployment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeployEvent {
     /// When.
+    #[schemars(with = "crate::schema::Time")]
     pub at: Timestamp,
     /// The sentence to show.
     pub message: String,
@@ -243,7 +247,7 @@ pub struct DeployEvent {
 }
 
 /// What a deployment would do: the answer to `dry_run`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeployPreview {
     /// One sentence a step, in order.
     pub steps: Vec<String>,

@@ -1,9 +1,10 @@
 //! The error body of the API and the errors that cross a seam.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The JSON body of every error answer: `{"error": text, "status"?: code}` (machines-api.md 1.10).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, JsonSchema)]
 #[error("{error}")]
 pub struct ErrorBody {
     /// What went wrong and what to do, for a person.
@@ -14,7 +15,7 @@ pub struct ErrorBody {
 }
 
 /// What a caller can do about a failure; decides status and exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The request is wrong as it stands.
@@ -38,7 +39,7 @@ pub enum ErrorKind {
 }
 
 /// An error that crosses a seam between roles: a kind to act on and words for a person.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, JsonSchema)]
 #[error("{message}")]
 pub struct Failure {
     /// What can be done about it.

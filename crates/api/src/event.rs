@@ -1,12 +1,13 @@
 //! Machine events (machines-api.md 6).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::id::EventId;
 
 /// Something that happened to a Machine. Newest come first in every list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineEvent {
     /// A ULID.
     pub id: EventId,
@@ -25,7 +26,7 @@ pub struct MachineEvent {
 }
 
 /// Details of an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventRequest {
     /// How the main process ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +37,7 @@ pub struct EventRequest {
 }
 
 /// How a Machine's main process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExitEvent {
     /// The code; 128 + signal when a signal ended it; 137 when it was killed or out of memory.
     pub exit_code: i32,
@@ -59,6 +60,7 @@ pub struct ExitEvent {
     #[serde(default)]
     pub restarting: bool,
     /// When.
+    #[schemars(with = "crate::schema::Time")]
     pub exited_at: Timestamp,
 }
 

@@ -1,11 +1,12 @@
 //! Running a command in a Machine (`POST .../exec`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::lenient;
 
 /// Body of `exec`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ExecRequest {
     /// The command and its arguments.
@@ -29,7 +30,7 @@ pub struct ExecRequest {
 }
 
 /// Answer of `exec`. Each stream is cut at 1 MiB.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecResponse {
     /// The command's own code, or 128 + signal.
     pub exit_code: i32,

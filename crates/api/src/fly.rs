@@ -1,11 +1,12 @@
 //! What flyctl says and reads beside the Machines API, under `/api/v1` (flyctl-wire.md 5.2, 7).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
 /// An organisation as flyctl reads it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyOrganization {
     /// Its id.
     pub id: String,
@@ -32,21 +33,21 @@ pub struct FlyOrganization {
 }
 
 /// Answer of `GET /api/v1/organizations`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyOrganizations {
     /// Those that the caller may see.
     pub organizations: Vec<FlyOrganization>,
 }
 
 /// Answer of `GET /api/v1/organizations/{slug}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OneOrganization {
     /// It.
     pub organization: FlyOrganization,
 }
 
 /// Body of `POST /api/v1/builds`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct StartBuild {
     /// The app that is built for.
@@ -54,7 +55,7 @@ pub struct StartBuild {
 }
 
 /// Answer of `POST /api/v1/builds`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildStarted {
     /// The build's number: Unix milliseconds of its start.
     pub id: i64,
@@ -63,7 +64,7 @@ pub struct BuildStarted {
 }
 
 /// Body of `POST /api/v1/builds/finish`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct FinishBuild {
     /// The build's number.
@@ -75,7 +76,7 @@ pub struct FinishBuild {
 }
 
 /// Answer of `POST /api/v1/builds/finish`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildFinished {
     /// The build's number.
     pub id: i64,
@@ -86,7 +87,7 @@ pub struct BuildFinished {
 }
 
 /// Body of `POST /api/v1/releases`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MakeRelease {
     /// The app.
@@ -100,14 +101,14 @@ pub struct MakeRelease {
 }
 
 /// Answer of `POST /api/v1/releases`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MadeRelease {
     /// It.
     pub release: FlyRelease,
 }
 
 /// Body of `PATCH /api/v1/releases/{id}`. What else clients send of their deploy is not kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ReportRelease {
     /// `running`, `complete`, `failed` or `interrupted`.
@@ -115,7 +116,7 @@ pub struct ReportRelease {
 }
 
 /// A release as flyctl reads it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyRelease {
     /// Its id.
     pub id: String,
@@ -132,20 +133,21 @@ pub struct FlyRelease {
     /// Who made it.
     pub user: String,
     /// When.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// The image, with its digest.
     pub image_ref: String,
 }
 
 /// Answer of `GET /api/v1/apps/{app}/releases`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyReleases {
     /// The newest first.
     pub releases: Vec<FlyRelease>,
 }
 
 /// Answer of `GET /api/v1/apps/{app}/logs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyLogs {
     /// Lines, oldest first.
     pub data: Vec<FlyLogEntry>,
@@ -154,14 +156,14 @@ pub struct FlyLogs {
 }
 
 /// How to ask for the next lines.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyLogsMeta {
     /// To be sent with the next request.
     pub next_token: String,
 }
 
 /// One line as flyctl reads it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyLogEntry {
     /// Tells it from others of the page.
     pub id: String,
@@ -173,9 +175,10 @@ pub struct FlyLogEntry {
 }
 
 /// A line itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyLogLine {
     /// When it was read.
+    #[schemars(with = "crate::schema::Time")]
     pub timestamp: Timestamp,
     /// The text.
     pub message: String,
@@ -190,7 +193,7 @@ pub struct FlyLogLine {
 }
 
 /// Where a line is from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyLogMeta {
     /// The Machine.
     pub instance: String,
@@ -201,7 +204,7 @@ pub struct FlyLogMeta {
 }
 
 /// Who wrote a line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlyLogEvent {
     /// `app`, `runner`, `proxy` or `health`.
     pub provider: crate::logs::Provider,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -13,7 +14,7 @@ use crate::id::{GroupName, MachineId, Region};
 use crate::machine::Guest;
 
 /// What a group should have. A group without one has what it has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Formation {
     /// The region pool, with the Machines that each region should have. One with 0 is in the
     /// pool: Machines may come to it.
@@ -41,16 +42,17 @@ pub struct Formation {
 }
 
 /// When a Machine that failed is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Retry {
     /// Tries so far.
     pub times: u32,
     /// The next, or the last once it runs.
+    #[schemars(with = "crate::schema::Time")]
     pub at: Timestamp,
 }
 
 /// What a client did to a Machine, as its group's formation sees it. Written with the deed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Wish {
     /// The group.
     pub group: GroupName,
@@ -68,7 +70,7 @@ pub struct Wish {
 }
 
 /// Body of `PUT /v1/apps/{app}/formation`: groups that are not named stay as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FormationUpdate {
     /// By group.
@@ -80,7 +82,7 @@ pub struct FormationUpdate {
 }
 
 /// What is to change of one group's formation; what is absent stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupUpdate {
     /// So many Machines, spread over the pool with as few moves as can be.
@@ -114,7 +116,7 @@ pub struct GroupUpdate {
 }
 
 /// A new pool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum PoolUpdate {
     /// Spread over these.
@@ -124,7 +126,7 @@ pub enum PoolUpdate {
 }
 
 /// A group's formation as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupFormation {
     /// Machines that there should be, standbys not counted.
     pub count: u32,
@@ -151,7 +153,7 @@ pub struct GroupFormation {
 }
 
 /// Answer of `/v1/apps/{app}/formation`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Formations {
     /// By group.
     pub groups: BTreeMap<GroupName, GroupFormation>,

@@ -16,7 +16,7 @@ pub struct InvalidId {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $pattern:literal, $example:literal, $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -38,6 +38,21 @@ macro_rules! text_id {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "type": "string",
+                    "description": concat!("A ", $what, ": ", $rule, "."),
+                    "pattern": $pattern,
+                    "examples": [$example],
+                })
             }
         }
 
@@ -100,61 +115,74 @@ fn is_ulid(value: &str) -> bool {
 text_id!(
     /// An app's name: one global namespace, a DNS label (machines-api.md 2.1).
     AppName, "app name", "use 1 to 62 lowercase letters, digits and dashes, with a letter or digit at both ends",
+    "^[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?$", "my-app",
     |v| only(v, 62, |b| lower_alnum(b) || b == b'-') && !v.starts_with('-') && !v.ends_with('-')
 );
 text_id!(
     /// An organisation's slug.
     OrgSlug, "organization", "use 1 to 62 lowercase letters, digits and dashes, with a letter or digit at both ends",
+    "^[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?$", "personal",
     |v| only(v, 62, |b| lower_alnum(b) || b == b'-') && !v.starts_with('-') && !v.ends_with('-')
 );
 text_id!(
     /// A Machine's id: 14 lowercase hex digits, stable for life.
     MachineId, "machine ID", "a machine ID is 14 hexadecimal digits",
+    "^[0-9a-f]{14}$", "d891234f567890",
     |v| v.len() == 14 && v.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 );
 text_id!(
     /// A Machine's version (`instance_id`): a ULID, new on every update.
-    InstanceId, "instance ID", "an instance ID is a ULID of 26 characters", is_ulid
+    InstanceId, "instance ID", "an instance ID is a ULID of 26 characters",
+    "^[0-9A-Z]{26}$", "01JD8Q0Z5KXW3M9V7T2R6B4N1C", is_ulid
 );
 text_id!(
     /// The id of one request made of a Machine: a ULID, so ids sort by time.
-    OpId, "operation ID", "an operation ID is a ULID of 26 characters", is_ulid
+    OpId, "operation ID", "an operation ID is a ULID of 26 characters",
+    "^[0-9A-Z]{26}$", "01JD8Q0Z5KXW3M9V7T2R6B4N1C", is_ulid
 );
 text_id!(
     /// The id of an event: a ULID.
-    EventId, "event ID", "an event ID is a ULID of 26 characters", is_ulid
+    EventId, "event ID", "an event ID is a ULID of 26 characters",
+    "^[0-9A-Z]{26}$", "01JD8Q0Z5KXW3M9V7T2R6B4N1C", is_ulid
 );
 text_id!(
     /// A release's id: a ULID.
-    ReleaseId, "release ID", "a release ID is a ULID of 26 characters", is_ulid
+    ReleaseId, "release ID", "a release ID is a ULID of 26 characters",
+    "^[0-9A-Z]{26}$", "01JD8Q0Z5KXW3M9V7T2R6B4N1C", is_ulid
 );
 text_id!(
     /// A deployment's id: a ULID.
-    DeploymentId, "deployment ID", "a deployment ID is a ULID of 26 characters", is_ulid
+    DeploymentId, "deployment ID", "a deployment ID is a ULID of 26 characters",
+    "^[0-9A-Z]{26}$", "01JD8Q0Z5KXW3M9V7T2R6B4N1C", is_ulid
 );
 text_id!(
     /// A volume's id: `vol_` and 16 lowercase letters and digits.
     VolumeId, "volume ID", "a volume ID is vol_ and 16 lowercase letters and digits",
+    "^vol_[0-9a-z]{16}$", "vol_4k2m9x7q1w5e8r3t",
     |v| is_prefixed(v, "vol_")
 );
 text_id!(
     /// A snapshot's id: `vs_` and 16 lowercase letters and digits.
     SnapshotId, "snapshot ID", "a snapshot ID is vs_ and 16 lowercase letters and digits",
+    "^vs_[0-9a-z]{16}$", "vs_4k2m9x7q1w5e8r3t",
     |v| is_prefixed(v, "vs_")
 );
 text_id!(
     /// A host: one computer that runs Machines.
     HostId, "host", "use 1 to 40 lowercase letters, digits and dashes",
+    "^[a-z0-9-]{1,40}$", "host-1",
     |v| only(v, 40, |b| lower_alnum(b) || b == b'-')
 );
 text_id!(
     /// A slot of a host (D17): what placement places on. Unique among all hosts.
     SlotId, "slot", "use 1 to 60 lowercase letters, digits and dashes",
+    "^[a-z0-9-]{1,60}$", "host-1-a",
     |v| only(v, 60, |b| lower_alnum(b) || b == b'-')
 );
 text_id!(
     /// A region's code, such as `iad`.
     Region, "region", "a region is 2 to 10 lowercase letters and digits",
+    "^[a-z0-9]{2,10}$", "iad",
     |v| (2..=10).contains(&v.len()) && v.bytes().all(lower_alnum)
 );
 text_id!(
@@ -163,6 +191,7 @@ text_id!(
     /// Fly takes any text here; one that is no DNS label simply has no `.internal` name. The
     /// limits keep it printable and bounded.
     GroupName, "process group", "a process group is up to 63 printable characters without spaces or slashes",
+    "^[!#-.0-~]{0,63}$", "web",
     |v| v.len() <= 63 && v.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'"')
 );
 

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -12,7 +13,9 @@ use crate::id::Region;
 use crate::lenient;
 
 /// The form of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum IpKind {
     /// IPv4.
@@ -24,7 +27,7 @@ pub enum IpKind {
 }
 
 /// An address of an app, as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IpAssignment {
     /// The address.
     pub ip: IpAddr,
@@ -37,13 +40,14 @@ pub struct IpAssignment {
     #[serde(default)]
     pub shared: bool,
     /// When it was allocated.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// Its form (Hangar's own).
     pub kind: IpKind,
 }
 
 /// The record of an allocation that the store keeps, by app and form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IpRecord {
     /// The form.
     pub kind: IpKind,
@@ -51,11 +55,12 @@ pub struct IpRecord {
     #[serde(default)]
     pub service_name: String,
     /// When it was allocated.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
 }
 
 /// Body of `POST .../ip_assignments`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AssignIp {
     /// `v4`, `shared_v4` or `v6`. `private_v6` and the egress kinds are not offered.
@@ -76,7 +81,7 @@ pub struct AssignIp {
 }
 
 /// Answer of `GET .../ip_assignments`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IpAssignments {
     /// The addresses.
     pub ips: Vec<IpAssignment>,

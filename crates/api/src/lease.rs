@@ -1,12 +1,13 @@
 //! Machine leases: an exclusive lock for modification (machines-api.md 10).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::id::InstanceId;
 
 /// A lease as clients decode it, inside an envelope `{"status","data"}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lease {
     /// The secret that writes must carry in `fly-machine-lease-nonce`.
     pub nonce: String,
@@ -33,7 +34,7 @@ impl Lease {
 }
 
 /// Body of `POST .../lease`; both may come in the query instead.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseRequest {
     /// Seconds until it ends.
     #[serde(default, deserialize_with = "crate::lenient::number")]

@@ -38,6 +38,7 @@ pub mod process;
 pub mod region;
 pub mod release;
 pub mod rights;
+pub mod schema;
 pub mod seam;
 pub mod secret;
 pub mod session;

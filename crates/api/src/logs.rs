@@ -1,12 +1,13 @@
 //! Log lines.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::id::{AppName, GroupName, MachineId, Region};
 
 /// Who wrote a line (proxy-network-runtime.md 14.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// The app, on stdout or stderr.
@@ -20,9 +21,10 @@ pub enum Provider {
 }
 
 /// One line of a Machine's log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// When `init` or the host read it.
+    #[schemars(with = "crate::schema::Time")]
     pub timestamp: Timestamp,
     /// Who wrote it.
     pub provider: Provider,
@@ -39,7 +41,7 @@ pub struct LogLine {
 }
 
 /// Which lines are wanted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogQuery {
     /// The app.
     pub app: AppName,
@@ -59,5 +61,6 @@ pub struct LogQuery {
     pub follow: bool,
     /// Only lines after this time.
     #[serde(default)]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub since: Option<Timestamp>,
 }

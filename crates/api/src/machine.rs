@@ -13,6 +13,7 @@ pub mod service;
 pub mod state;
 pub mod statics;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use config::{MachineConfig, Mount};
@@ -33,7 +34,7 @@ use crate::lenient;
 use crate::net::{HostPart, NetworkId};
 
 /// What a Machine should be. Writing it starts nothing: only an [`Op`] does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineSpec {
     /// Its id.
     pub id: MachineId,
@@ -66,8 +67,10 @@ pub struct MachineSpec {
     #[serde(default)]
     pub cordoned: bool,
     /// When it was created.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// When the spec last changed.
+    #[schemars(with = "crate::schema::Time")]
     pub updated_at: Timestamp,
 }
 
@@ -80,7 +83,7 @@ impl MachineSpec {
 }
 
 /// One request made of a Machine. The host performs each once, in the order of the queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Op {
     /// Its id; ids of later ops are greater.
     pub id: OpId,
@@ -91,7 +94,7 @@ pub struct Op {
 }
 
 /// What is asked of a Machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum OpKind {
     /// Prepare it (pull the image) and start it unless `skip_launch`. The first op of each Machine.
@@ -141,7 +144,7 @@ pub enum OpKind {
 pub const MAX_PENDING_OPS: usize = 16;
 
 /// How an op ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OpOutcome {
     /// Which.
     pub id: OpId,
@@ -151,7 +154,7 @@ pub struct OpOutcome {
 }
 
 /// What the host sees a Machine do. Written by its host alone, replaced whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Observed {
     /// Grows when the host's ledger is lost or the host boots; lower ones are ignored.
     pub boot: u64,
@@ -184,6 +187,7 @@ pub struct Observed {
     #[serde(default)]
     pub events: Vec<MachineEvent>,
     /// When the record was made.
+    #[schemars(with = "crate::schema::Time")]
     pub updated_at: Timestamp,
 }
 
@@ -191,7 +195,7 @@ pub struct Observed {
 pub const MAX_EVENTS: usize = 20;
 
 /// A Machine as the API shows it (machines-api.md 3).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     /// 14 hex digits.
     pub id: MachineId,
@@ -209,8 +213,10 @@ pub struct Machine {
     /// The 6PN address.
     pub private_ip: String,
     /// When it was created.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// When it last changed.
+    #[schemars(with = "crate::schema::Time")]
     pub updated_at: Timestamp,
     /// The configuration, as sent, with `guest` resolved.
     pub config: MachineConfig,
@@ -242,11 +248,12 @@ pub struct Machine {
     pub reason: Option<String>,
     /// When its schedule starts it next; absent before the first start (Hangar's own).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub next_run: Option<Timestamp>,
 }
 
 /// A lease without its nonce, as a Machine shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineLease {
     /// What for.
     #[serde(default)]
@@ -258,7 +265,7 @@ pub struct MachineLease {
 }
 
 /// A version of a Machine (`GET .../versions`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineVersion {
     /// The version.
     pub version: InstanceId,
@@ -275,7 +282,7 @@ impl Machine {
 }
 
 /// Body of `POST .../machines` and of an update (machines-api.md 4.1).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LaunchInput {
     /// The whole configuration; missing parts are reset.

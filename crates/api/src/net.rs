@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::MachineId;
@@ -15,11 +16,15 @@ pub const MTU: u32 = 1420;
 
 /// A private network: apps on different ones cannot reach each other. Never 0: `fdaa:0:0:` is
 /// the platform's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct NetworkId(pub u32);
 
 /// The host part of the 6PN addresses of one slot (D17).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct HostPart(pub u16);
 
 /// Returns a Machine's 6PN address: `fdaa : network(32) : a7b host(16) : machine(32) : 2`.

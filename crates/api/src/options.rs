@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ pub const MAX_PAGE: usize = 1000;
 pub const MAX_APP_PAGE: usize = 5000;
 
 /// `GET /v1/apps`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListApps {
     /// Only apps of this organisation.
@@ -33,7 +34,7 @@ pub struct ListApps {
 }
 
 /// `DELETE /v1/apps/{app}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DestroyApp {
     /// Also while its Machines run.
@@ -42,7 +43,7 @@ pub struct DestroyApp {
 }
 
 /// `GET .../machines`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListMachines {
     /// Destroyed ones too.
@@ -72,7 +73,7 @@ pub struct ListMachines {
 }
 
 /// `GET .../machines/{machine}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ShowMachine {
     /// As it was in this version. One that gave way to another is in state `replaced`.
@@ -84,7 +85,7 @@ pub struct ShowMachine {
 }
 
 /// `DELETE .../machines/{machine}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DestroyMachine {
     /// Also while it runs.
@@ -96,23 +97,27 @@ pub struct DestroyMachine {
 }
 
 /// `POST .../stop`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct StopMachine {
     /// Instead of the configured signal: a name, with or without `SIG`, or a number.
+    #[schemars(with = "Option<crate::schema::TextOrNumber>")]
     pub signal: Option<Value>,
     /// Instead of the configured time, at most 300 s: Go's text, a number of nanoseconds, or digits
     /// for seconds.
+    #[schemars(with = "Option<crate::schema::TextOrNumber>")]
     pub timeout: Option<Value>,
 }
 
 /// `POST .../restart`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RestartMachine {
     /// Instead of the configured signal: a name, with or without `SIG`, or a number.
+    #[schemars(with = "Option<crate::schema::TextOrNumber>")]
     pub signal: Option<Value>,
     /// Instead of the configured time, at most 300 s: Go's text or a number of seconds.
+    #[schemars(with = "Option<crate::schema::TextOrNumber>")]
     pub timeout: Option<Value>,
     /// Kill it at once.
     #[serde(deserialize_with = "lenient::flag")]
@@ -120,15 +125,16 @@ pub struct RestartMachine {
 }
 
 /// `POST .../signal`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SignalMachine {
     /// A name, with or without `SIG`, or a number.
+    #[schemars(with = "Option<crate::schema::TextOrNumber>")]
     pub signal: Option<Value>,
 }
 
 /// `PATCH` and `PUT .../metadata`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MergeMetadata {
     /// Key to value; null and `""` remove the key.
@@ -139,11 +145,12 @@ pub struct MergeMetadata {
     pub machine_version: Option<String>,
     /// Refused when the Machine was changed after this moment.
     #[serde(deserialize_with = "lenient::parsed")]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub updated_at: Option<crate::Timestamp>,
 }
 
 /// `POST` and `DELETE .../metadata/{key}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SetMetadata {
     /// The value; null and `""` remove the key.
@@ -154,11 +161,12 @@ pub struct SetMetadata {
     pub machine_version: Option<String>,
     /// Refused when the Machine was changed after this moment.
     #[serde(deserialize_with = "lenient::parsed")]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub updated_at: Option<crate::Timestamp>,
 }
 
 /// `GET .../wait`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct WaitMachine {
     /// The states of which one is waited for; `settled` is any at rest. Absent means `started`.
@@ -179,7 +187,7 @@ pub struct WaitMachine {
 }
 
 /// `GET .../events`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListEvents {
     /// How many, the newest; 20 when absent, at most 50.
@@ -188,7 +196,7 @@ pub struct ListEvents {
 }
 
 /// `GET /v1/apps/{app}/events`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct WatchApp {
     /// Goes on behind the event of this id, as the header `Last-Event-ID` does.
@@ -197,7 +205,7 @@ pub struct WatchApp {
 }
 
 /// `GET .../ps`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListProcesses {
     /// One of the fields of a row; absent means `pid`.
@@ -209,7 +217,7 @@ pub struct ListProcesses {
 }
 
 /// `GET .../volumes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListVolumes {
     /// Without the figures of the file system.
@@ -225,7 +233,7 @@ pub struct ListVolumes {
 
 /// `GET .../secrets` and `GET .../secrets/{name}`. Values are never shown, whatever
 /// `show_secrets` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListSecrets {
     /// Refused while the app's secrets have a lower version.
@@ -237,7 +245,7 @@ pub struct ListSecrets {
 }
 
 /// `GET /v1/orgs/{slug}/machines` and `.../volumes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListOfOrg {
     /// Destroyed ones too.
@@ -254,6 +262,7 @@ pub struct ListOfOrg {
     pub summary: bool,
     /// Only what changed after this moment.
     #[serde(deserialize_with = "lenient::parsed")]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub updated_after: Option<crate::Timestamp>,
     /// Where the page begins: `next_cursor` of the one before. Stronger than `updated_after`.
     #[serde(deserialize_with = "lenient::text")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -10,7 +11,7 @@ use crate::machine::{Guest, MachineState};
 use crate::volume::Volume;
 
 /// What an organisation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrgKind {
     /// The one that is always there.
@@ -20,7 +21,7 @@ pub enum OrgKind {
 }
 
 /// An organisation as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Org {
     /// A stable id.
     pub id: String,
@@ -34,20 +35,21 @@ pub struct Org {
     #[serde(rename = "type")]
     pub kind: OrgKind,
     /// When it was made.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// How many apps it has.
     pub app_count: usize,
 }
 
 /// Answer of `GET /v1/orgs`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrgList {
     /// Those that the caller may read, by slug.
     pub organizations: Vec<Org>,
 }
 
 /// Body of `POST /v1/orgs`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CreateOrg {
     /// Display name.
     #[serde(default)]
@@ -58,7 +60,7 @@ pub struct CreateOrg {
 }
 
 /// Answer of `GET /v1/orgs/{slug}/machines`: what changed longest ago comes first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrgMachines {
     /// The page.
     pub machines: Vec<OrgMachine>,
@@ -70,6 +72,7 @@ pub struct OrgMachines {
     pub last_machine_id: Option<MachineId>,
     /// When the last row changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub last_updated_at: Option<Timestamp>,
     /// Regions that could not be asked: none here.
     #[serde(default)]
@@ -77,7 +80,7 @@ pub struct OrgMachines {
 }
 
 /// A Machine in a few words.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrgMachine {
     /// Its app.
     pub app_name: AppName,
@@ -99,13 +102,15 @@ pub struct OrgMachine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<OverviewConfig>,
     /// When it was created.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// When it last changed.
+    #[schemars(with = "crate::schema::Time")]
     pub updated_at: Timestamp,
 }
 
 /// What is shown of a configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OverviewConfig {
     /// Its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,7 +123,7 @@ pub struct OverviewConfig {
 }
 
 /// Answer of `GET /v1/orgs/{slug}/volumes`: what was created longest ago comes first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrgVolumes {
     /// The page.
     pub volumes: Vec<OrgVolume>,
@@ -130,15 +135,17 @@ pub struct OrgVolumes {
     pub last_volume_id: Option<VolumeId>,
     /// When the last row changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub last_updated_at: Option<Timestamp>,
 }
 
 /// A volume and its app.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrgVolume {
     /// Its app.
     pub app_name: AppName,
     /// When it last changed, as far as that is written down: when it was created or destroyed.
+    #[schemars(with = "crate::schema::Time")]
     pub updated_at: Timestamp,
     /// The rest.
     #[serde(flatten)]

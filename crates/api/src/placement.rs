@@ -1,5 +1,6 @@
 //! Where Machines would be put (`POST /v1/platform/placements`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use crate::lenient;
 use crate::machine::Guest;
 
 /// Body of `POST /v1/platform/placements`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PlacementsRequest {
     /// The organisation.
@@ -34,14 +35,14 @@ pub struct PlacementsRequest {
 }
 
 /// Answer of `POST /v1/platform/placements`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Placements {
     /// The regions, in order of preference.
     pub regions: Vec<RegionPlacement>,
 }
 
 /// How many Machines a region would take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RegionPlacement {
     /// The region.
     pub region: Region,

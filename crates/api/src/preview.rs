@@ -1,12 +1,13 @@
 //! What a deployment would do, field by field: what `plan` shows.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::id::{GroupName, MachineId, Region};
 
 /// What a deployment would do to one process group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupPreview {
     /// The group.
     pub group: GroupName,
@@ -15,7 +16,7 @@ pub struct GroupPreview {
 }
 
 /// What a deployment would do to one Machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MachinePreview {
     /// The Machine; absent for one that is to be created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,7 +33,9 @@ pub struct MachinePreview {
 }
 
 /// What happens to a Machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum PreviewAction {
     /// Nothing about it changes; a deploy starts it again with the number of its release.
@@ -48,7 +51,7 @@ pub enum PreviewAction {
 }
 
 /// A field that becomes different.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldChange {
     /// The field, such as `env.MODE` or `services[0].internal_port`.
     pub field: String,

@@ -1,9 +1,10 @@
 //! What a Machine's programs use: processes and memory, as its host sees them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One process of a Machine (`GET .../ps`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Its number inside the Machine.
     pub pid: i32,
@@ -31,7 +32,9 @@ pub struct Process {
 }
 
 /// A socket that listens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub struct ListenSocket {
     /// `tcp`, `tcp6`, `udp` or `udp6`.
     pub proto: String,
@@ -40,7 +43,7 @@ pub struct ListenSocket {
 }
 
 /// A Machine's memory (`GET` and `PUT .../memory`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
     /// The most that it may use, in MiB.
     pub limit_mb: u64,
@@ -49,7 +52,7 @@ pub struct Memory {
 }
 
 /// Body of `PUT .../memory`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SetMemory {
     /// The new limit in MiB: at most `guest.max_memory_mb`, or `guest.memory_mb` without that. It
     /// holds until the Machine starts anew.
@@ -58,7 +61,7 @@ pub struct SetMemory {
 }
 
 /// Body of `POST .../memory/reclaim`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReclaimMemory {
     /// How much to take back, in MiB.
     #[serde(default, deserialize_with = "crate::lenient::number")]
@@ -66,7 +69,7 @@ pub struct ReclaimMemory {
 }
 
 /// Answer of `POST .../memory/reclaim`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reclaimed {
     /// What the Machine uses less now, in MiB.
     pub actual_mb: u64,

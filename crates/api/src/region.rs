@@ -1,5 +1,6 @@
 //! The regions that a fly.toml from Fly may name (proxy-network-runtime.md 15b).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Region;
@@ -51,7 +52,7 @@ const PLACES: [(&str, f64, f64, &str); 18] = [
 ];
 
 /// A place that Machines are put on: one machine carries several (D17).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Slot {
     /// Its name.
     pub id: SlotId,
@@ -69,7 +70,7 @@ pub struct Slot {
 }
 
 /// A region as `GET /v1/platform/regions` lists it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RegionInfo {
     /// Its code.
     pub code: Region,
@@ -99,7 +100,7 @@ pub struct RegionInfo {
 }
 
 /// Answer of `GET /v1/platform/regions`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Regions {
     /// The region that is meant where none is named.
     pub nearest: Region,

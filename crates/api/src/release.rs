@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -10,7 +11,7 @@ use crate::image::ImageRef;
 use crate::machine::MachineConfig;
 
 /// A release. Only `status` ever changes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// Its id.
     pub id: ReleaseId,
@@ -25,6 +26,7 @@ pub struct Release {
     /// Who made it.
     pub user: String,
     /// When.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// The deployment that carries it out.
     #[serde(default)]
@@ -44,7 +46,7 @@ pub struct Release {
 }
 
 /// What a release says of one group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupSpec {
     /// The Machine config made from fly.toml alone: what a new Machine of the group gets.
     pub config: MachineConfig,
@@ -60,7 +62,7 @@ pub struct GroupSpec {
 }
 
 /// How a volume is made by a first deploy (4.3).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FirstVolume {
     /// Its name: the mount's.
     pub name: String,
@@ -76,7 +78,7 @@ pub struct FirstVolume {
 }
 
 /// The release command: a Machine of its own that runs once, before any other is touched (4.8).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseCommand {
     /// What it runs. Services, checks and mounts in it are left out; the group, the environment's
     /// `RELEASE_COMMAND`, restart policy and `auto_destroy` are set when it is made.
@@ -90,7 +92,7 @@ pub struct ReleaseCommand {
 }
 
 /// A test Machine (`machine_checks`, 4.12): it runs once beside a Machine that was updated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TestMachine {
     /// What it runs. An empty `image` means that of the tested Machine, an absent entrypoint its
     /// entrypoint; the environment is laid under its environment. Group, restart policy,
@@ -102,7 +104,7 @@ pub struct TestMachine {
 }
 
 /// How far a release is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseStatus {
     /// Made, not begun.

@@ -90,7 +90,9 @@ pub struct Access {
 pub type Masks<K> = BTreeMap<K, Action>;
 
 /// A command that may be run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct AllowedCommand {
     /// The command and its arguments, or what they begin with.
     #[serde(default, deserialize_with = "wire::list_or_null")]

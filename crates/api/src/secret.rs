@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
 /// A secret without its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Secret {
     /// The environment variable it becomes.
     pub name: String,
     /// 16 hex digits that change with the value.
     pub digest: String,
     /// When it was first set.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// When it was last set.
+    #[schemars(with = "crate::schema::Time")]
     pub updated_at: Timestamp,
     /// Whether the app's Machines have it; only where secrets are listed (Hangar's own).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,7 +26,7 @@ pub struct Secret {
 }
 
 /// How many of an app's managed Machines have a secret as it is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SecretStatus {
     /// All of them.
     Deployed,
@@ -48,14 +51,14 @@ impl std::fmt::Display for SecretStatus {
 }
 
 /// Answer of `GET .../secrets`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretList {
     /// The secrets, by name.
     pub secrets: Vec<Secret>,
 }
 
 /// Body of `POST .../secrets`: a value sets, null removes.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretsUpdate {
     /// Name to value, or null.
     #[serde(default, deserialize_with = "crate::lenient::text_map")]
@@ -71,7 +74,7 @@ impl std::fmt::Debug for SecretsUpdate {
 }
 
 /// Body of `POST .../secrets/{name}`.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SetSecret {
     /// The value.
     #[serde(default, deserialize_with = "crate::lenient::text")]
@@ -85,7 +88,7 @@ impl std::fmt::Debug for SetSecret {
 }
 
 /// Answer of `POST .../secrets`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretsUpdated {
     /// The secrets now.
     pub secrets: Vec<Secret>,
@@ -97,7 +100,7 @@ pub struct SecretsUpdated {
 }
 
 /// Secret values on their way to a Machine. Never printed, never stored in the clear.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretValues(pub BTreeMap<String, String>);
 
 impl std::fmt::Debug for SecretValues {

@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The protocol's name in the `Upgrade` header of a session.
@@ -34,7 +35,7 @@ pub const SILENCE: Duration = Duration::from_secs(60);
 const HEADER: usize = 5;
 
 /// Body of `session`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionRequest {
     /// The command and its arguments.
     #[serde(default)]
@@ -51,7 +52,7 @@ pub struct SessionRequest {
 }
 
 /// The size of a terminal in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TerminalSize {
     /// Lines.
     pub rows: u16,
@@ -87,7 +88,7 @@ pub enum SessionOutput {
 }
 
 /// What a client says beside input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientNote {
     /// The terminal has another size.
@@ -97,7 +98,7 @@ pub enum ClientNote {
 }
 
 /// What a server says beside output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerNote {
     /// The command has ended with this code, or 128 + signal.

@@ -1,6 +1,7 @@
 //! Tokens as the API makes and lists them (`/v1/orgs/{slug}/tokens` and so on, Hangar's own). What
 //! they may do is [`crate::rights`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Timestamp;
@@ -9,7 +10,7 @@ use crate::id::{AppName, GroupName, OrgSlug};
 use crate::rights::{AllowedCommand, Caveat};
 
 /// What a token was made for. What it may do is in its caveats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
     /// Everything on this server.
@@ -25,7 +26,7 @@ pub enum TokenKind {
 }
 
 /// Body of a request for a token of an organisation or an app.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CreateToken {
     /// What for: `org` or `readonly` for an organisation (`org` when absent), `deploy`, `readonly`
     /// or `exec` for an app (`deploy` when absent).
@@ -59,7 +60,7 @@ fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
 }
 
 /// A token as lists show it: without its text, which is kept nowhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenInfo {
     /// What it is revoked by.
     pub id: String,
@@ -76,19 +77,22 @@ pub struct TokenInfo {
     /// Who made it.
     pub user: String,
     /// When.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// When it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::Time>")]
     pub revoked_at: Option<Timestamp>,
     /// What limits it.
     pub caveats: Vec<Caveat>,
 }
 
 /// Answer to a request for a token: the only time that its text is seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenCreated {
     /// What goes into an `Authorization` header.
     pub token: String,
@@ -98,21 +102,21 @@ pub struct TokenCreated {
 }
 
 /// Answer of the lists of tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenList {
     /// The tokens, oldest first.
     pub tokens: Vec<TokenInfo>,
 }
 
 /// Answer of `GET /v1/tokens/current` (machines-api.md 2.7).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CurrentTokens {
     /// The tokens of the request that are good.
     pub tokens: Vec<CurrentToken>,
 }
 
 /// One of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CurrentToken {
     /// Its id; `admin` is the token of the server's own file.
     pub token_id: String,

@@ -3,6 +3,7 @@
 //! A volume's data is its host's; the record is the server's. At most one Machine has it, from
 //! the transaction that creates the Machine until the Machine is destroyed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -23,7 +24,7 @@ pub const GB: u64 = 1 << 30;
 pub const BLOCK_SIZE: u64 = 4096;
 
 /// Where a volume is in its life; Fly's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VolumeState {
     /// Its file system is being made.
@@ -74,7 +75,7 @@ impl std::fmt::Display for VolumeState {
 }
 
 /// A volume as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Volume {
     /// `vol_` and 16 letters and digits.
     pub id: VolumeId,
@@ -97,6 +98,7 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_machine_id: Option<MachineId>,
     /// When it was created.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// Blocks of the file system; 0, like the rest, where it was not measured.
     #[serde(default)]
@@ -137,7 +139,7 @@ pub struct Volume {
 }
 
 /// Body of `POST .../volumes`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CreateVolume {
     /// Its name.
@@ -207,7 +209,7 @@ pub struct CreateVolume {
 }
 
 /// Body of `PUT .../volumes/{id}`. What is absent stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct UpdateVolume {
     /// Days that new snapshots are kept, 1 to 60.
@@ -225,7 +227,7 @@ pub struct UpdateVolume {
 }
 
 /// Body of `PUT .../volumes/{id}/extend`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ExtendVolume {
     /// The new size, in GB: no smaller than the old.
@@ -234,7 +236,7 @@ pub struct ExtendVolume {
 }
 
 /// Answer of `PUT .../volumes/{id}/extend`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VolumeExtended {
     /// The volume.
     pub volume: Volume,
@@ -243,7 +245,7 @@ pub struct VolumeExtended {
 }
 
 /// Where a snapshot is in its life; Fly's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotStatus {
     /// Asked for.
@@ -273,7 +275,7 @@ impl SnapshotStatus {
 }
 
 /// A snapshot as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Snapshot {
     /// `vs_` and 16 letters and digits.
     pub id: SnapshotId,
@@ -285,6 +287,7 @@ pub struct Snapshot {
     #[serde(default)]
     pub digest: String,
     /// When it was asked for.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// The status.
     pub status: SnapshotStatus,
@@ -299,7 +302,7 @@ pub struct Snapshot {
 }
 
 /// What a new volume is filled with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum VolumeSource {
     /// Nothing: an empty file system.
@@ -317,7 +320,7 @@ pub enum VolumeSource {
 }
 
 /// How full a volume is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VolumeUsage {
     /// Blocks of the file system.
     pub blocks: u64,

@@ -2,6 +2,7 @@
 //!
 //! Each is one server-sent event, whose `event` field says which of these its `data` is.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -13,14 +14,14 @@ use crate::machine::MachineState;
 use crate::release::ReleaseStatus;
 
 /// `ready`: the stream has begun; what happens from here on comes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ready {
     /// The app.
     pub app: AppName,
 }
 
 /// `machine`: something happened to a Machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineNews {
     /// The app.
     pub app: AppName,
@@ -42,7 +43,7 @@ pub struct MachineNews {
 }
 
 /// `release`: a release was made, or its status changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseNews {
     /// The app.
     pub app: AppName,
@@ -57,13 +58,14 @@ pub struct ReleaseNews {
     /// Who made it.
     pub user: String,
     /// When it was made.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// Its image.
     pub image_ref: ImageRef,
 }
 
 /// `deployment`: a deployment began, or its status changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeploymentNews {
     /// The app.
     pub app: AppName,
@@ -76,6 +78,7 @@ pub struct DeploymentNews {
     /// Who asked for it.
     pub user: String,
     /// When it was made.
+    #[schemars(with = "crate::schema::Time")]
     pub created_at: Timestamp,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,7 +86,7 @@ pub struct DeploymentNews {
 }
 
 /// `lagged` and `gone`: the stream ends here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct End {
     /// Why, and what to do.
     pub message: String,

@@ -4,9 +4,11 @@
 //! the answer, and decide nothing else. Statuses of errors are decided in [`crate::error`].
 
 mod absent;
+mod answers;
 mod apps;
 mod certificates;
 mod deployments;
+mod described;
 mod events;
 mod extract;
 mod fly_logs;
@@ -20,6 +22,7 @@ mod limit;
 mod logs;
 mod machines;
 mod metadata;
+mod openapi;
 mod ops;
 mod options;
 mod org_fleet;

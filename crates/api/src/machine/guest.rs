@@ -1,10 +1,11 @@
 //! Sizes (machines-api.md 4.3, process-groups-and-deploy.md 5.4).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A Machine's CPUs and memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Guest {
     /// `shared` or `performance`.
     #[serde(default = "shared")]

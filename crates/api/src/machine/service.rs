@@ -4,6 +4,7 @@ pub mod handling;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -11,7 +12,7 @@ use crate::check::CheckConfig;
 use crate::lenient::nullable;
 
 /// A port inside the Machine and the external ports that lead to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
     /// `tcp` or `udp`.
     #[serde(default = "tcp")]
@@ -51,7 +52,7 @@ fn tcp() -> String {
 }
 
 /// An external port or a range of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Port {
     /// One port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,7 +88,7 @@ pub struct Port {
 }
 
 /// Options of the http handler.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpOptions {
     /// Compress answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,7 +111,7 @@ pub struct HttpOptions {
 }
 
 /// What the http handler does to answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResponseOptions {
     /// By header: false removes it, a text or a list of texts sets it.
     #[serde(
@@ -128,7 +129,7 @@ pub struct ResponseOptions {
 }
 
 /// Options of the tls and pg_tls handlers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TlsOptions {
     /// Protocols offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,7 +143,7 @@ pub struct TlsOptions {
 }
 
 /// Options of the proxy_proto handler.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProxyProtoOptions {
     /// `v1` (default) or `v2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,7 +154,7 @@ pub struct ProxyProtoOptions {
 }
 
 /// Limits of one Machine for one service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Concurrency {
     /// `connections` (default) or `requests`.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]

@@ -1,11 +1,14 @@
 //! The states of a Machine and what clients see of them (machines-api.md 5).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MachineSpec, Observed, Op, OpKind};
 
 /// Where a Machine is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum MachineState {
     /// Being prepared, or prepared and never started.

@@ -1,6 +1,7 @@
 //! `statics`: files of a Machine that the proxy answers with (proxy-network-runtime.md, docs of
 //! `[[statics]]`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MachineConfig;
@@ -9,7 +10,7 @@ use super::MachineConfig;
 pub const MAX_STATICS: usize = 10;
 
 /// A folder in a Machine and the paths of requests that it stands for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Static {
     /// The folder: an absolute path inside.
     #[serde(default)]

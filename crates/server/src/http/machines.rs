@@ -29,7 +29,7 @@ const EVENTS: usize = 20;
 /// Most events that one answer gives.
 const MAX_EVENTS: usize = 50;
 /// Fields that a summary leaves out.
-const NOT_IN_SUMMARY: [&str; 5] = ["config", "checks", "events", "host_status", "nonce"];
+pub(super) const NOT_IN_SUMMARY: [&str; 5] = ["config", "checks", "events", "host_status", "nonce"];
 /// The header with the cursor of the next page.
 pub(super) const NEXT_CURSOR: &str = "fly-next-cursor";
 

@@ -1,4 +1,8 @@
-//! The table of endpoints: method, path, what the caller needs, handler.
+//! The table of endpoints: method, path, what the caller needs, handler, documentation.
+
+mod apps;
+mod machines;
+mod parts;
 
 use std::sync::Arc;
 
@@ -8,70 +12,122 @@ use axum::http::Method;
 use axum::routing::{self, MethodFilter, MethodRouter};
 use hangar_api::rights::Action;
 
-use super::guard::Need::{
-    self, App, Body, Deploy, Exec, Listed, Machine, MachineList, Open, Org, Platform, Token,
-    Tokens, Volume,
-};
+use super::answers::{Authorized, Done, Slots, Verified};
+use super::described::{Asked, Described, Doc, Sketch, doc};
+use super::guard::Need::{self, Body, Listed, Open, Org, Platform, Token, Tokens};
 use super::{
-    MAX_WITH_FILES, absent, apps, certificates, deployments, events, fly_table, formation, images,
-    ips, lease, logs, machines, metadata, ops, org_fleet, orgs, platform, releases, secrets,
-    session, tokens, usage, volumes, watch,
+    MAX_WITH_FILES, absent, fly_table, images, openapi, org_fleet, orgs, platform, tokens,
 };
 use crate::core::Core;
 
-/// One row: an endpoint and what it asks of its caller.
+/// One row: an endpoint, what it asks of its caller, and what it says of itself.
 pub(super) struct Endpoint {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) need: Need,
     pub(super) handler: MethodRouter<Arc<Core>>,
+    /// What it is about, in the document.
+    pub(super) tag: &'static str,
+    pub(super) doc: Doc,
+    pub(super) sketch: Sketch,
 }
 
 /// Returns every endpoint.
 pub(super) fn table() -> Vec<Endpoint> {
     let groups = [
-        ("/v1", platform_rows()),
-        ("", fly_table::rows()),
-        ("/v1/orgs", org_rows()),
-        ("/v1/tokens", token_rows()),
-        ("/v1/apps", app_rows()),
-        ("/v1/apps", address_rows()),
-        ("/v1/apps/{app}/machines", machine_rows()),
-        ("/v1/apps/{app}/volumes", volume_rows()),
-        ("/v1/apps/{app}/certificates", certificate_rows()),
-        ("/v1/apps/{app}/secretkeys", secret_key_rows()),
+        ("Platform", "", page_rows()),
+        ("Platform", "/v1", platform_rows()),
+        ("flyctl", "", fly_table::rows()),
+        ("Organizations", "/v1/orgs", org_rows()),
+        ("Tokens", "/v1/tokens", token_rows()),
+        ("Apps", "/v1/apps", apps::app_rows()),
+        ("Apps", "/v1/apps", apps::address_rows()),
+        ("Apps", "/v1/apps/{app}/secretkeys", apps::secret_key_rows()),
         (
+            "Machines",
+            "/v1/apps/{app}/machines",
+            machines::machine_rows(),
+        ),
+        ("Volumes", "/v1/apps/{app}/volumes", parts::volume_rows()),
+        (
+            "Certificates",
+            "/v1/apps/{app}/certificates",
+            parts::certificate_rows(),
+        ),
+        (
+            "Machines",
             "/v1/apps/{app}/machines/{machine}/metadata",
-            metadata_rows(),
+            machines::metadata_rows(),
         ),
     ];
     let mut table = Vec::new();
-    for (base, rows) in groups {
-        table.extend(
-            rows.into_iter()
-                .map(|(method, rest, need, handler)| Endpoint {
-                    method,
-                    path: format!("{base}{rest}"),
-                    need,
-                    handler,
-                }),
-        );
+    for (tag, base, rows) in groups {
+        table.extend(rows.into_iter().map(|row| Endpoint {
+            method: row.method,
+            path: format!("{base}{}", row.rest),
+            need: row.need,
+            handler: row.handler,
+            tag,
+            doc: row.doc,
+            sketch: row.sketch,
+        }));
     }
     table
 }
 
-/// What follows the base of the group, and the need.
-pub(super) type Row = (Method, &'static str, Need, MethodRouter<Arc<Core>>);
+/// A row of a group.
+pub(super) struct Row {
+    method: Method,
+    /// What follows the base of the group.
+    rest: &'static str,
+    need: Need,
+    handler: MethodRouter<Arc<Core>>,
+    doc: Doc,
+    sketch: Sketch,
+}
 
-/// Returns a row.
-pub(super) fn on<H, T>(method: Method, path: &'static str, need: Need, handler: H) -> Row
+/// Returns a row. Its handler's own types go into the document.
+pub(super) fn on<H, T, S>(
+    method: Method,
+    rest: &'static str,
+    need: Need,
+    handler: H,
+    doc: Doc,
+) -> Row
 where
-    H: Handler<T, Arc<Core>>,
+    H: Handler<T, Arc<Core>> + Described<S>,
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).expect("HTTP's own methods have filters");
-    (method, path, need, routing::on(filter, handler))
+    Row {
+        method,
+        rest,
+        need,
+        handler: routing::on(filter, handler),
+        doc,
+        sketch: H::sketch(),
+    }
 }
+
+/// Returns a row whose bodies may hold the files of a configuration.
+fn with_files(row: Row) -> Row {
+    Row {
+        handler: row.handler.layer(DefaultBodyLimit::max(MAX_WITH_FILES)),
+        ..row
+    }
+}
+
+/// Statuses of what a host is asked: it may be busy, gone, or refuse.
+pub(super) const HOST: &[u16] = &[408, 409, 412, 500, 501, 503];
+/// Rows that one answer gives.
+pub(super) const LIMITED: &[Asked] = &[("limit", "integer", "How many, the newest first.")];
+/// The name of an image.
+const NAMED: &[Asked] = &[("name", "text!", "The image's name: NAME or NAME:TAG.")];
+/// Where the next page begins.
+const PAGED: &[(&str, &str)] = &[(
+    "fly-next-cursor",
+    "Where the next page begins; absent on the last one.",
+)];
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
@@ -85,270 +141,285 @@ const CREATE: Action = Action::CREATE;
 const DELETE: Action = Action::DELETE;
 const CONTROL: Action = Action::CONTROL;
 
+fn page_rows() -> Vec<Row> {
+    vec![on(
+        GET,
+        "/docs",
+        Open,
+        openapi::page,
+        doc("Docs_show", "Read this document as a page").media("text/html"),
+    )]
+}
+
 fn platform_rows() -> Vec<Row> {
-    // An archive is streamed to disk, under a limit of its own.
-    let (method, path, need, handler) = on(POST, "/images", Body, images::import);
-    let import = (
-        method,
-        path,
-        need,
-        handler.layer(DefaultBodyLimit::disable()),
-    );
+    [server_rows(), slot_rows(), postgres_rows(), image_rows()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn server_rows() -> Vec<Row> {
     vec![
-        on(GET, "/health", Open, platform::health),
-        on(GET, "/platform/regions", Token, platform::regions),
-        on(POST, "/platform/placements", Token, platform::placements),
-        on(GET, "/platform/edge", Token, platform::edge),
-        on(GET, "/platform/slots", Token, platform::slots),
+        on(
+            GET,
+            "/health",
+            Open,
+            platform::health,
+            doc("Health_show", "Tell that the server answers").gives::<Done>(),
+        ),
+        on(
+            GET,
+            "/openapi.json",
+            Open,
+            openapi::document,
+            doc("OpenApi_show", "Show this document"),
+        ),
+    ]
+}
+
+fn slot_rows() -> Vec<Row> {
+    vec![
+        on(
+            GET,
+            "/platform/regions",
+            Token,
+            platform::regions,
+            doc("Platform_regions_get", "List the regions").fails(&[500]),
+        ),
+        on(
+            POST,
+            "/platform/placements",
+            Token,
+            platform::placements,
+            doc("Platform_placements_post", "Find places for Machines").fails(&[404, 422, 503]),
+        ),
+        on(
+            GET,
+            "/platform/edge",
+            Token,
+            platform::edge,
+            doc(
+                "Platform_edge_show",
+                "Show where the proxy and the registry are reached",
+            ),
+        ),
+        on(
+            GET,
+            "/platform/slots",
+            Token,
+            platform::slots,
+            doc("Platform_slots_list", "List what Machines are placed on").gives::<Slots>(),
+        ),
         on(
             POST,
             "/platform/slots/{slot}/lost",
             Platform(CONTROL),
             platform::lost,
+            doc("Platform_slots_lost", "Mark a slot as lost").fails(&[404, 412]),
         ),
         on(
             POST,
             "/platform/slots/{slot}/back",
             Platform(CONTROL),
             platform::back,
+            doc("Platform_slots_back", "Take back a slot that was lost").fails(&[404, 412]),
         ),
-        on(GET, "/postgres", Token, absent::postgres),
-        on(POST, "/postgres", Token, absent::postgres),
-        on(GET, "/postgres/{*rest}", Token, absent::postgres),
-        on(GET, "/images", Listed, images::list),
-        import,
-        on(POST, "/images/prune", Platform(DELETE), images::prune),
-        on(GET, "/images/resolve", Body, images::resolve),
+    ]
+}
+
+fn postgres_rows() -> Vec<Row> {
+    vec![
+        on(
+            GET,
+            "/postgres",
+            Token,
+            absent::postgres,
+            doc("Postgres_list", "List managed Postgres clusters").refused(),
+        ),
+        on(
+            POST,
+            "/postgres",
+            Token,
+            absent::postgres,
+            doc("Postgres_create", "Create a managed Postgres cluster").refused(),
+        ),
+        on(
+            GET,
+            "/postgres/{*rest}",
+            Token,
+            absent::postgres,
+            doc("Postgres_show", "Ask about managed Postgres").refused(),
+        ),
+    ]
+}
+
+fn image_rows() -> Vec<Row> {
+    // An archive is streamed to disk, under a limit of its own.
+    let import = on(
+        POST,
+        "/images",
+        Body,
+        images::import,
+        doc("Images_import", "Import an image")
+            .more(
+                "The body is an archive as `docker save` or `skopeo copy` \
+                 writes it, at most 32 GiB; it is not held to the limit of \
+                 JSON bodies.",
+            )
+            .status(201)
+            .upload("application/octet-stream")
+            .query(NAMED)
+            .fails(&[400, 404, 422, 501]),
+    );
+    vec![
+        on(
+            GET,
+            "/images",
+            Listed,
+            images::list,
+            doc("Images_list", "List the images that are ready").fails(&[500, 503]),
+        ),
+        Row {
+            handler: import.handler.layer(DefaultBodyLimit::disable()),
+            ..import
+        },
+        on(
+            POST,
+            "/images/prune",
+            Platform(DELETE),
+            images::prune,
+            doc("Images_prune", "Remove the images that nothing uses"),
+        ),
+        on(
+            GET,
+            "/images/resolve",
+            Body,
+            images::resolve,
+            doc("Images_resolve", "Find out what an image's name means")
+                .more("An image that is not there yet is fetched.")
+                .query(NAMED)
+                .fails(&[400, 403, 404, 408, 412, 422, 501, 503]),
+        ),
     ]
 }
 
 fn org_rows() -> Vec<Row> {
     vec![
-        on(GET, "", Listed, orgs::list),
-        on(POST, "", Platform(CREATE), orgs::create),
-        on(GET, "/{slug}", Org(READ), orgs::show),
-        on(METHOD_DELETE, "/{slug}", Org(DELETE), orgs::destroy),
-        on(GET, "/{slug}/machines", Org(READ), org_fleet::machines),
-        on(GET, "/{slug}/volumes", Org(READ), org_fleet::volumes),
-        on(GET, "/{slug}/tokens", Tokens(READ), tokens::of_org),
-        on(POST, "/{slug}/tokens", Tokens(CREATE), tokens::for_org),
+        on(
+            GET,
+            "",
+            Listed,
+            orgs::list,
+            doc("Orgs_list", "List organizations"),
+        ),
+        on(
+            POST,
+            "",
+            Platform(CREATE),
+            orgs::create,
+            doc("Orgs_create", "Create an organization")
+                .status(201)
+                .fails(&[422]),
+        ),
+        on(
+            GET,
+            "/{slug}",
+            Org(READ),
+            orgs::show,
+            doc("Orgs_show", "Get an organization"),
+        ),
+        on(
+            METHOD_DELETE,
+            "/{slug}",
+            Org(DELETE),
+            orgs::destroy,
+            doc("Orgs_delete", "Destroy an organization")
+                .status(204)
+                .fails(&[412, 422]),
+        ),
+        on(
+            GET,
+            "/{slug}/machines",
+            Org(READ),
+            org_fleet::machines,
+            doc("Machines_org_list", "List the Machines of an organization"),
+        ),
+        on(
+            GET,
+            "/{slug}/volumes",
+            Org(READ),
+            org_fleet::volumes,
+            doc("Volumes_org_list", "List the volumes of an organization"),
+        ),
+        on(
+            GET,
+            "/{slug}/tokens",
+            Tokens(READ),
+            tokens::of_org,
+            doc("Org_Tokens_list", "List the tokens of an organization"),
+        ),
+        on(
+            POST,
+            "/{slug}/tokens",
+            Tokens(CREATE),
+            tokens::for_org,
+            doc("Org_Tokens_create", "Create a token of an organization")
+                .status(201)
+                .fails(&[422]),
+        ),
     ]
 }
 
 fn token_rows() -> Vec<Row> {
     vec![
-        on(METHOD_DELETE, "/{id}", Body, tokens::revoke),
-        on(GET, "/current", Token, tokens::current),
+        on(
+            METHOD_DELETE,
+            "/{id}",
+            Body,
+            tokens::revoke,
+            doc("Tokens_revoke", "Revoke a token").fails(&[403, 404]),
+        ),
+        on(
+            GET,
+            "/current",
+            Token,
+            tokens::current,
+            doc("CurrentToken_show", "Show the tokens of this request"),
+        ),
         // As on Fly, the tokens that are looked at stand in the body, and are all it takes.
-        on(POST, "/authenticate", Open, tokens::authenticate),
-        on(POST, "/authorize", Open, tokens::authorize),
-        on(POST, "/oidc", Token, absent::oidc),
-        on(POST, "/kms", Token, absent::kms),
-    ]
-}
-
-/// What an app is reached at, and who would be let in.
-fn address_rows() -> Vec<Row> {
-    vec![
-        on(GET, "/{app}/ip_assignments", App(READ), ips::list),
-        on(POST, "/{app}/ip_assignments", App(WRITE), ips::assign),
         on(
-            METHOD_DELETE,
-            "/{app}/ip_assignments/{ip}",
-            App(WRITE),
-            ips::release,
-        ),
-        on(
-            GET,
-            "/{app}/network_policies",
-            App(READ),
-            absent::network_policies,
+            POST,
+            "/authenticate",
+            Open,
+            tokens::authenticate,
+            doc("Tokens_authenticate", "Tell whether tokens are good").gives::<Vec<Verified>>(),
         ),
         on(
             POST,
-            "/{app}/network_policies",
-            App(WRITE),
-            absent::network_policies,
-        ),
-        on(
-            METHOD_DELETE,
-            "/{app}/network_policies/{id}",
-            App(WRITE),
-            absent::network_policies,
-        ),
-    ]
-}
-
-fn app_rows() -> Vec<Row> {
-    vec![
-        on(GET, "/{app}/tokens", Tokens(READ), tokens::of_app),
-        on(POST, "/{app}/tokens", Tokens(CREATE), tokens::for_app),
-        on(
-            POST,
-            "/{app}/deploy_token",
-            Tokens(CREATE),
-            tokens::deploy_token,
-        ),
-        on(GET, "", Listed, apps::list),
-        on(POST, "", Body, apps::create),
-        on(GET, "/{app}", App(READ), apps::show),
-        on(METHOD_DELETE, "/{app}", App(DELETE), apps::destroy),
-        on(GET, "/{app}/secrets", App(READ), secrets::list),
-        on(POST, "/{app}/secrets", App(WRITE), secrets::update),
-        on(GET, "/{app}/secrets/{name}", App(READ), secrets::show),
-        on(POST, "/{app}/secrets/{name}", App(WRITE), secrets::set),
-        on(
-            METHOD_DELETE,
-            "/{app}/secrets/{name}",
-            App(WRITE),
-            secrets::unset,
-        ),
-        on(GET, "/{app}/releases", App(READ), releases::list),
-        on(GET, "/{app}/releases/{version}", App(READ), releases::show),
-        on(GET, "/{app}/deployments", App(READ), deployments::list),
-        on(POST, "/{app}/deployments", Deploy, deployments::create),
-        on(GET, "/{app}/deployments/{id}", App(READ), deployments::show),
-        on(
-            GET,
-            "/{app}/deployments/{id}/events",
-            App(READ),
-            events::follow,
+            "/authorize",
+            Open,
+            tokens::authorize,
+            doc("Tokens_authorize", "Tell whether tokens may do something")
+                .gives::<Authorized>()
+                .fails(&[401, 403, 404]),
         ),
         on(
             POST,
-            "/{app}/deployments/{id}/cancel",
-            App(WRITE),
-            deployments::cancel,
+            "/oidc",
+            Token,
+            absent::oidc,
+            doc("Tokens_request_OIDC", "Request an OpenID Connect token").refused(),
         ),
-        on(GET, "/{app}/formation", App(READ), formation::show),
-        on(PUT, "/{app}/formation", App(WRITE), formation::update),
-        on(GET, "/{app}/events", App(READ), watch::follow),
-        on(GET, "/{app}/logs", App(READ), logs::read),
-    ]
-}
-
-fn volume_rows() -> Vec<Row> {
-    vec![
-        on(GET, "", App(READ), volumes::list),
-        on(POST, "", App(WRITE), volumes::create),
-        on(GET, "/{volume}", Volume(READ), volumes::show),
-        on(PUT, "/{volume}", Volume(WRITE), volumes::update),
-        on(METHOD_DELETE, "/{volume}", Volume(DELETE), volumes::destroy),
-        on(PUT, "/{volume}/extend", Volume(WRITE), volumes::extend),
-        on(GET, "/{volume}/snapshots", Volume(READ), volumes::snapshots),
         on(
             POST,
-            "/{volume}/snapshots",
-            Volume(WRITE),
-            volumes::snapshot,
+            "/kms",
+            Token,
+            absent::kms,
+            doc(
+                "Tokens_request_Kms",
+                "Request a token of a key management service",
+            )
+            .refused(),
         ),
-        on(
-            METHOD_DELETE,
-            "/{volume}/snapshots/{snapshot}",
-            Volume(WRITE),
-            volumes::remove_snapshot,
-        ),
-    ]
-}
-
-fn certificate_rows() -> Vec<Row> {
-    use certificates as c;
-    vec![
-        on(GET, "", App(READ), c::list),
-        on(POST, "/acme", App(WRITE), c::add),
-        on(POST, "/custom", App(WRITE), c::import),
-        on(GET, "/{hostname}", App(READ), c::show),
-        on(METHOD_DELETE, "/{hostname}", App(WRITE), c::remove),
-        on(POST, "/{hostname}/check", App(READ), c::check),
-        on(
-            METHOD_DELETE,
-            "/{hostname}/acme",
-            App(WRITE),
-            c::remove_acme,
-        ),
-        on(
-            METHOD_DELETE,
-            "/{hostname}/custom",
-            App(WRITE),
-            c::remove_custom,
-        ),
-    ]
-}
-
-fn secret_key_rows() -> Vec<Row> {
-    let refused = absent::secret_keys;
-    vec![
-        on(GET, "", App(READ), refused),
-        on(GET, "/{name}", App(READ), refused),
-        on(POST, "/{name}", App(WRITE), refused),
-        on(METHOD_DELETE, "/{name}", App(WRITE), refused),
-        on(POST, "/{name}/{action}", App(WRITE), refused),
-    ]
-}
-
-/// Returns a row whose bodies may hold the files of a configuration.
-fn with_files((method, path, need, handler): Row) -> Row {
-    let limit = DefaultBodyLimit::max(MAX_WITH_FILES);
-    (method, path, need, handler.layer(limit))
-}
-
-fn machine_rows() -> Vec<Row> {
-    vec![
-        on(GET, "", MachineList, machines::list),
-        with_files(on(POST, "", App(WRITE), machines::create)),
-        on(GET, "/{machine}", Machine(READ), machines::show),
-        with_files(on(POST, "/{machine}", Machine(WRITE), machines::update)),
-        on(
-            METHOD_DELETE,
-            "/{machine}",
-            Machine(DELETE),
-            machines::destroy,
-        ),
-        on(GET, "/{machine}/events", Machine(READ), machines::events),
-        on(
-            GET,
-            "/{machine}/versions",
-            Machine(READ),
-            machines::versions,
-        ),
-        on(GET, "/{machine}/ps", Machine(READ), usage::processes),
-        on(GET, "/{machine}/memory", Machine(READ), usage::memory),
-        on(PUT, "/{machine}/memory", Machine(WRITE), usage::set_memory),
-        on(
-            POST,
-            "/{machine}/memory/reclaim",
-            Machine(WRITE),
-            usage::reclaim,
-        ),
-        on(GET, "/{machine}/wait", Machine(READ), ops::wait),
-        on(POST, "/{machine}/start", Machine(CONTROL), ops::start),
-        on(POST, "/{machine}/stop", Machine(CONTROL), ops::stop),
-        on(POST, "/{machine}/suspend", Machine(CONTROL), ops::suspend),
-        on(POST, "/{machine}/restart", Machine(CONTROL), ops::restart),
-        on(POST, "/{machine}/signal", Machine(CONTROL), ops::signal),
-        on(POST, "/{machine}/exec", Exec, ops::exec),
-        on(POST, "/{machine}/session", Exec, session::open),
-        on(GET, "/{machine}/tunnel", Machine(WRITE), session::tunnel),
-        on(POST, "/{machine}/cordon", Machine(CONTROL), ops::cordon),
-        on(POST, "/{machine}/uncordon", Machine(CONTROL), ops::uncordon),
-        on(GET, "/{machine}/lease", Machine(READ), lease::show),
-        on(POST, "/{machine}/lease", Machine(CONTROL), lease::take),
-        on(
-            METHOD_DELETE,
-            "/{machine}/lease",
-            Machine(CONTROL),
-            lease::release,
-        ),
-    ]
-}
-
-fn metadata_rows() -> Vec<Row> {
-    vec![
-        on(GET, "", Machine(READ), metadata::all),
-        on(PATCH, "", Machine(WRITE), metadata::merge),
-        on(PUT, "", Machine(WRITE), metadata::merge),
-        on(GET, "/{key}", Machine(READ), metadata::show),
-        on(POST, "/{key}", Machine(WRITE), metadata::set),
-        on(METHOD_DELETE, "/{key}", Machine(WRITE), metadata::unset),
     ]
 }

@@ -16,6 +16,7 @@ use hangar_api::token::{
     CreateToken, CurrentTokens, TokenCreated, TokenInfo, TokenKind, TokenList,
 };
 use hangar_store::tables::{Apps, MachineHomes, Orgs, Volumes};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -66,7 +67,7 @@ pub(super) async fn for_app(
 }
 
 /// Body of `deploy_token`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct DeployToken {
     #[serde(default)]
     expiry: Option<String>,
@@ -111,7 +112,7 @@ pub(super) async fn current(
 }
 
 /// Body of `authenticate`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Authenticate {
     #[serde(default)]
     header: String,
@@ -126,7 +127,7 @@ pub(super) async fn authenticate(
 }
 
 /// Body of `authorize`: names in place of the numbers that caveats have.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Authorize {
     #[serde(default)]
     header: String,
@@ -134,7 +135,7 @@ pub(super) struct Authorize {
     access: NamedAccess,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 struct NamedAccess {
     action: Option<Action>,

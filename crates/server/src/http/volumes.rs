@@ -21,7 +21,7 @@ use crate::error::Problem;
 use crate::volumes::{self, snapshots};
 
 /// Fields that a summary leaves out.
-const NOT_IN_SUMMARY: [&str; 6] = [
+pub(super) const NOT_IN_SUMMARY: [&str; 6] = [
     "blocks",
     "block_size",
     "blocks_free",

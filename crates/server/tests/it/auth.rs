@@ -9,11 +9,13 @@ use serde_json::Value;
 use crate::cluster::{Cluster, read};
 
 /// All that is answered without a token in the header.
-const OPEN: [&str; 6] = [
+const OPEN: [&str; 8] = [
     "/api/v1/cli_sessions",
     "/api/v1/sessions",
+    "/docs",
     "/metrics_post",
     "/v1/health",
+    "/v1/openapi.json",
     "/v1/tokens/authenticate",
     "/v1/tokens/authorize",
 ];
