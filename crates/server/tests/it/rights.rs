@@ -130,6 +130,7 @@ impl Row {
             .replace("{version}", "1")
             .replace("{name}", "KEY")
             .replace("{key}", "fly_process_group")
+            .replace("{action}", "sign")
             .replace("{ip}", "fdaa::1")
             .replace("{*rest}", "x")
             .replace("{hostname}", "a.example.com")
@@ -195,6 +196,10 @@ fn assert_nothing_told(
 ) {
     let sees_org = sees_org && things.org == "personal";
     let what = format!("{} {}: {status} {answer}", row.method, row.path);
+    // The document is the same for everybody, and has words that are names here.
+    if ["/docs", "/v1/openapi.json"].contains(&row.path.as_str()) {
+        return;
+    }
     match row.need {
         Need::Open => {}
         Need::Token => assert_ne!(status, StatusCode::FORBIDDEN, "{what}"),

@@ -126,7 +126,7 @@ fn with_null(schema: &mut Value) {
             _ if !may_be => {}
             Some(Value::Array(kinds)) if kinds.contains(&null) => {}
             Some(Value::Array(kinds)) => kinds.push(null),
-            Some(kind) => *kind = json!([kind, null]),
+            Some(kind) => *kind = Value::Array(vec![kind.take(), null]),
             None if chosen => {
                 let description = property
                     .as_object_mut()
