@@ -11,6 +11,7 @@
 mod busybox;
 mod world;
 
+mod api;
 mod auth;
 mod autostop;
 mod bad_input;

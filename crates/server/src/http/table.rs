@@ -191,7 +191,8 @@ fn slot_rows() -> Vec<Row> {
             "/platform/placements",
             Token,
             platform::placements,
-            doc("Platform_placements_post", "Find places for Machines").fails(&[404, 422, 503]),
+            doc("Platform_placements_post", "Find places for Machines")
+                .fails(&[404, 422, 501, 503]),
         ),
         on(
             GET,
