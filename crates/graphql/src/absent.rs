@@ -19,7 +19,7 @@ const MEMBERS: &str = "Hangar keeps no users: who has a token of an organisation
 const DOCTOR: &str = "Hangar takes no reports of `fly doctor`; see `hangar doctor`";
 
 /// Root fields of Fly's schema that are not here, and why.
-const ABSENT: [(&str, &str); 47] = [
+const ABSENT: [(&str, &str); 45] = [
     ("addWireGuardPeer", WIREGUARD),
     ("removeWireGuardPeer", WIREGUARD),
     ("validateWireGuardPeers", WIREGUARD),
@@ -45,8 +45,6 @@ const ABSENT: [(&str, &str); 47] = [
     ("releaseEgressIpAddress", EGRESS),
     ("createApp", MACHINES_API),
     ("deleteApp", MACHINES_API),
-    ("setSecrets", MACHINES_API),
-    ("unsetSecrets", MACHINES_API),
     ("addCertificate", MACHINES_API),
     ("checkCertificate", MACHINES_API),
     ("deleteCertificate", MACHINES_API),

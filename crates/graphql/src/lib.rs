@@ -19,6 +19,7 @@ mod page;
 mod query;
 mod release;
 mod scalar;
+mod secret;
 mod session;
 
 use async_graphql::{EmptySubscription, SchemaBuilder};

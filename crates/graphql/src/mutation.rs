@@ -8,6 +8,7 @@ use crate::app::{App, IpAddress, IpAddressType};
 use crate::org::Organization;
 use crate::query::app;
 use crate::scalar::Json;
+use crate::secret;
 use crate::session::{Session, refused};
 
 /// What can be done.
@@ -308,5 +309,23 @@ impl Mutations {
             client_mutation_id: input.client_mutation_id,
             app: app(ctx, &input.app_id)?,
         })
+    }
+
+    /// Sets secrets.
+    async fn set_secrets(
+        &self,
+        ctx: &Context<'_>,
+        input: secret::SetSecretsInput,
+    ) -> Result<secret::SetSecretsPayload> {
+        secret::set(ctx, input).await
+    }
+
+    /// Removes secrets.
+    async fn unset_secrets(
+        &self,
+        ctx: &Context<'_>,
+        input: secret::UnsetSecretsInput,
+    ) -> Result<secret::UnsetSecretsPayload> {
+        secret::unset(ctx, input).await
     }
 }

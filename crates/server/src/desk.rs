@@ -304,6 +304,18 @@ impl Desk {
         secrets::list(&self.core.cache.snapshot(), app, version)
     }
 
+    /// Sets and, by `None`, removes secrets of an app.
+    pub async fn set_secrets(
+        &self,
+        caller: &Caller,
+        app: &str,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), Failure> {
+        let app = self.writable(caller, app)?;
+        secrets::update(&self.core, &app, changes).await?;
+        Ok(())
+    }
+
     /// Returns a Machine and its app.
     pub fn machine(&self, caller: &Caller, id: &str) -> Result<(Machine, App), Failure> {
         let missing = || {
