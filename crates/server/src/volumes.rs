@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use hangar_api::error::{ErrorKind, Failure};
 use hangar_api::id::{AppName, VolumeId};
+use hangar_api::machine::MachineState;
 use hangar_api::volume::{
     BLOCK_SIZE, CreateVolume, DEFAULT_RETENTION, DEFAULT_SIZE_GB, MAX_SIZE_GB, RETENTION_DAYS,
     UpdateVolume, Volume, VolumeSource, VolumeState, VolumeUsage,
@@ -25,7 +26,10 @@ use hangar_store::{Record, Snapshot, Txn};
 use crate::core::{Core, MAX_TRIES, too_contended};
 use crate::error::Problem;
 use crate::placement::{self, Apart};
+use crate::unit::Unit;
 
+/// How long the Machine that has a volume may take to let it go, when it is being destroyed.
+const LET_GO: Duration = Duration::from_secs(5);
 /// Most volumes of one app.
 const MAX_VOLUMES: usize = 1000;
 /// Most bytes of a volume's name.
@@ -409,6 +413,24 @@ pub(crate) async fn extend(
     }
 }
 
+/// Waits a while for the Machine that has a volume, if that is on its way out: whoever has seen it
+/// destroyed may go on with its volume.
+async fn until_let_go(core: &Core, app: &AppName, id: &VolumeId) {
+    let mut changes = core.cache.changes();
+    let is_held = || {
+        let key = (app.clone(), id.clone());
+        let volume = core.cache.get::<Volumes>(&key);
+        let machine = volume.and_then(|volume| volume.value.attached.clone());
+        let unit = machine.and_then(|machine| Unit::find(core, app, &machine).ok());
+        unit.is_some_and(|unit| {
+            let state = unit.state();
+            matches!(state, MachineState::Destroying | MachineState::Destroyed)
+        })
+    };
+    // One that takes longer is told by the refusal that follows.
+    let _ = tokio::time::timeout(LET_GO, changes.wait_for(|_| !is_held())).await;
+}
+
 /// Destroys a volume that no Machine has, and waits a while until its data is gone. Snapshots stay.
 pub(crate) async fn destroy(
     core: &Core,
@@ -416,6 +438,7 @@ pub(crate) async fn destroy(
     id: &VolumeId,
 ) -> Result<VolumeRecord, Problem> {
     core.app(app)?;
+    until_let_go(core, app, id).await;
     let gone = amend(core, app, id, |snapshot, record| {
         if record.state.is_gone() {
             return Ok(None);
