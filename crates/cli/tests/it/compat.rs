@@ -21,15 +21,26 @@ struct Recording {
     client: String,
     /// How it calls itself.
     agent: String,
+    /// Whether it takes no null where Fly's API document has a type.
+    #[serde(default)]
+    strict: bool,
     steps: Vec<Step>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Step {
+    /// The client's function, where it is known.
+    #[serde(default)]
+    call: String,
     method: String,
     path: String,
     #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
     body: Value,
+    /// The body as it was sent, where that matters.
+    #[serde(default)]
+    text: Option<String>,
     /// The lease that it shows.
     #[serde(default)]
     nonce: Option<String>,
@@ -40,6 +51,9 @@ struct Step {
     /// What later steps name: name and place.
     #[serde(default)]
     keeps: BTreeMap<String, String>,
+    /// Whether it is asked again until the status is this one.
+    #[serde(default)]
+    again: bool,
     /// What it waits for: place and value.
     #[serde(default)]
     until: BTreeMap<String, Value>,
@@ -48,6 +62,7 @@ struct Step {
 struct Replay<'a> {
     world: &'a World,
     agent: String,
+    strict: bool,
     kept: BTreeMap<String, String>,
 }
 
@@ -62,16 +77,20 @@ impl Replay<'_> {
     }
 
     fn ask(&self, step: &Step) -> (u16, Value) {
-        let body = match &step.body {
-            Value::Null => String::new(),
-            body => self.filled(&body.to_string()),
+        let body = match (&step.text, &step.body) {
+            (Some(text), _) => self.filled(text),
+            (None, Value::Null) => String::new(),
+            (None, body) => self.filled(&body.to_string()),
         };
         let token = self.world.token();
         let mut head = format!(
             "authorization: Bearer {token}\r\nuser-agent: {}\r\n",
             self.agent
         );
-        if !body.is_empty() {
+        for (name, value) in &step.headers {
+            head.push_str(&format!("{name}: {}\r\n", self.filled(value)));
+        }
+        if step.text.is_none() && !step.body.is_null() {
             head.push_str("content-type: application/json\r\n");
         }
         if let Some(nonce) = &step.nonce {
@@ -99,17 +118,21 @@ impl Replay<'_> {
         let (status, answer) = loop {
             let (status, answer) = self.ask(step);
             let mut waits = step.until.iter();
-            if waits.all(|(place, value)| answer.pointer(place) == Some(value)) {
+            let has_come = !step.again || status == step.status;
+            if has_come && waits.all(|(place, value)| answer.pointer(place) == Some(value)) {
                 break (status, answer);
             }
             assert!(Instant::now() < limit, "step {number} stays {answer}");
             std::thread::sleep(Duration::from_millis(50));
         };
         let what = format!(
-            "step {number}, {} {}: {status} {answer}",
-            step.method, step.path
+            "step {number}, {} {} {}: {status} {answer}",
+            step.call, step.method, step.path
         );
         assert_eq!(status, step.status, "{what}");
+        if self.strict && step.path.starts_with("/v1/") {
+            assert_eq!(null_in(&answer, ""), None, "a null in {what}");
+        }
         for (place, wanted) in &step.reads {
             let found = answer.pointer(place).map(kind);
             assert_eq!(found, Some(wanted.as_str()), "{place} of {what}");
@@ -123,6 +146,22 @@ impl Replay<'_> {
             assert_ne!(text, "null", "{place} of {what}");
             self.kept.insert(name.clone(), text);
         }
+    }
+}
+
+/// Returns where a null is, outside of what a Machine's configuration echoes.
+fn null_in(value: &Value, at: &str) -> Option<String> {
+    match value {
+        Value::Null if !at.is_empty() => Some(at.to_owned()),
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "config" | "user_config"))
+            .find_map(|(key, value)| null_in(value, &format!("{at}/{key}"))),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .find_map(|(index, value)| null_in(value, &format!("{at}/{index}"))),
+        _ => None,
     }
 }
 
@@ -145,6 +184,7 @@ fn replay(world: &World, file: &str) {
     let mut replay = Replay {
         world,
         agent: recording.agent,
+        strict: recording.strict,
         kept: BTreeMap::new(),
     };
     for (step, number) in recording.steps.iter().zip(1..) {
@@ -165,4 +205,26 @@ fn flyctls_deploy_ends_in_the_fleet_of_ours() {
 fn flyctls_other_commands_find_what_they_read() {
     let Some(world) = World::start() else { return };
     replay(&world, "flyctl-commands.json");
+}
+
+/// Clients from package registries; `tests/compat/README.md` says what each needs.
+fn as_recorded(file: &str) {
+    if let Some(world) = World::with_shell() {
+        replay(&world, file);
+    }
+}
+
+#[test]
+fn fly_admin_of_javascript_finds_what_it_reads() {
+    as_recorded("fly-admin.json");
+}
+
+#[test]
+fn fly_python_sdk_finds_what_it_reads() {
+    as_recorded("fly-python-sdk.json");
+}
+
+#[test]
+fn distilled_fly_io_of_javascript_finds_what_its_schemas_ask_for() {
+    as_recorded("distilled-fly-io.json");
 }
