@@ -416,7 +416,11 @@ fn a_push_that_would_fill_the_disk_is_refused_and_what_runs_goes_on() {
         return;
     };
     let data = world.data_dir();
-    world.mount(&data, 250);
+    // The server's own program is copied there for Machines, and has debug information here.
+    let program = std::fs::metadata(env!("CARGO_BIN_EXE_hangar"))
+        .unwrap()
+        .len();
+    world.mount(&data, 100 + u32::try_from(program >> 20).unwrap());
     world.start_server();
     world.import("testapp", &image_spec());
     let folder = world.app("full", &toml("full", "testapp"));
