@@ -34,7 +34,7 @@ def main():
         os.environ["HANGAR_BENCH_NETNS"] = "1"
         os.execvp("unshare", ["unshare", "--net", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    parts = {"create": create, "first-byte": first_byte, "wake": wake, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes, "plan": plan, "certificates": certificates, "waits": waits}
+    parts = {"create": create, "first-byte": first_byte, "wake": wake, "rolling": rolling, "memory": memory, "proxy": proxy, "volumes": volumes, "plan": plan, "certificates": certificates, "waits": waits, "api": api}
     wanted = sys.argv[1:] or list(parts)
     for name in wanted:
         with World() as world:
@@ -161,6 +161,18 @@ def plan(_world):
             f"{row['machines']:>9} {row['groups']:>7} {row['parse_ms']:>7.2f} ms {row['first_plan_ms']:>8.2f} ms"
             f" {row['next_plan_ms']:>9.2f} ms {row['plan_kib'] / 1024:>6.1f} MB"
         )
+
+
+def api(_world):
+    """API calls over a real socket, with a host that does at once what it is asked."""
+    program = os.path.join(TARGET, "examples/api_bench")
+    if not os.path.exists(program):
+        print("api: skipped, needs cargo build --release -p hangar-server --example api_bench")
+        return
+    for line in subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines():
+        row = json.loads(line)
+        machines, call = row.pop("machines"), row.pop("call")
+        print(f"{machines:>7} {call:<28} " + " ".join(f"{name} {value:.2f}" for name, value in row.items()))
 
 
 def wake(world):
