@@ -93,7 +93,7 @@ impl World {
         let mut tasks = Vec::new();
         for _ in 0..CONNECTIONS.min(self.size) {
             let (mut line, next) = (self.line().await, Arc::clone(&next));
-            let size = self.size;
+            let (size, apps) = (self.size, self.apps);
             tasks.push(tokio::spawn(async move {
                 let mut paths = Vec::new();
                 loop {
@@ -101,7 +101,7 @@ impl World {
                     if number >= size {
                         return paths;
                     }
-                    paths.push(line.create(&app_name(number / IN_APP)).await);
+                    paths.push(line.create(&app_name(number % apps)).await);
                 }
             }));
         }
@@ -151,20 +151,23 @@ impl World {
             line.call(Method::POST, &path, body).await
         })
         .await;
-        self.load(
-            "stop, wait, start, wait",
-            |mut line, machines, number| async move {
-                let path = &machines[number % machines.len()];
-                for (verb, state) in [("stop", "stopped"), ("start", "started")] {
-                    let asked = format!("{path}/{verb}");
-                    (line, _) = line.call(Method::POST, &asked, Value::Null).await;
-                    let wait = format!("{path}/wait?state={state}&timeout=10");
-                    (line, _) = line.call(Method::GET, &wait, Value::Null).await;
-                }
-                (line, 0)
-            },
-        )
-        .await;
+        // Each connection has a Machine of its own there.
+        if self.size >= CONNECTIONS {
+            self.load(
+                "stop, wait, start, wait",
+                |mut line, machines, number| async move {
+                    let path = &machines[number % CONNECTIONS];
+                    for (verb, state) in [("stop", "stopped"), ("start", "started")] {
+                        let asked = format!("{path}/{verb}");
+                        (line, _) = line.call(Method::POST, &asked, Value::Null).await;
+                        let wait = format!("{path}/wait?state={state}&timeout=10");
+                        (line, _) = line.call(Method::GET, &wait, Value::Null).await;
+                    }
+                    (line, 0)
+                },
+            )
+            .await;
+        }
         self.list_all().await;
         print(
             json!({"machines": self.size, "call": "memory of server and host", "mib": resident_mib()}),
@@ -269,7 +272,7 @@ impl Line {
             .to_bytes();
         let text = String::from_utf8_lossy(&bytes);
         assert!(
-            status.is_success() || status == 412,
+            status.is_success() || status == 409,
             "{path}: {status} {text}"
         );
         bytes
